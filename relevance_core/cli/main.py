@@ -1,0 +1,195 @@
+"""Arguments, settings and errors of the command line; the work is done elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
+from typing import Any, cast
+
+from relevance_core import config, pipeline
+from relevance_core.config import Settings
+from relevance_core.errors import RelevanceError, SettingsError
+from relevance_core.pairs import Task
+from relevance_core.store import open_store
+from relevance_core.store.registry_cli import add_registry_parser
+
+_STARTED = time.monotonic()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command. Returns the exit status: 0, or the `exit_code` of the error whose message stands on stderr."""
+    options = build_parser().parse_args(arguments)
+    # Torch reads these when it is imported: idle threads must not spin beside another process's work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        result = options.run(options)
+    except RelevanceError as error:
+        say(f"relevance {options.command}: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        say(f"relevance {options.command}: interrupted; finished stages are kept, the same command goes on from there")
+        return 130
+    if options.json:
+        sys.stdout.write(json.dumps(result, ensure_ascii=False) + "\n")
+    return 0
+
+
+def say(text: str) -> None:
+    """One line of progress on stderr, with the seconds since the command began."""
+    sys.stderr.write(f"[{time.monotonic() - _STARTED:7.1f} s] {text}\n")
+    sys.stderr.flush()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of `relevance` with all its commands."""
+    common = argparse.ArgumentParser(add_help=False)
+    group = common.add_argument_group("common")
+    group.add_argument(
+        "--store",
+        default=os.environ.get("RELEVANCE_STORE", ""),
+        metavar="URI",
+        help="object store: a path, file:///path or s3://bucket/prefix (default: $RELEVANCE_STORE)",
+    )
+    group.add_argument("--settings", metavar="FILE", help="settings file, TOML or YAML (docs/settings.md)")
+    group.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, e.g. --set train.epochs=1")
+    group.add_argument("--json", action="store_true", help="print one JSON object as the last line of stdout")
+    parser = argparse.ArgumentParser(prog="relevance", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, run: Callable[[argparse.Namespace], Any], text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, parents=[common], help=text, description=text)
+        command.set_defaults(run=run)
+        return command
+
+    _add_loop(add)
+    _add_models(add)
+    add_registry_parser(commands, common)
+    commands.add_parser("settings", help="print every setting, its default and its meaning").set_defaults(run=_settings_page, json=False)
+    return parser
+
+
+def _add_loop(add: Callable[..., argparse.ArgumentParser]) -> None:
+    command = add("simulate", _simulate, "write days of the simulated marketplace: logs, clicks, catalogue, glossary, truth")
+    command.add_argument("--out", required=True, metavar="FOLDER")
+    command.add_argument("--start", type=_date, default=date(2026, 10, 1), metavar="DATE", help="first day (default: %(default)s)")
+    command.add_argument("--days", type=int, default=7)
+    command.add_argument("--seed", type=int, default=17)
+
+    command = add("retrain", _retrain, "run the whole loop: from labelled logs to a gated, published adapter for each task")
+    command.add_argument("--source", metavar="URI", help="labelled logs: a folder of dt=YYYY-MM-DD partitions or a file")
+    command.add_argument("--window-end", type=_date, metavar="DATE", help="end of the window, exclusive (UTC)")
+    command.add_argument("--onboard", action="append", default=[], metavar="LANG", help="bring in a language; may be repeated")
+    command.add_argument("--tasks", metavar="QC,QI")
+    command.add_argument("--run-id", default="", help="default: a digest of the settings and the source's content")
+    command.add_argument("--dry-run", action="store_true", help="stop before a model is built, with the report")
+
+    command = add("stage", _stage, "run one stage of a run, as a task of the DAG does")
+    command.add_argument("name", metavar="NAME", help=", ".join(["begin", *pipeline.NEEDS, "report"]))
+    command.add_argument("--run", dest="run_id", required=True, metavar="RUN_ID")
+    command.add_argument("--task", choices=["QC", "QI"])
+
+    command = add("report", _report, "write the HTML report of a run as far as it is")
+    command.add_argument("run_id", metavar="RUN")
+    command.add_argument("--output", metavar="FILE", help="copy the report there")
+
+
+def _add_models(add: Callable[..., argparse.ArgumentParser]) -> None:
+    command = add("evaluate", _evaluate, "F1 of the champion or a version, at its own threshold, on any labelled file")
+    command.add_argument("--task", choices=["QC", "QI"], required=True)
+    command.add_argument("--data", required=True, metavar="FILE")
+    command.add_argument("--version", help="a version's id or its first letters (default: the champion)")
+
+    command = add("score", _score, "p(yes) and the decision for every pair of a file")
+    command.add_argument("--task", choices=["QC", "QI"], required=True)
+    command.add_argument("--input", required=True, metavar="FILE")
+    command.add_argument("--output", required=True, metavar="FILE", help=".parquet, .jsonl or .csv")
+    command.add_argument("--version", help="a version's id or its first letters (default: the champion)")
+
+
+def _settings_page(options: argparse.Namespace) -> None:
+    from relevance_core.cli.settings import as_markdown
+
+    sys.stdout.write(as_markdown())
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    return config.load(options.settings, options.set, os.environ)
+
+
+def _simulate(options: argparse.Namespace) -> dict[str, Any]:
+    from pathlib import Path
+
+    from relevance_core.simulator.market import Market, write
+
+    say(f"simulating {options.days} days from {options.start} into {options.out}")
+    return dict(write(Market(seed=options.seed), options.start, options.days, Path(options.out)))
+
+
+def _retrain(options: argparse.Namespace) -> dict[str, Any]:
+    overrides = list(options.set)
+    overrides += [f"source.uri={options.source}"] if options.source else []
+    overrides += [f"window.end={options.window_end:%Y-%m-%d}"] if options.window_end else []
+    overrides += [f"onboard={','.join(options.onboard)}"] if options.onboard else []
+    overrides += [f"tasks={options.tasks}"] if options.tasks else []
+    settings = config.load(options.settings, overrides, os.environ)
+    result = pipeline.retrain(settings, open_store(options.store), options.run_id, dry_run=options.dry_run, say=say)
+    _print_result(result)
+    return result
+
+
+def _stage(options: argparse.Namespace) -> dict[str, Any]:
+    store = open_store(options.store)
+    if options.name == "begin":
+        run = pipeline.begin(_settings(options), store, options.run_id, say)
+        return {"run_id": run.run_id, "tasks": list(run.settings.tasks), "champion": run.champion, "onboarded": run.onboarded}
+    run = pipeline.open_run(store, options.run_id, _settings(options), say)
+    return run.stage(options.name, cast("Task | None", options.task)).as_json()
+
+
+def _report(options: argparse.Namespace) -> dict[str, Any]:
+    from pathlib import Path
+
+    run = pipeline.open_run(open_store(options.store), options.run_id, _settings(options), say)
+    run.stage("report")
+    report = run.artifact("report")
+    if options.output:
+        Path(options.output).write_bytes(run.store.read(report.key("report.html")))
+    where = options.output or run.store.uri_of(report.key("report.html"))
+    say(f"report: {where}")
+    return {"run_id": run.run_id, "report": where}
+
+
+def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
+    from relevance_core.stages.evaluate import evaluate_file
+
+    engine = _settings(options).engine
+    return evaluate_file(open_store(options.store), options.task, options.data, options.version, engine, say)
+
+
+def _score(options: argparse.Namespace) -> dict[str, Any]:
+    from relevance_core.stages.evaluate import score_file
+
+    engine = _settings(options).engine
+    return score_file(open_store(options.store), options.task, options.input, options.output, options.version, engine, say)
+
+
+def _date(text: str) -> date:
+    try:
+        return datetime.fromisoformat(text).date()
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no date; expected YYYY-MM-DD") from None
+
+
+def _print_result(result: dict[str, Any]) -> None:
+    for task, figures in result["tasks"].items():
+        say(f"{task}: {figures['verdict']}, version {figures['version']}, F1 {figures['f1']:.4f} (always yes {figures['always_yes_f1']:.4f})")
+    say(f"report: {result['report']}")
+
+
+__all__ = ["SettingsError", "build_parser", "main", "say"]

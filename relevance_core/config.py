@@ -1,0 +1,330 @@
+"""Settings of the loop: frozen, checked when built, importable in a DAG file (nothing heavy here).
+
+One model a stage; `Settings` holds them all. A value comes from the defaults, then a TOML or YAML file, then the environment
+(`RELEVANCE_SETTINGS`, one JSON object), then `--set key=value`. Every setting is described in its field.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+
+from relevance_core.errors import SettingsError
+
+Task = Literal["QC", "QI"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Language = Annotated[str, Field(pattern=r"^[a-z]{2}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_from_text(cls, values: Any) -> Any:
+        """A comma-separated text is what `--set onboard=de,it` means for a setting that holds several values."""
+        if not isinstance(values, Mapping):
+            return values
+        return {
+            key: [part.strip() for part in value.split(",") if part.strip()]
+            if isinstance(value, str) and key in cls.model_fields and "tuple" in str(cls.model_fields[key].annotation)
+            else value
+            for key, value in values.items()
+        }
+
+
+class SourceSettings(_Part):
+    """Where labelled logs and the unlabelled text beside them come from."""
+
+    uri: str = Field("", description="folder with dt=YYYY-MM-DD partitions, or one file; a path, file:// or s3:// address")
+    sql: str = Field("", description="SELECT with :start and :end (the window) that returns the log's columns, instead of uri")
+    connection: SecretStr = Field(
+        SecretStr(""), description="database URL of `sql`; the DAG fills it from the Airflow connection; never stored or printed"
+    )
+    clicks: str = Field("auto", description="click logs (task, language, query, target); auto: clicks/ beside the logs; '' none")
+    catalogue: str = Field("auto", description="all targets (task, target_id, target); auto: found beside the logs; '' none")
+    task: Task | None = Field(None, description="the task of rows that carry none")
+
+
+class WindowSettings(_Part):
+    """The fresh rows of a run are those in [start, end); history reaches further back."""
+
+    start: datetime | None = Field(None, description="start of the fresh window (UTC); default: end minus `days`")
+    end: datetime | None = Field(None, description="end of the window (UTC, exclusive): the watermark")
+    days: int = Field(1, ge=1, description="length of the fresh window where no start is given")
+    history_days: int = Field(90, ge=0, description="days before the window whose rows are used too")
+
+    @field_validator("start", "end")
+    @classmethod
+    def _utc(cls, value: datetime | None) -> datetime | None:
+        from datetime import UTC
+
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> WindowSettings:
+        if self.start and self.end and self.start >= self.end:
+            raise ValueError(f"window.start {self.start} is not before window.end {self.end}")
+        return self
+
+    def bounds(self) -> tuple[datetime, datetime]:
+        """(start, end) of the fresh window. Raises SettingsError without an end: a window is never derived from now."""
+        if self.end is None:
+            raise SettingsError("the window has no end", where="window.end", do="give --window-end YYYY-MM-DD")
+        return self.start or self.end - timedelta(days=self.days), self.end
+
+    def history_start(self) -> datetime:
+        """The first moment whose rows are used."""
+        return self.bounds()[0] - timedelta(days=self.history_days)
+
+
+class ValidationSettings(_Part):
+    """Bounds of the *validate* stage. Row rules quarantine rows; batch rules stop the run."""
+
+    languages: tuple[Language, ...] | None = Field(None, description="known languages; default: every language of pairs.LANGUAGES")
+    max_query_chars: int = Field(500, ge=1)
+    max_target_chars: int = Field(2000, ge=1)
+    max_quarantine_share: Share = Field(0.1, description="largest share of fresh rows that may fail a row rule")
+    min_rows: int = Field(1, ge=0, description="fewest fresh rows of a run")
+    min_rows_of_mean: Share = Field(0.3, description="fewest fresh rows, as a share of the trailing daily mean")
+    max_rows_of_mean: float = Field(5.0, ge=1, description="most fresh rows, as a multiple of the trailing daily mean")
+    min_positive_rate: Share = Field(0.1, description="per task and language with at least rate_min_rows fresh rows")
+    max_positive_rate: Share = Field(0.95)
+    rate_min_rows: int = Field(50, ge=1)
+    max_language_drift: Share = Field(0.25, description="largest change of a language's share against the history")
+    max_contradicting_share: Share = Field(0.2, description="share of fresh pairs that carry both labels")
+
+
+class SplitSettings(_Part):
+    """Which side a query is on (contract 4)."""
+
+    dev_share: Share = Field(0.2, description="share of query groups on the dev side")
+    calibration_share: Share = Field(0.4, description="share of dev groups that only calibrate the threshold")
+    qc_group: Literal["query", "prefix"] = Field("query", description="QC by query, or by category prefix (the winners' split)")
+    prefix_levels: int = Field(2, ge=1, description="levels of the category path that form the prefix")
+
+
+class TranslateSettings(_Part):
+    """Translation augmentation (arXiv 2510.21671, strategy 1)."""
+
+    enabled: bool = True
+    translator: Literal["glossary"] = "glossary"
+    glossary: str = Field("auto", description="terms.tsv[.gz] of term_id, language, name; auto: found beside the logs")
+    brands: str = Field("auto", description="text file of brand names, one a line, that a translation must keep; auto likewise")
+    sources: tuple[Language, ...] = Field((), description="source languages; default: every trained language")
+    min_rows: int = Field(400, ge=0, description="row quota: a trained language with fewer rows is topped up to it")
+    rows: dict[Task, int] = Field(
+        {"QC": 3000, "QI": 3000}, description="source pairs sampled for each onboarded language, per task"
+    )
+    max_untranslated: Share = Field(0.34, description="largest share of words left as they were")
+    length_ratio: tuple[float, float] = (0.25, 4.0)
+
+
+class MineSettings(_Part):
+    """Semantic hard negatives (strategy 2)."""
+
+    enabled: bool = True
+    embedder: str = Field("builtin:minilm", description="a sentence-transformers id or folder; builtin:minilm is packaged")
+    top_k: int = Field(20, ge=1)
+    ratio: float = Field(0.5, ge=0, description="hard negatives added, as a multiple of the task's training positives")
+    duplicate_similarity: Share = Field(0.98, description="targets more alike than this are taken as the same thing")
+    skip_ranks: int = Field(0, ge=0, description="nearest ranks left out")
+
+
+class DenoiseSettings(_Part):
+    """Self-validation filtering (strategy 3)."""
+
+    enabled: bool = True
+    mode: Literal["out-of-fold", "in-sample"] = "out-of-fold"
+    folds: int = Field(2, ge=2)
+    confidence: Share = Field(0.8, description="p of the other label above which a row contradicts its own")
+    action: Literal["drop", "flip", "review"] = "drop"
+    max_share: Share = Field(0.25, description="cap on the share of a label × language that is acted on")
+    epochs: float = Field(2.0, gt=0)
+
+
+class BaseSettings(_Part):
+    """The base model."""
+
+    model: str = Field("builtin:tiny", description="builtin:tiny, or a Hugging Face id or folder (production: Qwen/Qwen3-14B-Base)")
+    revision: str = Field("main", description="revision of a Hugging Face id")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on a GPU, else float32")
+    vocabulary: int = Field(4096, ge=300, description="builtin: size of the byte-level BPE")
+    hidden: int = Field(160, ge=32)
+    layers: int = Field(2, ge=1)
+    contrastive_steps: int = Field(600, ge=0)
+    documents: int = Field(40_000, ge=0, description="builtin: pretraining documents of one query and its candidates")
+    click_days: int = Field(90, ge=1, description="days of click logs before the window's end that the builtin base reads")
+
+
+class PromptSettings(_Part):
+    """How a pair becomes text."""
+
+    template: Literal["auto", "compact", "instruction"] = Field("auto", description="auto: compact for builtin:tiny")
+    translation: bool = Field(False, description="carry the query's English translation beside the query (the winners' input)")
+    max_tokens: int = Field(256, ge=32, description="longest prompt; the target is cut first, then the query")
+
+
+class TrainSettings(_Part):
+    """LoRA fine-tuning."""
+
+    r: int = Field(32, ge=1)
+    alpha: int = Field(64, ge=1)
+    dropout: Share = 0.1
+    learning_rate: float = Field(3e-3, gt=0, description="3e-3 suits the tiny base; 1e-4 a 14B one")
+    epochs: float = Field(2.0, gt=0)
+    batch_size: int = Field(64, ge=1)
+    warmup_ratio: Share = 0.06
+    max_grad_norm: float = Field(1.0, gt=0)
+    save_steps: int = Field(200, ge=1, description="steps between checkpoints; a killed training goes on from the last")
+
+
+class GateSettings(_Part):
+    """What makes a candidate the champion (contract 7)."""
+
+    min_f1: Share = Field(0.6, description="absolute floor")
+    min_over_always_yes: float = Field(0.01, description="smallest F1 above the always-yes answer")
+    confidence: Share = Field(0.95, description="share of paired bootstrap draws in which the candidate must be better")
+    min_gain: float = Field(0.0, description="smallest mean F1 gain over the champion")
+    resamples: int = Field(1000, ge=100)
+    max_language_loss: Share = Field(0.02, description="δ: largest F1 loss of one language with enough rows")
+    min_language_rows: int = Field(100, ge=1, description="dev rows from which a language's F1 is evidence")
+
+
+class EngineSettings(_Part):
+    """The machine."""
+
+    workers: int = Field(0, ge=0, description="processes of the parallel parts; 0: one a core")
+    threads: int = Field(1, ge=1, description="torch threads of a process")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class Settings(_Part):
+    """Everything a run needs to know; the same settings and the same inputs give the same outputs."""
+
+    tasks: tuple[Task, ...] = ("QC", "QI")
+    onboard: tuple[Language, ...] = Field((), description="languages to bring in with this run")
+    seed: int = 17
+    source: SourceSettings = SourceSettings()
+    window: WindowSettings = WindowSettings()
+    validation: ValidationSettings = ValidationSettings()
+    split: SplitSettings = SplitSettings()
+    translate: TranslateSettings = TranslateSettings()
+    base: BaseSettings = BaseSettings()
+    prompt: PromptSettings = PromptSettings()
+    mine: MineSettings = MineSettings()
+    denoise: DenoiseSettings = DenoiseSettings()
+    train: TrainSettings = TrainSettings()
+    gate: GateSettings = GateSettings()
+    engine: EngineSettings = EngineSettings()
+
+    @field_validator("tasks", "onboard")
+    @classmethod
+    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError(f"named twice: {', '.join(value)}")
+        return tuple(sorted(value))
+
+    @field_validator("tasks")
+    @classmethod
+    def _some(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("at least one task of QC, QI")
+        return value
+
+    def template(self) -> Literal["compact", "instruction"]:
+        """The prompt template in force."""
+        if self.prompt.template != "auto":
+            return self.prompt.template
+        return "compact" if self.base.model == "builtin:tiny" else "instruction"
+
+
+def load(file: str | Path | None = None, overrides: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings from a TOML or YAML `file`, the environment's RELEVANCE_SETTINGS and `key=value` overrides, in that order.
+
+    Raises SettingsError that names the setting, the value and what was expected.
+    """
+    values: dict[str, Any] = _read(Path(file)) if file else {}
+    text = (environment or {}).get("RELEVANCE_SETTINGS", "")
+    if text:
+        try:
+            values = merge(values, json.loads(text))
+        except json.JSONDecodeError as error:
+            raise SettingsError(f"RELEVANCE_SETTINGS is not JSON: {error}", expected="one JSON object") from error
+    for item in overrides:
+        key, found, text = item.partition("=")
+        if not found:
+            raise SettingsError(f"--set {item!r} has no '='", expected="--set key=value, for example --set train.epochs=1")
+        value: Any = _parse(text)
+        for name in reversed(key.strip().split(".")):
+            value = {name: value}
+        values = merge(values, value)
+    return build(values)
+
+
+def build(values: Mapping[str, Any]) -> Settings:
+    """Settings from nested plain values. Raises SettingsError."""
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"]) or "settings"
+        given = "" if first["type"] == "extra_forbidden" else f" (given: {first['input']!r})"
+        known = f"; known: {', '.join(_siblings(first['loc']))}" if first["type"] == "extra_forbidden" else ""
+        raise SettingsError(
+            f"{first['msg']}{given}{known}", where=name, do="see docs/settings.md for every setting"
+        ) from error
+
+
+def merge(into: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """`into` with `values` laid over it, part by part."""
+    merged = dict(into)
+    for key, value in values.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _siblings(loc: tuple[int | str, ...]) -> list[str]:
+    model: Any = Settings
+    for part in loc[:-1]:
+        model = model.model_fields[str(part)].annotation
+    return list(model.model_fields)
+
+
+def _parse(text: str) -> Any:
+    """A --set value: JSON where it is JSON, else the text itself."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise SettingsError("no such settings file", where=str(path), expected="a TOML or YAML file")
+    text = path.read_text(encoding="utf-8")
+    try:
+        if path.suffix == ".toml":
+            import tomllib
+
+            return tomllib.loads(text)
+        import yaml
+
+        return dict(yaml.safe_load(text) or {})
+    except (ValueError, TypeError) as error:
+        raise SettingsError(f"cannot be parsed: {error}", where=str(path), expected="a TOML or YAML mapping") from error
+
+
+def window_until(settings: Settings, end: date | datetime) -> Settings:
+    """`settings` with the window's end set."""
+    values = settings.model_dump()
+    values["window"]["end"] = datetime(end.year, end.month, end.day) if not isinstance(end, datetime) else end
+    return build(values)

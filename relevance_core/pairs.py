@@ -1,0 +1,135 @@
+"""The labelled pair: its schema, normalisation, ids, groups and sides.
+
+Everything that decides what a row *is* stands here, so that ids and sides are the same on every night and every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Callable
+from typing import Final, Literal
+
+import polars as pl
+
+Task = Literal["QC", "QI"]
+Side = Literal["train", "dev"]
+TASKS: Final[tuple[Task, ...]] = ("QC", "QI")
+TASK_NAMES: Final = {"QC": "query–category", "QI": "query–item"}
+
+LANGUAGES: Final = {
+    "ar": "Arabic",
+    "de": "German",
+    "en": "English",
+    "es": "Spanish",
+    "fr": "French",
+    "id": "Indonesian",
+    "it": "Italian",
+    "ja": "Japanese",
+    "ko": "Korean",
+    "nl": "Dutch",
+    "pl": "Polish",
+    "pt": "Portuguese",
+    "sv": "Swedish",
+    "th": "Thai",
+    "tr": "Turkish",
+    "vi": "Vietnamese",
+    "zh": "Chinese",
+}
+"""ISO 639-1 code → English name of every language that a log may carry."""
+
+SCHEMA: Final[dict[str, pl.DataType]] = {
+    "pair_id": pl.String(),
+    "task": pl.String(),
+    "language": pl.String(),
+    "query": pl.String(),
+    "target": pl.String(),
+    "target_id": pl.String(),
+    "label": pl.Int8(),
+    "event_time": pl.Datetime("us", "UTC"),
+    "origin": pl.String(),
+    "origin_id": pl.String(),
+    "weight": pl.Float32(),
+}
+"""The columns of a labelled pair, in their order."""
+
+ORIGINALS: Final = ("query_original", "target_original")
+"""The texts as the log had them; carried until the pairs are split."""
+
+# Control, format (zero-width and bidi marks) and private-use characters; white space of any kind becomes one space first.
+_INVISIBLE = r"[\p{Cc}\p{Cf}\p{Co}]"
+
+
+def normalise_expr(column: str) -> pl.Expr:
+    """The normalised text of a column: Unicode NFKC, white space collapsed, control, format and bidi characters removed.
+
+    Zero-width joiners go too: queries that differ by nothing a reader can see are one query.
+    """
+    return (
+        pl.col(column)
+        .str.normalize("NFKC")
+        .str.replace_all(r"\s+", " ")
+        .str.replace_all(_INVISIBLE, "")
+        .str.replace_all(r" +", " ")
+        .str.strip_chars()
+    )
+
+
+def normalise(text: str) -> str:
+    """`normalise_expr` for one text."""
+    text = " ".join(unicodedata.normalize("NFKC", text).split())
+    visible = "".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cf", "Co"))
+    return " ".join(visible.split())
+
+
+def digest(*parts: str, size: int = 16) -> str:
+    """A stable hex digest of `parts`, `size` hex digits long; parts can't run into each other."""
+    h = hashlib.blake2b(digest_size=size // 2)
+    for part in parts:
+        data = part.encode()
+        h.update(len(data).to_bytes(4, "big") + data)
+    return h.hexdigest()
+
+
+def query_group(query: str) -> str:
+    """The group of a query: the same for spellings that differ only in case or white space."""
+    return digest("group", normalise(query).casefold())
+
+
+def share_of(group: str, salt: str) -> float:
+    """A number in [0, 1) that depends on the group and the salt alone: the coin that decides sides and folds."""
+    return int(digest(salt, group, size=16), 16) / 16**16
+
+
+def side_of(group: str, dev_share: float = 0.2) -> Side:
+    """The side of a group, for ever: dev for the share `dev_share` of all groups (contract 4)."""
+    return "dev" if share_of(group, "side") < dev_share else "train"
+
+
+def fold_of(group: str, folds: int) -> int:
+    """The fold (0 … folds-1) of a group; every row derived from a query shares its group and so its fold."""
+    return int(share_of(group, "fold") * folds)
+
+
+def pair_id(task: str, language: str, query: str, target: str, target_id: str) -> str:
+    """The id of a pair: a hash of its normalised content, the label and the event time not among it."""
+    return digest("pair", task, language, query, target, target_id)
+
+
+def with_ids(frame: pl.DataFrame) -> pl.DataFrame:
+    """`frame` with `pair_id` set from its (normalised) task, language, query, target and target_id."""
+    columns = ("task", "language", "query", "target", "target_id")
+    ids = [pair_id(*row) for row in frame.select(columns).iter_rows()]
+    return frame.with_columns(pl.Series("pair_id", ids, dtype=pl.String))
+
+
+def map_distinct(column: pl.Series, function: Callable[[str], str], name: str) -> pl.Series:
+    """`function` of every value of a text column as a new column `name`, called once per distinct value."""
+    values = column.unique(maintain_order=True).to_list()
+    mapped = [None if value is None else function(value) for value in values]
+    return column.replace_strict(values, mapped, return_dtype=pl.String).alias(name)
+
+
+def with_groups(frame: pl.DataFrame) -> pl.DataFrame:
+    """`frame` with `group`: the group of each row's query."""
+    return frame.with_columns(map_distinct(frame["query"], query_group, "group"))

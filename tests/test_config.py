@@ -1,0 +1,71 @@
+"""Settings: checked when built, merged in a documented order, and documented."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from relevance_core import config
+from relevance_core.cli.settings import as_markdown
+from relevance_core.errors import SettingsError
+
+
+def test_the_later_source_of_a_setting_wins(tmp_path: Path) -> None:
+    """A file is laid over the defaults, the environment over the file, --set over both."""
+    file = tmp_path / "loop.toml"
+    file.write_text("seed = 1\n[train]\nepochs = 1\nr = 8\n")
+    settings = config.load(file, ["train.r=4"], {"RELEVANCE_SETTINGS": '{"seed": 2, "train": {"r": 6}}'})
+    assert (settings.seed, settings.train.epochs, settings.train.r) == (2, 1, 4)
+
+
+@pytest.mark.parametrize(
+    ("override", "where"),
+    [("train.epoch=1", "train.epoch"), ("gate.min_f1=3", "gate.min_f1"), ("tasks=QX", "tasks.0"), ("onboard=German", "onboard.0")],
+)
+def test_a_setting_that_cannot_be_meant_is_refused_by_name(override: str, where: str) -> None:
+    """An unknown name or a value out of bounds raises an error that names the setting."""
+    with pytest.raises(SettingsError) as caught:
+        config.load(overrides=[override])
+    assert caught.value.where == where
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
+    """A misspelt setting's error lists the names beside it."""
+    with pytest.raises(SettingsError, match="known: r, alpha, dropout"):
+        config.load(overrides=["train.epoch=1"])
+
+
+def test_the_window_ends_where_it_is_told() -> None:
+    """Without a start the fresh window is `days` long and history reaches `history_days` before it."""
+    window = config.load(overrides=["window.end=2026-10-08", "window.days=2", "window.history_days=3"]).window
+    assert window.bounds() == (datetime(2026, 10, 6, tzinfo=UTC), datetime(2026, 10, 8, tzinfo=UTC))
+    assert window.history_start() == datetime(2026, 10, 3, tzinfo=UTC)
+
+
+def test_a_window_is_never_derived_from_the_clock() -> None:
+    """A run without a window end is refused."""
+    with pytest.raises(SettingsError, match="no end"):
+        config.load().window.bounds()
+
+
+def test_a_database_password_is_never_dumped() -> None:
+    """The connection's URL is masked wherever settings are printed or stored."""
+    settings = config.load(overrides=["source.connection=postgresql://u:hunter2@db/x"])
+    assert "hunter2" not in settings.model_dump_json() + repr(settings)
+
+
+def test_settings_import_nothing_heavy() -> None:
+    """A DAG file may import the settings: they bring in neither torch nor pandas nor Airflow."""
+    code = "import sys, relevance_core.config; print([m for m in ('torch', 'pandas', 'polars', 'airflow', 'boto3') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_settings_page_is_what_the_code_says() -> None:
+    """docs/settings.md is the output of `relevance settings`."""
+    page = Path(__file__).parents[1] / "docs" / "settings.md"
+    assert page.read_text(encoding="utf-8") == as_markdown()
