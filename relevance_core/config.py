@@ -278,9 +278,7 @@ def build(values: Mapping[str, Any]) -> Settings:
         name = ".".join(str(part) for part in first["loc"]) or "settings"
         given = "" if first["type"] == "extra_forbidden" else f" (given: {first['input']!r})"
         known = f"; known: {', '.join(_siblings(first['loc']))}" if first["type"] == "extra_forbidden" else ""
-        raise SettingsError(
-            f"{first['msg']}{given}{known}", where=name, do="see docs/settings.md for every setting"
-        ) from error
+        raise SettingsError(f"{first['msg']}{given}{known}", where=name, do="see docs/settings.md for every setting") from error
 
 
 def merge(into: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

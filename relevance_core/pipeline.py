@@ -1,7 +1,7 @@
 """The loop: which stage follows which, what a run pins when it begins, and how a stage finds what it reads.
 
-A run is a folder `runs/<run id>/` in the store: `run.json` (settings, the champion and the onboarded languages when it began) and one
-small file a stage that holds its report and the address of its output. The DAG runs `Run.stage` once a task, by the command
+A run is a folder `runs/<run id>/` in the store: `run.json` (settings, the champion and the onboarded languages when it began) and
+one small file a stage that holds its report and the address of its output. The DAG runs `Run.stage` once a task, by the command
 `relevance stage NAME`; `retrain` below is its flat twin.
 """
 
@@ -20,7 +20,8 @@ from relevance_core.config import Settings
 from relevance_core.engine import cores, map_processes
 from relevance_core.errors import NotFound, RelevanceError, SettingsError, ValidationFailed
 from relevance_core.pairs import Task
-from relevance_core.stages.base import Artifact, Inputs, Report, Run as StageFunction, label, open_artifact, print_nothing
+from relevance_core.stages.base import Artifact, Inputs, Report, label, open_artifact, print_nothing
+from relevance_core.stages.base import Run as StageFunction
 from relevance_core.store import Registry, Store, open_store
 
 COMMON: Final = ("ingest", "validate", "split", "translate", "base")
@@ -89,7 +90,9 @@ class Run:
             raise NotFound(f"run {self.run_id} has no {label(name, task)}", where=where, do=f"run `relevance stage {name}` first")
         found = open_artifact(self.store, json.loads(self.store.read(ref))["address"])
         if found is None:
-            raise NotFound(f"the output of {label(name, task)} is damaged or gone", where=where, do=f"run `relevance stage {name}` again")
+            raise NotFound(
+                f"the output of {label(name, task)} is damaged or gone", where=where, do=f"run `relevance stage {name}` again"
+            )
         return found
 
     def _inputs(self, name: str, task: Task | None) -> Inputs:
@@ -113,8 +116,8 @@ class Run:
 def begin(settings: Settings, store: Store, run_id: str = "", say: Say = print_nothing) -> Run:
     """Begins a run, or finds it again: what it pinned the first time holds.
 
-    run_id: default, a digest of the settings and the source's content, so that the same inputs are the same run. Raises SettingsError
-    for a run that was begun with other settings.
+    run_id: default, a digest of the settings and the source's content, so that the same inputs are the same run. Raises
+    SettingsError for a run that was begun with other settings.
     """
     run_id = run_id or default_run_id(settings)
     values = settings.model_dump(mode="json", exclude={"engine"})
@@ -133,7 +136,7 @@ def begin(settings: Settings, store: Store, run_id: str = "", say: Say = print_n
 
 
 def open_run(store: Store, run_id: str, here: Settings, say: Say = print_nothing) -> Run:
-    """A run that was begun before, with its own settings; only the machine's (`engine`) and the database's URL are taken from `here`.
+    """A run that was begun before, with its own settings; only those of the machine (`engine`, the database's URL) are `here`'s.
 
     Raises NotFound that names the newest runs.
     """
@@ -158,7 +161,8 @@ def default_run_id(settings: Settings) -> str:
 def retrain(settings: Settings, store: Store, run_id: str = "", dry_run: bool = False, say: Say = print_nothing) -> dict[str, Any]:
     """The whole loop on one machine: the flat twin of the DAG `relevance_retrain`.
 
-    dry_run: stops before a model is built or trained, with the report of what there is. Returns what `relevance retrain --json` prints. Raises the first stage's error, after the report of what there is.
+    dry_run: stops before a model is built or trained. Returns what `relevance retrain --json` prints. Raises the first stage's
+    error, after the report of what there is.
     """
     started = time.monotonic()
     run = begin(settings, store, run_id, say)
@@ -171,7 +175,8 @@ def retrain(settings: Settings, store: Store, run_id: str = "", dry_run: bool = 
         if not dry_run:
             run.stage("base")
             here = settings.model_copy(update={"engine": _share(settings.engine, len(settings.tasks))})
-            map_processes(_retrain_task, [(store.uri, run.run_id, task, here, say) for task in settings.tasks], settings.engine.workers)
+            work = [(store.uri, run.run_id, task, here, say) for task in settings.tasks]
+            map_processes(_retrain_task, work, settings.engine.workers)
     except RelevanceError:
         run.stage("report")
         raise

@@ -60,7 +60,8 @@ def test_a_database_password_is_never_dumped() -> None:
 
 def test_settings_import_nothing_heavy() -> None:
     """A DAG file may import the settings: they bring in neither torch nor pandas nor Airflow."""
-    code = "import sys, relevance_core.config; print([m for m in ('torch', 'pandas', 'polars', 'airflow', 'boto3') if m in sys.modules])"
+    heavy = ("torch", "pandas", "polars", "airflow", "boto3")
+    code = f"import sys, relevance_core.config; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -70,7 +70,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_loop(add)
     _add_models(add)
     add_registry_parser(commands, common)
-    commands.add_parser("settings", help="print every setting, its default and its meaning").set_defaults(run=_settings_page, json=False)
+    commands.add_parser("settings", help="print every setting, its default and its meaning").set_defaults(
+        run=_settings_page, json=False
+    )
     return parser
 
 
@@ -188,7 +190,8 @@ def _date(text: str) -> date:
 
 def _print_result(result: dict[str, Any]) -> None:
     for task, figures in result["tasks"].items():
-        say(f"{task}: {figures['verdict']}, version {figures['version']}, F1 {figures['f1']:.4f} (always yes {figures['always_yes_f1']:.4f})")
+        f1 = f"F1 {figures['f1']:.4f} (always yes {figures['always_yes_f1']:.4f})"
+        say(f"{task}: {figures['verdict']}, version {figures['version']}, {f1}")
     say(f"report: {result['report']}")
 
 

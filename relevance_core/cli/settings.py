@@ -13,8 +13,8 @@ from relevance_core.config import Settings
 HEADER = """# Settings
 
 Every setting, its default and what it means. Give them in a TOML or YAML file (`--settings FILE`), as one JSON object in the
-environment (`RELEVANCE_SETTINGS`), or one at a time (`--set train.epochs=1`); the later wins. A list may be given as `a,b`. An unknown
-name or a value out of bounds stops the command before it begins. This page is printed by `relevance settings`.
+environment (`RELEVANCE_SETTINGS`), or one at a time (`--set train.epochs=1`); the later wins. A list may be given as `a,b`. An
+unknown name or a value out of bounds stops the command before it begins. This page is printed by `relevance settings`.
 """
 
 

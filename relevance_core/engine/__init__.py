@@ -20,8 +20,8 @@ def cores() -> int:
 def map_processes(function: Callable[[Item], Result], items: Sequence[Item], workers: int = 0) -> list[Result]:
     """`[function(item) for item in items]`, each item in a process of its own when there is more than one worker.
 
-    function: importable by name (it travels to a fresh interpreter). workers: most processes at once; 0 means one a core. The results
-    come in the order of the items; the first error of an item is raised here.
+    function: importable by name (it travels to a fresh interpreter). workers: most processes at once; 0 means one a core. The
+    results come in the order of the items; the first error of an item is raised here.
     """
     most = min(workers or cores(), len(items))
     if most <= 1:

@@ -1,7 +1,7 @@
 """What every stage shares: its inputs, its report, and the rule that finished work is found and never made twice.
 
-A stage is a function decorated with `@stage(...)`: the body gets `(settings, inputs, out)`, writes its tables and files through `out`
-and returns a `Report`; the decorated function is `run(settings, inputs, store) -> Report`. Its output lives at
+A stage is a function decorated with `@stage(...)`: the body gets `(settings, inputs, out)`, writes its tables and files through
+`out` and returns a `Report`; the decorated function is `run(settings, inputs, store) -> Report`. Its output lives at
 `stages/<name>[-<task>]/<key>/`, where the key is the digest of the settings that the stage uses and of its inputs' digests; the
 manifest is written last, so what has no manifest was not finished and is made again.
 """
@@ -225,9 +225,9 @@ def stage(
 ) -> Callable[[Body], Run]:
     """Makes a stage's `run(settings, inputs, store, say=…)` from its body.
 
-    uses: the settings (dotted names) that its output depends on. version: raised whenever the code changes the output for the same
-    inputs. by_task: whether it runs once a task. pinned: which of "champion", "onboarded" its output depends on. fingerprint: a digest
-    of what the stage reads from outside the store.
+    uses: the settings (dotted names) that its output depends on. version: raised whenever the code changes the output for the
+    same inputs. by_task: whether it runs once a task. pinned: which of "champion", "onboarded" its output depends on.
+    fingerprint: a digest of what the stage reads from outside the store.
     """
 
     def decorate(body: Body) -> Run:
