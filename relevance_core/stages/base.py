@@ -240,6 +240,7 @@ def stage(
             if found is not None:
                 say(f"{label(name, inputs.task)}: found finished output {address}")
                 return found.report
+            say(f"{label(name, inputs.task)}: started")
             out = Output(store, address, name, say)
             started = time.monotonic()
             report = body(settings, inputs, out)
