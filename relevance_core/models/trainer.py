@@ -1,0 +1,262 @@
+"""LoRA fine-tuning on labelled pairs: loss −log p(answer | prompt) at the last position (arXiv 2510.21671, eq. 1).
+
+transformers' `Trainer` with peft. Batches of about the same length are laid out before the training begins, so an item of its data
+set is a whole batch and going on from a checkpoint is only a matter of skipping some. The rows of a batch are padded on the right,
+logits are computed at the last position alone, and the template's constant start is computed once a batch (not with gradient
+checkpointing, which a GPU uses). One device.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+import torch
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from relevance_core.config import EngineSettings, TrainSettings
+from relevance_core.errors import DataError, ModelError
+from relevance_core.models.lm import BaseRef, Progress, Say, answer_ids, last_hidden, load_base, pad, prepare, shared_start
+from relevance_core.prompts import Prompt
+
+PROJECTIONS: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""The linear layers that are adapted: all seven of a block."""
+
+_BUCKET: Final = 50
+_LOGS: Final = 50
+_COMPLETE: Final = "complete"
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a training needs beside its rows.
+
+    work: folder of its checkpoints; a training that was killed goes on from the last one there. out: folder that gets the adapter.
+    """
+
+    base: BaseRef
+    prompt: Prompt
+    settings: TrainSettings
+    engine: EngineSettings
+    seed: int
+    work: Path
+    out: Path
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt, the id of its answer and how much it counts (1 on average)."""
+
+    ids: list[int]
+    answer: int
+    weight: float
+
+
+def train(rows: pl.DataFrame, job: Job, say: Say) -> dict[str, Any]:
+    """Trains an adapter and writes `adapter_config.json` and `adapter_model.safetensors` into `job.out`.
+
+    rows: task, query, target, label, weight and, where the prompt carries it, english. The same rows, job and machine give the same
+    bytes, killed in between or not. Returns `steps`, `rows`, `parameters` (trained ones), `final_loss` (mean of the last logged
+    steps) and `loss`: [{step, loss, learning_rate}]. Raises DataError for rows that nothing can be learned from,
+    ModelError for a base without the seven projections.
+    """
+    _check(rows)
+    device = prepare(job.engine, job.seed)
+    model, tokenizer = load_base(job.base.source, job.base.dtype, device, job.base.revision)
+    examples = _examples(rows, job.prompt, tokenizer)
+    plan = plan_batches([len(e.ids) for e in examples], job.settings.batch_size, job.settings.epochs, job.seed)
+    _check_projections(model)
+    adapted = get_peft_model(model, _lora(job))
+    checkpointing = device.type == "cuda"
+    trainer = _LastPositionTrainer(
+        model=adapted,
+        args=_arguments(job, len(plan), device, half=model.dtype == torch.bfloat16),
+        train_dataset=[[examples[i] for i in places] for places in plan],
+        data_collator=_collate,
+        callbacks=[_Tell(say, len(plan))],
+        shared=0 if checkpointing else shared_start([e.ids for e in examples]),
+    )
+    trainer.remove_callback(PrinterCallback)
+    last = last_checkpoint(job.work)
+    say(f"training on {len(examples)} rows in {len(plan)} steps")
+    if last is not None:
+        say(f"training goes on from step {last.name.split('-')[-1]} of {len(plan)}")
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    save_adapter(adapted, job.base.id, job.out)
+    losses = [{name: log[name] for name in ("step", "loss", "learning_rate")} for log in trainer.state.log_history if "loss" in log]
+    return {
+        "steps": len(plan),
+        "rows": len(examples),
+        "parameters": sum(p.numel() for p in adapted.parameters() if p.requires_grad),
+        "final_loss": losses[-1]["loss"],
+        "loss": losses,
+    }
+
+
+def plan_batches(lengths: Sequence[int], size: int, epochs: float, seed: int) -> list[list[int]]:
+    """The batches of a whole training: places of rows, `size` a batch (the last of an epoch may have fewer).
+
+    In every epoch each row comes once, in an order shuffled by (seed, epoch); stretches of 50 batches are sorted by length so that
+    little is padded, and then the batches are shuffled. A fraction of an epoch is that share of its batches.
+    """
+    plan: list[list[int]] = []
+    per_epoch = -(-len(lengths) // size)
+    steps = max(1, round(per_epoch * epochs))
+    while len(plan) < steps:
+        random = np.random.default_rng([seed, len(plan) // per_epoch])
+        order = random.permutation(len(lengths)).tolist()
+        stretch = size * _BUCKET
+        ordered = [i for at in range(0, len(order), stretch) for i in sorted(order[at : at + stretch], key=lambda i: lengths[i])]
+        batches = [ordered[at : at + size] for at in range(0, len(ordered), size)]
+        plan += [batches[i] for i in random.permutation(len(batches))]
+    return plan[:steps]
+
+
+def last_checkpoint(work: Path) -> Path | None:
+    """The newest checkpoint that was written to its end."""
+    complete = [path.parent for path in work.glob(f"checkpoint-*/{_COMPLETE}")]
+    return max(complete, key=lambda path: int(path.name.split("-")[1]), default=None)
+
+
+def save_adapter(model: Any, base_id: str, folder: Path) -> None:
+    """Writes the adapter as peft reads it, with nothing of this machine in it: the base by its id, sets as sorted lists."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
+    save_file(state, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    values = model.peft_config["default"].to_dict() | {"base_model_name_or_path": base_id, "inference_mode": True}
+    values = {name: sorted(value) if isinstance(value, set | tuple) else value for name, value in values.items()}
+    (folder / "adapter_config.json").write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+class _LastPositionTrainer(Trainer):  # type: ignore[misc]  # transformers ships no types that mypy is shown
+    """A Trainer whose loss is that of the answer's token alone."""
+
+    def __init__(self, *, shared: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._shared = shared
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Tensor:
+        """The mean of weight × −log p(answer) over the batch's rows."""
+        causal = model.get_base_model()
+        last = last_hidden(causal, inputs["ids"], inputs["lengths"], self._shared)
+        logits = causal.get_output_embeddings()(last).float()
+        return (cross_entropy(logits, inputs["answers"], reduction="none") * inputs["weights"]).mean()
+
+
+class _Tell(TrainerCallback):  # type: ignore[misc]
+    """Says how the training goes, and marks a checkpoint as complete once all of it is on disk."""
+
+    def __init__(self, say: Say, steps: int) -> None:
+        self._say, self._steps = say, steps
+        self._progress = Progress(say, "step", steps)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        """The clock begins."""
+        self._progress = Progress(self._say, "step", self._steps, state.global_step)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **more: Any) -> None:
+        """The loss since the last time."""
+        if logs and "loss" in logs:
+            self._progress.at(state.global_step, f"loss {logs['loss']:.3f}")
+
+    def on_save(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        """The marker comes last: a checkpoint without it was cut off."""
+        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _COMPLETE).touch()
+
+
+def _check(rows: pl.DataFrame) -> None:
+    labels = rows.filter(pl.col("weight") > 0)["label"].unique().sort().to_list()
+    if labels != [0, 1]:
+        raise DataError(
+            "there are no rows to train on" if not labels else f"every row to train on has the label {labels}",
+            where=f"{len(rows)} training rows",
+            expected="rows of weight above 0 with both labels, 0 and 1",
+            do="widen the window (window.days, window.history_days), or look at what the stages before took out",
+        )
+
+
+def _check_projections(model: Any) -> None:
+    present = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    missing = [name for name in PROJECTIONS if name not in present]
+    if missing:
+        raise ModelError(
+            f"the base model has no layers named {', '.join(missing)}",
+            where=str(model.config.model_type),
+            expected=f"linear layers named {', '.join(PROJECTIONS)}, as in Qwen3 and Llama",
+            do="take a base of such an architecture",
+        )
+
+
+def _examples(rows: pl.DataFrame, prompt: Prompt, tokenizer: Any) -> list[Example]:
+    """The rows that count, as prompts and answers."""
+    rows = rows.filter(pl.col("weight") > 0)
+    if "english" not in rows.columns:
+        rows = rows.with_columns(english=pl.lit(None, pl.String))
+    yes, no = answer_ids(tokenizer)
+    prompts = prompt.encode(tokenizer, rows.select("task", "query", "target", "english").iter_rows())
+    weights = (rows["weight"].cast(pl.Float64) / rows["weight"].cast(pl.Float64).mean()).to_list()
+    answers = [yes if label else no for label in rows["label"].to_list()]
+    return [Example(*values) for values in zip(prompts, answers, weights, strict=True)]
+
+
+def _lora(job: Job) -> LoraConfig:
+    settings = job.settings
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=list(PROJECTIONS),
+    )
+
+
+def _arguments(job: Job, steps: int, device: torch.device, half: bool) -> TrainingArguments:
+    settings = job.settings
+    gpu = device.type == "cuda"
+    # The loss is logged on steps that divide save_steps, so that a training which goes on from a checkpoint logs the same figures.
+    every = max(n for n in range(1, settings.save_steps + 1) if settings.save_steps % n == 0 and n <= max(1, steps // _LOGS))
+    return TrainingArguments(
+        output_dir=str(job.work),
+        per_device_train_batch_size=1,
+        num_train_epochs=1,
+        train_sampling_strategy="sequential",
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=int(settings.warmup_ratio * steps),
+        max_grad_norm=settings.max_grad_norm,
+        seed=job.seed,
+        use_cpu=not gpu,
+        bf16=gpu and half,
+        gradient_checkpointing=gpu,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if gpu else None,
+        logging_steps=every,
+        save_steps=settings.save_steps,
+        save_total_limit=2,
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+    )
+
+
+def _collate(items: list[list[Example]]) -> dict[str, Tensor]:
+    """One batch: the only item there is."""
+    (examples,) = items
+    ids, lengths = pad([example.ids for example in examples])
+    return {
+        "ids": ids,
+        "lengths": lengths,
+        "answers": torch.tensor([example.answer for example in examples]),
+        "weights": torch.tensor([example.weight for example in examples]),
+    }

@@ -1,0 +1,172 @@
+"""The prompt of a pair: how its text becomes tokens, and what makes the text of a log safe inside them.
+
+Two templates, versioned. `compact` is for the small builtin base, `instruction` (Alpaca-style, the constant part first, so that
+its keys and values can be computed once) for real ones:
+
+    query: laufschuhe = running shoes category: Sports > Shoes ?| yes
+
+    …### Input:⏎Query: laufschuhe⏎English: running shoes⏎Category: Sports > Shoes⏎⏎### Response:| yes
+
+A field can't leave its place, because of four rules. Every field and every piece of the template is tokenised by itself and the ids
+are joined, so no merge crosses a border. A field is one line of visible characters. What the template uses as a marker is taken
+out of it (`Prompt.clean`). The names of special tokens are plain text in it, and ids of any other added token are left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
+
+from relevance_core.config import Settings
+from relevance_core.errors import ModelError, SettingsError
+from relevance_core.pairs import normalise
+
+Template = Literal["compact", "instruction"]
+PairText = tuple[str, str, str, str | None]
+"""task, query, target and the query's English translation, if it has one."""
+
+ANSWERS: Final = (" yes", " no")
+VERSIONS: Final[Mapping[str, int]] = {"compact": 1, "instruction": 1}
+"""The version of each template: raised with every change of a character in it or of a rule for its fields."""
+
+_NOUNS: Final = {"QC": "category", "QI": "item"}
+_INSTRUCTION: Final = (
+    "Below is an instruction that describes a task, paired with an input that provides further context. "
+    "Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n"
+    "Judge whether a shop's {what} is relevant to the search query of a shopper, who may write in any language. "
+    "Answer yes or no.\n\n"
+    "### Input:\nQuery:"
+)
+_WHAT: Final = {"QC": "product category", "QI": "item for sale"}
+_LABELS: Final = re.compile(r"(query|english|category|item|instruction|input|response)[\s:]*:", re.IGNORECASE)
+_SIGNS: Final[Mapping[str, re.Pattern[str]]] = {"compact": re.compile(r"[=?]"), "instruction": re.compile(r"##+")}
+_LEAST_ROOM: Final = 8
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """How a pair becomes tokens; recorded in every base's and adapter's manifest.
+
+    translation: whether the query's English translation stands beside it. max_tokens: longest prompt.
+    """
+
+    template: Template
+    version: int
+    translation: bool
+    max_tokens: int
+
+    def __post_init__(self) -> None:
+        if VERSIONS.get(self.template) != self.version:
+            known = ", ".join(f"{name} {version}" for name, version in VERSIONS.items())
+            raise ModelError(
+                f"no prompt template {self.template} {self.version}",
+                expected=known,
+                do="score with the release of this package that trained it, or train again",
+            )
+
+    @property
+    def answers(self) -> tuple[str, str]:
+        """The texts of yes and no; each must be one token of the base model."""
+        return ANSWERS
+
+    def clean(self, text: str) -> str:
+        """`text` as a field may hold it: one normalised line without anything that the template uses as a marker.
+
+        The colon after a label's word goes, so do `=` and `?` (compact) and runs of `#` (instruction).
+        """
+        text = _SIGNS[self.template].sub(" ", normalise(text))
+        return " ".join(_LABELS.sub(r"\1 ", text).split())
+
+    def text(self, task: str, query: str, target: str, english: str | None = None) -> str:
+        """The prompt as people read it, uncut; the answer is not part of it."""
+        start, middle, before_target, end = self._pieces(task)
+        fields = [start, self._field(query)]
+        if self.translation and english is not None:
+            fields += [middle, self._field(english)]
+        return "".join([*fields, before_target, self._field(target), end])
+
+    def encode(self, tokenizer: Any, rows: Iterable[PairText]) -> list[list[int]]:
+        """The token ids of each row's prompt, which end right before the answer's token.
+
+        tokenizer: a fast tokenizer of transformers. A prompt longer than `max_tokens` is cut: the query keeps at most half
+        of the tokens that the template leaves (query and translation a quarter each), the target what is left then. Raises
+        SettingsError when the template leaves no room.
+        """
+        rows = list(rows)
+        fields = self._tokenise(tokenizer, rows)
+        start = _begin(tokenizer)
+        pieces = {task: [start, *_ids(tokenizer, self._pieces(task))] for task in sorted({row[0] for row in rows})}
+        return [self._join(pieces[row[0]], row, fields) for row in rows]
+
+    def as_json(self) -> dict[str, Any]:
+        """What a manifest records."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> Prompt:
+        """The prompt that a manifest records. Raises ModelError for a template this package does not know."""
+        return Prompt(values["template"], values["version"], values["translation"], values["max_tokens"])
+
+    def _field(self, text: str) -> str:
+        """A field with the space before it; nothing at all for an empty one."""
+        cleaned = self.clean(text)
+        return f" {cleaned}" if cleaned else ""
+
+    def _pieces(self, task: str) -> tuple[str, str, str, str]:
+        """The template's text before the query, its translation and the target, and at the end."""
+        noun = _NOUNS[task]
+        if self.template == "compact":
+            return "query:", " =", f" {noun}:", " ?"
+        return _INSTRUCTION.format(what=_WHAT[task]), "\nEnglish:", f"\n{noun.capitalize()}:", "\n\n### Response:"
+
+    def _tokenise(self, tokenizer: Any, rows: Sequence[PairText]) -> dict[str, list[int]]:
+        """The ids of every distinct text of the rows as a field."""
+        texts = list(dict.fromkeys(text for row in rows for text in row[1:] if text is not None))
+        added = frozenset(tokenizer.get_added_vocab().values())
+        encoded = _ids(tokenizer, [self._field(text) for text in texts])
+        plain = (ids if added.isdisjoint(ids) else [i for i in ids if i not in added] for ids in encoded)
+        return dict(zip(texts, plain, strict=True))
+
+    def _join(self, pieces: Sequence[list[int]], row: PairText, fields: Mapping[str, list[int]]) -> list[int]:
+        begin, start, middle, before_target, end = pieces
+        _, query, target, english = row
+        translation = fields[english] if self.translation and english is not None else None
+        fixed = len(begin) + len(start) + len(before_target) + len(end) + (0 if translation is None else len(middle))
+        room = self.max_tokens - fixed
+        if room < _LEAST_ROOM:
+            raise SettingsError(
+                f"the {self.template} template leaves {room} tokens for query and target",
+                where="prompt.max_tokens",
+                expected=f"at least {fixed + _LEAST_ROOM}",
+            )
+        if translation is None:
+            source, used = fields[query][: room // 2], 0
+        else:
+            source, used = fields[query][: room // 4] + middle + translation[: room // 4], len(middle)
+        left = room - len(source) + used
+        return begin + start + source + before_target + fields[target][:left] + end
+
+
+def prompt_from(settings: Settings) -> Prompt:
+    """The prompt that the settings ask for."""
+    template = settings.template()
+    return Prompt(template, VERSIONS[template], settings.prompt.translation, settings.prompt.max_tokens)
+
+
+def _ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """The ids of each text by itself, the names of special tokens as plain text."""
+    if not texts:
+        return []
+    encoded = tokenizer(
+        list(texts), add_special_tokens=False, split_special_tokens=True, return_attention_mask=False, truncation=False
+    )
+    return list(encoded["input_ids"])
+
+
+def _begin(tokenizer: Any) -> list[int]:
+    """The begin-of-text token, for a tokenizer that puts one before a text."""
+    ids = tokenizer("", add_special_tokens=True)["input_ids"]
+    return ids[:1] if ids and ids[0] == tokenizer.bos_token_id else []

@@ -1,0 +1,115 @@
+"""What a page of the report is made of; the template knows one way to show each of these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Cell = str | int | float | None
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plotly figure (plain JSON values), what it shows in one sentence, and its numbers for readers without pictures."""
+
+    title: str
+    caption: str
+    figure: Mapping[str, Any]
+    headings: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    kind: Literal["plot"] = "plot"
+
+    @property
+    def key(self) -> list[tuple[str, str, str]]:
+        """(name, sign, colour) of each series that has a name, as the page's own legend shows it: plotly's has no room on a phone."""
+        return [(trace["name"], *_sign(trace)) for trace in self.figure["data"] if "name" in trace]
+
+
+def _sign(trace: Mapping[str, Any]) -> tuple[str, str]:
+    if "marker" not in trace:
+        return "line", trace["line"]["color"]
+    marker = trace["marker"]
+    return marker.get("symbol", "square" if trace["type"] == "bar" else "circle"), marker.get("color") or marker["line"]["color"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Examples as they are in the data. empty: what is said when there are none."""
+
+    title: str
+    caption: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    empty: str = ""
+    kind: Literal["table"] = "table"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One rule with its outcome in words."""
+
+    passed: bool
+    rule: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Checks:
+    """Rules that were asked, each passed or failed; folded: passed ones stand behind a line that opens."""
+
+    title: str
+    checks: Sequence[Check]
+    kind: Literal["checks"] = "checks"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A few names and values."""
+
+    title: str
+    facts: Sequence[tuple[str, Cell]]
+    kind: Literal["facts"] = "facts"
+
+
+Block = Plot | Table | Checks | Facts
+
+
+@dataclass(frozen=True)
+class Part:
+    """Blocks that belong together; parts of one section stand side by side where there is room."""
+
+    title: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One heading of the page. name: its anchor."""
+
+    name: str
+    title: str
+    lead: str
+    parts: Sequence[Part]
+
+
+@dataclass(frozen=True)
+class Card:
+    """The outcome of one task, at the top; `figures` are name, value and what to read it against."""
+
+    title: str
+    word: str
+    tone: Literal["good", "wait", "ask", "none"]
+    lines: Sequence[str]
+    figures: Sequence[tuple[str, str, str]] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """The whole report. notices: what a reader must know first, such as why the run stopped."""
+
+    title: str
+    subtitle: str
+    notices: Sequence[str]
+    cards: Sequence[Card]
+    sections: Sequence[Section]

@@ -1,0 +1,75 @@
+"""The page itself: one HTML file that needs nothing but a browser.
+
+What a log holds is hostile text. Everything is escaped by the template, data for the plots stands in JSON blocks that no browser
+runs, and the page's content security policy names by digest the only two scripts that may run and lets nothing be fetched.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from relevance_core.reporting.blocks import Page
+
+_ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
+
+
+def render(page: Page) -> str:
+    """The page as HTML; the same page gives the same bytes."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("relevance_core.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["cell"] = cell
+    environment.filters["json"] = lambda value: Markup(as_script_json(value))  # noqa: S704  # escaped for a JSON block
+    scripts = [_plotly(), _file("draw.js")]
+    return environment.get_template("report.html").render(
+        page=page,
+        css=Markup(_file("report.css")),  # noqa: S704  # our own file
+        scripts=[Markup(script) for script in scripts],  # noqa: S704  # our own files and plotly's
+        policy=_policy(scripts),
+    )
+
+
+def cell(value: object) -> str:
+    """A value of a table as people read it: counts with thousands, shares and scores with four digits, a dash for nothing."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def as_script_json(value: Mapping[str, Any]) -> str:
+    """JSON that can stand inside a script element: nothing in it ends the element or begins a comment."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True).translate(_ESCAPES)
+
+
+def _policy(scripts: list[str]) -> str:
+    digests = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts)
+    return (
+        f"default-src 'none'; script-src {digests}; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _file(name: str) -> str:
+    return resources.files("relevance_core.reporting").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+@functools.cache
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    # A browser takes the first "</script" for the element's end, wherever it stands.
+    return str(get_plotlyjs()).replace("</script", "<\\/script")

@@ -1,0 +1,245 @@
+"""The report's plots as plain plotly figures.
+
+A colour that begins with "--" is the name of a CSS variable: the page puts its value in when it draws, so that one figure serves
+light and dark screens. Labels hold names of stages, rules, reasons and languages, never text from a log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+Figure = dict[str, Any]
+Values = Sequence[float | None]
+
+FIRST, SECOND, THIRD, GOOD, BAD, INK, MUTED, LINE = "--new", "--old", "--yes", "--good", "--bad", "--ink", "--muted", "--line"
+_ROW: Final = 30
+
+
+def stacked_bars(labels: Sequence[str], series: Mapping[str, tuple[str, Values]], notes: Sequence[str], unit: str) -> Figure:
+    """Horizontal bars, one a label from the top, of several series (name → colour, values); `notes` stand at the bars' ends."""
+    totals = [sum(values[n] or 0 for _, values in series.values()) for n in range(len(labels))]
+    bars: list[Figure] = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": name,
+            "y": list(labels),
+            "x": list(values),
+            "marker": {"color": colour},
+            "hovertemplate": f"%{{y}}: %{{x:,}} {name}<extra></extra>",
+        }
+        for name, (colour, values) in series.items()
+    ]
+    bars.append(_notes(labels, totals, notes))
+    layout = _layout(len(labels), title=unit)
+    # Room at the right for the notes, which stand outside the bars.
+    room = 1.15 + 0.02 * max(map(len, notes), default=0)
+    layout["xaxis"] |= {"range": [0, room * max([*totals, 1])], "tickformat": "~s"}
+    return {"data": bars, "layout": layout | {"barmode": "stack"}}
+
+
+def _notes(labels: Sequence[str], at: Values, notes: Sequence[str]) -> Figure:
+    return {
+        "type": "scatter",
+        "mode": "text",
+        "x": list(at),
+        "y": list(labels),
+        "text": ["  " + note for note in notes],
+        "textposition": "middle right",
+        "textfont": {"color": MUTED, "size": 12},
+        "hoverinfo": "skip",
+        "cliponaxis": False,
+    }
+
+
+def scores_by_language(
+    labels: Sequence[str], new: Values, intervals: Sequence[tuple[float, float]], old: Values | None, always_yes: Values
+) -> Figure:
+    """F1 of each language (a row, from the top): the new version with its interval, the champion, and answering always yes."""
+    rows = list(labels)
+    above = [high - value for value, (_, high) in zip(new, intervals, strict=True) if value is not None]
+    below = [value - low for value, (low, _) in zip(new, intervals, strict=True) if value is not None]
+    data: list[Figure] = [
+        _dots("always yes", rows, always_yes, {"symbol": "line-ns", "size": 15, "line": {"width": 2.5, "color": THIRD}}),
+    ]
+    if old is not None:
+        data += [
+            _links(rows, old, new),
+            _dots("champion", rows, old, {"symbol": "circle-open", "size": 11, "color": SECOND, "line": {"width": 2.5}}),
+        ]
+    dots = _dots("new version", rows, new, {"symbol": "circle", "size": 11, "color": FIRST})
+    bars = {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "color": FIRST, "thickness": 1.5, "width": 5}
+    data.append(dots | {"error_x": bars})
+    layout = _layout(len(rows), title="F1 of the relevant pairs")
+    layout["yaxis"] |= {"range": [len(rows) - 0.4, -0.6], "autorange": False}
+    return {"data": data, "layout": layout}
+
+
+def _dots(name: str, rows: Sequence[str], values: Values, marker: Mapping[str, Any]) -> Figure:
+    hover = f"%{{y}}: %{{x:.4f}} {name}<extra></extra>"
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "y": list(rows),
+        "x": list(values),
+        "marker": dict(marker),
+        "hovertemplate": hover,
+    }
+
+
+def _links(rows: Sequence[str], old: Values, new: Values) -> Figure:
+    """A line from the champion's dot to the new version's, row by row; None lifts the pen."""
+    x = [value for pair in zip(old, new, strict=True) for value in (*pair, None)]
+    y = [place for row in rows for place in (row, row, None)]
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": x,
+        "y": y,
+        "line": {"color": LINE, "width": 4},
+        "hoverinfo": "skip",
+    }
+
+
+def threshold(calibration: Mapping[str, Values], judgement: Mapping[str, Values], chosen: float) -> Figure:
+    """F1 over the threshold on both parts of dev, and the threshold that calibration chose."""
+    layout = _curve_layout("threshold on p(yes)", "F1")
+    layout["shapes"] = [
+        {
+            "type": "line",
+            "x0": chosen,
+            "x1": chosen,
+            "yref": "paper",
+            "y0": 0,
+            "y1": 1,
+            "line": {"color": INK, "width": 1, "dash": "dot"},
+        }
+    ]
+    right = chosen > 0.6
+    layout["annotations"] = [
+        {
+            "x": chosen,
+            "y": 0.02,
+            "yref": "paper",
+            "yanchor": "bottom",
+            "xanchor": "right" if right else "left",
+            "text": f" {chosen:.3f} ",
+            "showarrow": False,
+            "font": {"color": INK, "size": 13},
+        }
+    ]
+    lines = [
+        _line("calibration (chose it)", calibration["threshold"], calibration["f1"], SECOND),
+        _line("judgement (judges it)", judgement["threshold"], judgement["f1"], FIRST),
+    ]
+    return {"data": lines, "layout": layout}
+
+
+def precision_recall(new: Mapping[str, Values], old: Mapping[str, Values] | None, point: tuple[float, float]) -> Figure:
+    """Precision over recall on the judgement rows; `point` is (recall, precision) at the threshold in force."""
+    lines = [_line("champion", old["recall"], old["precision"], SECOND)] if old else []
+    lines.append(_line("new version", new["recall"], new["precision"], FIRST))
+    at = {"type": "scatter", "mode": "markers", "name": "at its threshold", "x": [point[0]], "y": [point[1]]}
+    lines.append(
+        at | {"marker": {"color": FIRST, "size": 11}, "hovertemplate": "recall %{x:.3f}, precision %{y:.3f}<extra></extra>"}
+    )
+    layout = _curve_layout("recall", "precision")
+    layout["xaxis"]["range"] = [0, 1.02]
+    return {"data": lines, "layout": layout}
+
+
+def loss(steps: Values, values: Values) -> Figure:
+    """The training loss over the optimiser's steps."""
+    layout = _curve_layout("step", "loss")
+    layout["yaxis"]["rangemode"] = "tozero"
+    return {"data": [_line("loss", steps, values, FIRST)], "layout": layout}
+
+
+def rates(labels: Sequence[str], series: Mapping[str, tuple[str, Values]], title: str) -> Figure:
+    """Shares as dots, one row a label, for several series (name → colour, values)."""
+    symbols = ("circle", "diamond")
+    data = [
+        _dots(name, labels, values, {"symbol": symbols[n % 2], "size": 11, "color": colour})
+        for n, (name, (colour, values)) in enumerate(series.items())
+    ]
+    layout = _layout(len(labels), title=title)
+    layout["xaxis"] |= {"rangemode": "tozero", "tickformat": ".1~%"}
+    layout["yaxis"] |= {"range": [len(labels) - 0.4, -0.6], "autorange": False}
+    return {"data": data, "layout": layout}
+
+
+def with_band(figure: Figure, bounds: Sequence[float]) -> Figure:
+    """A figure of shares from 0 to 1 with what lies outside of `bounds` (lowest, highest) shaded."""
+    shade = {
+        "type": "rect",
+        "yref": "paper",
+        "y0": 0,
+        "y1": 1,
+        "fillcolor": BAD,
+        "opacity": 0.12,
+        "line": {"width": 0},
+        "layer": "below",
+    }
+    layout = figure["layout"] | {"shapes": [shade | {"x0": 0, "x1": bounds[0]}, shade | {"x0": bounds[1], "x1": 1}]}
+    layout["xaxis"] = layout["xaxis"] | {"range": [0, 1]}
+    return {"data": figure["data"], "layout": layout}
+
+
+def _line(name: str, x: Values, y: Values, colour: str) -> Figure:
+    line = {"color": colour, "width": 2.5}
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": list(x),
+        "y": list(y),
+        "line": line,
+        "hovertemplate": f"%{{x:.3~f}}: %{{y:.4f}} {name}<extra></extra>",
+    }
+
+
+def _layout(rows: int, title: str) -> Figure:
+    """The layout of rows of labels: as high as they need, the first one on top."""
+    return _base(_ROW * rows + 62) | {
+        "yaxis": {
+            "autorange": "reversed",
+            "automargin": True,
+            "ticksuffix": "  ",
+            "tickfont": {"color": INK},
+            "fixedrange": True,
+            "showgrid": False,
+        },
+        "xaxis": _axis(title),
+        "bargap": 0.35,
+    }
+
+
+def _curve_layout(x: str, y: str) -> Figure:
+    return _base(280) | {"xaxis": _axis(x), "yaxis": _axis(y)}
+
+
+def _axis(title: str) -> Figure:
+    font = {"color": MUTED, "size": 12}
+    return {
+        "title": {"text": title, "font": font, "standoff": 8},
+        "tickfont": font,
+        "gridcolor": LINE,
+        "linecolor": LINE,
+        "zeroline": False,
+        "automargin": True,
+        "fixedrange": True,
+    }
+
+
+def _base(height: int) -> Figure:
+    return {
+        "height": height,
+        "margin": {"l": 8, "r": 12, "t": 8, "b": 40},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": "inherit", "size": 13, "color": INK},
+        "hoverlabel": {"bgcolor": "--card", "bordercolor": LINE, "font": {"color": INK}},
+        "showlegend": False,
+    }

@@ -1,0 +1,296 @@
+"""The *base* stage: finds the base model that the adapters stand on, or builds the embedded one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import polars as pl
+
+from relevance_core import pairs
+from relevance_core.config import BaseSettings, EngineSettings, Settings
+from relevance_core.engine import map_processes
+from relevance_core.errors import ModelError
+from relevance_core.prompts import Prompt, prompt_from
+from relevance_core.stages.base import Inputs, Output, Report, Rows, open_artifact, stage
+from relevance_core.store import Registry
+
+if TYPE_CHECKING:
+    from relevance_core.models.tiny_text import Corpus
+
+BUILTIN: Final = "builtin:tiny"
+PAIR: Final = ("task", "language", "query", "target")
+_ACCIDENT_SHARE: Final = 0.2
+_DIGITS: Final = 16
+_BUILDING: Final = ("model", "vocabulary", "hidden", "layers", "contrastive_steps", "documents")
+
+Say = Callable[[str], None]
+
+
+@stage(
+    "base",
+    uses=("base", "prompt", "split.dev_share", "denoise.enabled", "denoise.mode", "denoise.folds", "seed", "tasks"),
+    pinned=("champion", "onboarded"),
+)
+def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
+    """Leaves `base.json` and, when it builds one, the folders `model/` and `fold-0/`, `fold-1/`, …
+
+    How it works. `base.model` = builtin:tiny is built from scratch (models.tiny) on click logs and the catalogue; a click of a
+    query on the dev side is left out, and so is one that stands alone beside a target clicked five times as often. Translated
+    training rows with label 1 come in as clicks of their language. Where there are no clicks, all training rows with label 1 are
+    the text: then the base has seen labels, and for out-of-fold filtering one more base per fold is built, without that fold's
+    queries and with half the documents, side by side. A champion's builtin base is taken again when it was made by the same recipe
+    and knows every language of the training rows: a new night brings no new base, a new language does. A Hugging Face id or folder
+    is only named.
+
+    What it does not do. It reads no dev query, no negative label and no truth. It does not download a model.
+
+    Known limits. A builtin base that is taken again has not seen the words that are new since it was built.
+    """
+    if settings.base.model != BUILTIN:
+        return _named(settings, inputs, out)
+    languages = inputs["translate"].table("train", ["language"])["language"].unique().sort().to_list()
+    found = _champions_base(settings, inputs, out, languages)
+    if found is not None:
+        out.say(f"base: the champion's {found['id']} knows {', '.join(found['languages'])}; taken again")
+        out.json("base", found)
+        return Report(Rows(), _figures(found) | {"built": False})
+    text = _text(settings, inputs, out)
+    builds = _builds(settings, text, out)
+    for build, figures in zip(builds, map_processes(make, builds, settings.engine.workers), strict=True):
+        out.folder(build.name, build.folder)
+        if build.name == "model":
+            whole = figures
+    about = _about(settings, inputs, text, out, len(builds) - 1, languages) | {"figures": whole}
+    out.json("base", about)
+    return Report(text.rows, _figures(about) | {"built": True, "text": text.figures})
+
+
+@dataclass(frozen=True)
+class Text:
+    """What the builtin base reads. positives: PAIR, english, group. clicks: whether it comes from click logs."""
+
+    positives: pl.DataFrame
+    catalogue: pl.DataFrame
+    clicks: bool
+    rows: Rows
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """Distinct pairs by task and language."""
+        found: dict[str, Any] = {"source": "clicks" if self.clicks else "positive training rows"}
+        for task, language, count in self.positives.group_by("task", "language").len().sort("task", "language").iter_rows():
+            found.setdefault(task, {})[language] = count
+        return found
+
+    def corpus(self, without_fold: int | None, folds: int) -> Corpus:
+        """The corpus, for a fold's base without the pairs of that fold's queries."""
+        from relevance_core.models.tiny_text import Corpus
+
+        kept = self.positives
+        if without_fold is not None:
+            groups = kept["group"].unique().to_list()
+            fold = kept["group"].replace_strict(groups, [pairs.fold_of(g, folds) for g in groups], return_dtype=pl.Int64)
+            kept = kept.filter(fold != without_fold)
+        return Corpus(kept.drop("group"), self.catalogue)
+
+
+@dataclass(frozen=True)
+class Build:
+    """One base to build; travels to a process of its own."""
+
+    name: str
+    corpus: Corpus
+    settings: BaseSettings
+    prompt: Prompt
+    engine: EngineSettings
+    seed: int
+    share: float
+    folder: Path
+    say: Say
+
+
+def make(build: Build) -> dict[str, Any]:
+    """Builds the base in its folder and returns its figures; one that is finished there is found again."""
+    from relevance_core.models import lm, tiny
+
+    done = build.folder.with_suffix(".json")
+    if not done.exists():
+        shutil.rmtree(build.folder, ignore_errors=True)
+        lm.prepare(build.engine, build.seed)
+        say = _Prefixed(build.say, build.name)
+        figures = tiny.build(build.corpus, build.settings, build.prompt, build.seed, build.folder, say, share=build.share)
+        unfinished = done.with_suffix(".part")
+        unfinished.write_text(json.dumps(figures))
+        unfinished.rename(done)
+    return dict(json.loads(done.read_text()))
+
+
+@dataclass(frozen=True)
+class _Prefixed:
+    """Says which of the bases it is about."""
+
+    say: Say
+    name: str
+
+    def __call__(self, text: str) -> None:
+        self.say(f"base {self.name}: {text}")
+
+
+def _builds(settings: Settings, text: Text, out: Output) -> list[Build]:
+    """The whole base and, where labels went into it, one for each fold."""
+    denoise = settings.denoise
+    folds = denoise.folds if not text.clicks and denoise.enabled and denoise.mode == "out-of-fold" else 0
+    out.work.mkdir(parents=True, exist_ok=True)
+    corpus, prompt, folder = text.corpus(None, 0), prompt_from(settings), out.work / "model"
+    whole = Build("model", corpus, settings.base, prompt, settings.engine, settings.seed, 1.0, folder, out.say)
+    parts = [
+        replace(whole, name=name, corpus=text.corpus(j, folds), share=0.5, folder=out.work / name)
+        for j, name in enumerate(f"fold-{j}" for j in range(folds))
+    ]
+    return [whole, *parts]
+
+
+def _text(settings: Settings, inputs: Inputs, out: Output) -> Text:
+    """Clicks and translated positives, or all positives where there are no clicks."""
+    ingest, translate = inputs["ingest"], inputs["translate"]
+    columns = [*PAIR, "english", "group"]
+    tasks = list(settings.tasks)
+    labelled = translate.table("train", [*columns, "label", "origin"]).filter((pl.col("label") == 1) & pl.col("task").is_in(tasks))
+    clicks = ingest.table("clicks").filter(pl.col("task").is_in(tasks))
+    catalogue = ingest.table("catalogue").filter(pl.col("task").is_in(tasks)).select("task", "target_id", "target")
+    if clicks.is_empty():
+        reasons: dict[str, int] = {}
+        kept, incoming = labelled.select(columns), labelled.height
+    else:
+        translated = labelled.filter(pl.col("origin") == "translation").select(columns)
+        used, reasons = _without(clicks, settings)
+        kept = pl.concat([_with_english(used, settings, inputs, out).select(columns), translated])
+        incoming = clicks.height + translated.height
+    distinct = kept.unique(PAIR, keep="first", maintain_order=True).sort(PAIR)
+    repeats = {"dropped: repeat of a pair": kept.height - distinct.height}
+    reasons = {name: count for name, count in (reasons | repeats).items() if count}
+    rows = Rows(incoming, 0, distinct.height, 0, sum(reasons.values()), reasons)
+    return Text(distinct, catalogue, not clicks.is_empty(), rows)
+
+
+def _without(clicks: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Distinct clicked pairs with `group`, and how many rows were left out and why."""
+    grouped = pairs.with_groups(clicks)
+    groups = grouped["group"].unique().to_list()
+    sides = [pairs.side_of(group, settings.split.dev_share) for group in groups]
+    train = grouped.filter(pl.col("group").replace_strict(groups, sides, return_dtype=pl.String) == "train")
+    counted = train.group_by(*PAIR, "group").len("clicks")
+    most = pl.col("clicks").max().over("task", "language", "query")
+    meant = counted.filter(pl.col("clicks") > _ACCIDENT_SHARE * most)
+    return meant.drop("clicks"), {
+        "dropped: click of a dev query": grouped.height - train.height,
+        "dropped: click that stands alone": sum(counted["clicks"]) - sum(meant["clicks"]),
+        "dropped: repeat of a click": sum(meant["clicks"]) - meant.height,
+    }
+
+
+def _with_english(clicks: pl.DataFrame, settings: Settings, inputs: Inputs, out: Output) -> pl.DataFrame:
+    """`clicks` with `english`, by the translator that the prompt's translations come from."""
+    reference = inputs["translate"].report.figures["translator"]
+    if not settings.prompt.translation or reference is None:
+        return clicks.with_columns(english=pl.lit(None, dtype=pl.String))
+    from relevance_core.models.translators import add_english, open_translator
+
+    return add_english(clicks, open_translator(reference, out.store), out.store)
+
+
+def _recipe(settings: Settings, inputs: Inputs) -> dict[str, Any]:
+    """What decides how a builtin base is built, beside its text."""
+    prompt = prompt_from(settings)
+    return {
+        "base": settings.base.model_dump(mode="json", include=set(_BUILDING)),
+        "prompt": prompt.as_json(),
+        "translator": inputs["translate"].report.figures["translator"] if prompt.translation else None,
+        "seed": settings.seed,
+    }
+
+
+def _about(settings: Settings, inputs: Inputs, text: Text, out: Output, folds: int, languages: Sequence[str]) -> dict[str, Any]:
+    """The content of base.json for a base that was built here."""
+    files = {name: info["sha256"] for name, info in sorted(out.files.items()) if name.startswith("model/")}
+    digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:_DIGITS]
+    known = sorted({*languages, *text.positives["language"].unique().to_list()})
+    return {
+        "id": f"{BUILTIN}@{digest}",
+        "model": BUILTIN,
+        "revision": digest,
+        "address": out.address,
+        "languages": known,
+        "tasks": list(settings.tasks),
+        "translation": settings.prompt.translation,
+        "template": settings.template(),
+        "folds": folds,
+        "labels": not text.clicks,
+        "recipe": _recipe(settings, inputs),
+    }
+
+
+def _champions_base(settings: Settings, inputs: Inputs, out: Output, languages: Sequence[str]) -> dict[str, Any] | None:
+    """The base.json of a champion's builtin base that serves this run as well, or None."""
+    registry = Registry(out.store)
+    for task, version in sorted(inputs.champion.items()):
+        base = registry.manifest(task, version).base
+        built = open_artifact(out.store, base.uri) if base.id.startswith(BUILTIN) else None
+        if built is None:
+            continue
+        about: dict[str, Any] = built.json("base")
+        if about["recipe"] == _recipe(settings, inputs) and _covers(about, settings, languages):
+            return about
+    return None
+
+
+def _covers(about: dict[str, Any], settings: Settings, languages: Sequence[str]) -> bool:
+    """Whether a base knows the tasks and languages of this run, and has the folds that the filter needs."""
+    denoise = settings.denoise
+    filtered = denoise.enabled and denoise.mode == "out-of-fold"
+    folds = not (filtered and about["labels"]) or about["folds"] == denoise.folds
+    return folds and set(languages) <= set(about["languages"]) and set(settings.tasks) <= set(about["tasks"])
+
+
+def _named(settings: Settings, inputs: Inputs, out: Output) -> Report:
+    """base.json of a Hugging Face id or folder."""
+    base = settings.base
+    folder = Path(base.model).expanduser()
+    digest = _digest_of(folder) if folder.is_dir() else base.revision
+    about = {
+        "id": f"{base.model}@{digest}",
+        "model": base.model,
+        "revision": digest if folder.is_dir() else base.revision,
+        "address": "",
+        "languages": [],
+        "tasks": list(settings.tasks),
+        "translation": settings.prompt.translation,
+        "template": settings.template(),
+        "folds": 0,
+    }
+    out.json("base", about)
+    out.say(f"base: {about['id']}")
+    return Report(Rows(), {"id": about["id"], "built": False})
+
+
+def _digest_of(folder: Path) -> str:
+    """A digest of the names and content of a folder's files."""
+    files = [path for path in sorted(folder.iterdir()) if path.is_file()]
+    if not any(path.name == "config.json" for path in files):
+        raise ModelError("no base model", where=str(folder), expected="a folder with config.json, as save_pretrained writes it")
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.name.encode() + b"\0")
+        with path.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:_DIGITS]
+
+
+def _figures(about: dict[str, Any]) -> dict[str, Any]:
+    return {"id": about["id"], "folds": about["folds"], "languages": about["languages"], **about["figures"]}

@@ -1,0 +1,224 @@
+"""*evaluate*: how good an adapter is on rows that it has never seen, and the same for any version on any labelled file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import polars as pl
+
+from relevance_core.config import EngineSettings, Settings
+from relevance_core.errors import DataError, NotFound, SettingsError
+from relevance_core.metrics import best_threshold, f1_interval, measure, pr_curve, threshold_curve
+from relevance_core.pairs import Task
+from relevance_core.prompts import Prompt, prompt_from
+from relevance_core.sources import read_labelled
+from relevance_core.stages.base import Inputs, Output, Report, Rows, open_artifact, scratch, stage
+from relevance_core.stages.bases import open_base
+from relevance_core.store import Manifest, PromptInfo, Registry, Store
+
+if TYPE_CHECKING:
+    from relevance_core.metrics import Labels, Scores
+    from relevance_core.models.lm import BaseRef
+    from relevance_core.models.scorer import Scorer
+
+Say = Callable[[str], None]
+
+_RESAMPLES: Final = 500
+_TEXT: Final = ("task", "query", "target", "english")
+_WRITERS: Final[Mapping[str, Callable[[pl.DataFrame, Path], None]]] = {
+    ".parquet": lambda frame, path: frame.write_parquet(path),
+    ".jsonl": lambda frame, path: frame.write_ndjson(path),
+    ".csv": lambda frame, path: frame.write_csv(path),
+}
+
+
+@stage("evaluate", uses=("prompt", "base.model", "base.dtype", "seed"), by_task=True, pinned=("champion",))
+def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
+    """Scores the task's dev rows with the new adapter and with the champion: `scores` and `metrics.json`.
+
+    How: the threshold is swept on the calibration rows and every figure comes from the judgement rows, overall and by language,
+    with bootstrap intervals over queries. The champion that was pinned when the run began answers the same rows with its own base,
+    prompt, translator and threshold. `metrics.json` also holds the curves that the report draws.
+    What it does not do: decide anything, choose a threshold for each language, correct the labels of dev.
+    Known limits: dev labels come from the logs and are as noisy as they are.
+    """
+    task, champion = inputs.task, None
+    dev = inputs["translate"].table("dev").filter(task=task).sort("pair_id")
+    out.say(f"evaluate {task}: {len(dev)} dev rows")
+    p = _new_scorer(settings, inputs).score(dev.select(_TEXT).iter_rows(), out.say)
+    scores = dev.select("pair_id", "group", "query", "target", "language", "part", "label").with_columns(
+        p=pl.Series(p, dtype=pl.Float64), champion_p=pl.lit(None, pl.Float64)
+    )
+    if task is not None and task in inputs.champion:
+        champion = Registry(out.store).manifest(task, inputs.champion[task])
+        out.say(f"evaluate {task}: champion {champion.version} on the same rows")
+        scores = scores.with_columns(champion_p=score_with(out.store, champion, dev, settings.engine, out.say))
+    metrics = judge(scores, champion, settings.seed)
+    out.table("scores", scores)
+    out.json("metrics", metrics)
+    return Report(Rows(len(dev), kept=len(dev)), {name: value for name, value in metrics.items() if name != "curves"})
+
+
+def judge(scores: pl.DataFrame, champion: Manifest | None, seed: int) -> dict[str, Any]:
+    """The figures of scored dev rows: `part`, `label`, `language`, `group`, `p`, and `champion_p` where there is a champion.
+
+    Those of `metrics.measure` at the threshold that the calibration rows give, the intervals f1_low and f1_high of each F1, the
+    same of the champion under "champion" (None without one), and under "curves" what the report draws. Raises DataError where a
+    part of dev has no rows.
+    """
+    calibration, judgement = (scores.filter(part=part) for part in ("calibration", "judgement"))
+    threshold = best_threshold(*_arrays(calibration, "p"))
+    p, labels = _arrays(judgement, "p")
+    metrics = _measured(judgement, "p", threshold, seed) | {"champion": None}
+    curves = {
+        "calibration": threshold_curve(*_arrays(calibration, "p")),
+        "judgement": threshold_curve(p, labels),
+        "precision_recall": pr_curve(p, labels),
+        "champion_precision_recall": None,
+    }
+    if champion is not None:
+        served = {"version": champion.version, "languages": list(champion.languages), "base": champion.base.id}
+        metrics["champion"] = _measured(judgement, "champion_p", champion.threshold, seed) | served
+        curves["champion_precision_recall"] = pr_curve(*_arrays(judgement, "champion_p"))
+    return metrics | {"curves": curves}
+
+
+def _measured(judgement: pl.DataFrame, column: str, threshold: float, seed: int) -> dict[str, Any]:
+    """`measure` of one scorer's column, with the interval of each F1."""
+    figures = measure(*_arrays(judgement, column), judgement["language"].to_list(), threshold)
+    figures |= _interval(judgement, column, threshold, seed)
+    for language, of_language in figures["per_language"].items():
+        of_language |= _interval(judgement.filter(language=language), column, threshold, seed)
+    return figures
+
+
+def _interval(rows: pl.DataFrame, column: str, threshold: float, seed: int) -> dict[str, float]:
+    p, labels = _arrays(rows, column)
+    low, high = f1_interval(labels, p >= threshold, rows["group"].to_list(), _RESAMPLES, seed)
+    return {"f1_low": low, "f1_high": high}
+
+
+def _arrays(rows: pl.DataFrame, column: str) -> tuple[Scores, Labels]:
+    return rows[column].to_numpy(), rows["label"].to_numpy() == 1
+
+
+def _new_scorer(settings: Settings, inputs: Inputs) -> Scorer:
+    from relevance_core.models.scorer import Scorer
+
+    base, adapter = open_base(inputs["base"], settings.base.dtype), inputs["train"].folder("adapter")
+    return Scorer(base.source, adapter, prompt_from(settings), settings.engine, revision=base.revision, dtype=base.dtype)
+
+
+def score_with(store: Store, version: Manifest, rows: pl.DataFrame, engine: EngineSettings, say: Say) -> pl.Series:
+    """p(yes) of each row (`task`, `language`, `query`, `target`) under a published version: its base, prompt and translator.
+
+    Raises NotFound when its base or translator is gone, RegistryError when its files are damaged.
+    """
+    from relevance_core.models.scorer import Scorer
+    from relevance_core.models.translators import add_english, open_translator
+
+    base = base_of(store, version)
+    adapter = Registry(store).fetch(version.task, version.version, scratch("cache") / "adapters" / version.version)
+    translator = open_translator(translator_reference(version.prompt), store) if version.prompt.translation else None
+    scorer = Scorer(base.source, adapter, prompt_of(version.prompt), engine, revision=base.revision, dtype=base.dtype)
+    return pl.Series(scorer.score(add_english(rows, translator, store).select(_TEXT).iter_rows(), say), dtype=pl.Float64)
+
+
+def base_of(store: Store, version: Manifest) -> BaseRef:
+    """The base model of a published version: the output of *base* that built it, or a Hugging Face id or folder.
+
+    Raises NotFound when that output is gone.
+    """
+    from relevance_core.models.lm import BaseRef
+
+    base = version.base
+    if not base.uri.startswith("stages/"):
+        return BaseRef(base.id, base.uri or base.id, base.revision)
+    built = open_artifact(store, base.uri)
+    if built is None:
+        raise NotFound(
+            f"the base model {base.id} of {version.name} is damaged or gone",
+            where=store.uri_of(base.uri),
+            expected="the folder model/ of a finished output of the stage base",
+            do="restore it from a backup, or promote a version whose base is there",
+        )
+    return BaseRef(base.id, str(built.folder("model")), base.revision)
+
+
+def prompt_of(info: PromptInfo) -> Prompt:
+    """The prompt that a manifest records."""
+    return Prompt.from_json(
+        {"template": info.name, "version": int(info.version), "translation": info.translation, "max_tokens": info.max_tokens}
+    )
+
+
+def translator_reference(info: PromptInfo) -> dict[str, str]:
+    """What `open_translator` opens, from the `name-version` that a manifest records."""
+    name, _, version = info.translator.rpartition("-")
+    return {"name": name, "version": version, "key": f"translators/{info.translator}"}
+
+
+def evaluate_file(store: Store, task: Task, data: str, version: str | None, engine: EngineSettings, say: Say) -> dict[str, Any]:
+    """The figures of a version on the task's rows of any labelled file, at the version's own threshold (`relevance evaluate`).
+
+    version: an id, the beginning of one, or None for the champion; where nothing serves yet, for the newest version, whose `role`
+    is then "candidate". Raises NotFound without any version, DataError for a file that can't be read or holds no row of the task.
+    """
+    manifest, role = choose(store, task, version, say)
+    rows = _rows_of(read_labelled(data, task=task), task, data)
+    p = score_with(store, manifest, rows, engine, say).to_numpy()
+    figures = measure(p, rows["label"].to_numpy() == 1, rows["language"].to_list(), manifest.threshold)
+    return {"task": task, "version": manifest.version, "role": role} | figures
+
+
+def score_file(
+    store: Store, task: Task, data: str, output: str, version: str | None, engine: EngineSettings, say: Say
+) -> dict[str, Any]:
+    """Scores the task's rows of a file, labelled or not, into `output` (.parquet, .jsonl or .csv): the texts, `p_yes`, `decision`
+    (1 from the threshold on) and `version`; `id` is the file's own or the row's number. Version and errors as in `evaluate_file`.
+    """
+    path = Path(output)
+    if path.suffix not in _WRITERS:
+        raise SettingsError(f"the output {output!r} has no known form", where="--output", expected=", ".join(_WRITERS))
+    manifest, role = choose(store, task, version, say)
+    rows = _rows_of(read_labelled(data, task=task, labels=False), task, data)
+    scored = rows.select(
+        id="source_id",
+        task="task",
+        language="language",
+        query="query_original",
+        target="target_original",
+        p_yes=score_with(store, manifest, rows, engine, say),
+    ).with_columns(decision=(pl.col("p_yes") >= manifest.threshold).cast(pl.Int8), version=pl.lit(manifest.version))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _WRITERS[path.suffix](scored, path)
+    decided = int(scored["decision"].sum())
+    say(f"{len(scored)} pairs scored by {manifest.name} ({role}), {decided} of them relevant: {output}")
+    result = {"task": task, "version": manifest.version, "role": role, "threshold": manifest.threshold}
+    return result | {"rows": len(scored), "relevant": decided, "output": output}
+
+
+def choose(store: Store, task: Task, version: str | None, say: Say) -> tuple[Manifest, str]:
+    """The version that is asked for, and what it is: champion, candidate (the newest, where nothing serves) or version."""
+    registry = Registry(store)
+    current = registry.current()
+    serving = current.versions.get(task) if current else None
+    if version is not None:
+        manifest = registry.resolve(task, version)
+        return manifest, "champion" if manifest.version == serving else "version"
+    if serving is not None:
+        return registry.manifest(task, serving), "champion"
+    published = registry.versions(task)
+    if not published:
+        raise NotFound(f"there is no version of {task} yet", where=store.uri, do="run `relevance retrain` first")
+    say(f"no version of {task} serves yet: taking the newest one, {published[-1].version}, which nobody has promoted")
+    return published[-1], "candidate"
+
+
+def _rows_of(rows: pl.DataFrame, task: Task, data: str) -> pl.DataFrame:
+    found = rows.filter(task=task)
+    if found.is_empty():
+        raise DataError(f"the file has no row of the task {task}", where=data, expected="rows whose task is " + task)
+    return found

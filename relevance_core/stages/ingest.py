@@ -1,0 +1,241 @@
+"""Stage *ingest*: from the source's files or query to one table of labelled pairs."""
+
+from __future__ import annotations
+
+import gzip
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta
+from typing import Any, Final
+
+import polars as pl
+
+from relevance_core.config import Settings
+from relevance_core.pairs import ORIGINALS
+from relevance_core.sources import Batch, File, Source, conform, open_source, target_digests
+from relevance_core.sources.columns import UNREAD
+from relevance_core.sources.files import read_tsv
+from relevance_core.stages.base import Inputs, Output, Report, Rows, stage
+
+COMPLETE: Final = ("task", "language", "query", "target", "label", "event_time")
+"""A row with a null among these can't be told from another one: it is never taken for a duplicate."""
+
+USES: Final = (
+    "window",
+    "source.uri",
+    "source.sql",
+    "source.task",
+    "source.clicks",
+    "source.catalogue",
+    "translate.glossary",
+    "translate.brands",
+    "base.click_days",
+)
+"""The settings that this stage's output depends on."""
+
+_CLICKS: Final = ("task", "language", "query", "target", "target_id")
+_CATALOGUE: Final = ("task", "target_id", "target")
+_ORDER: Final = ("event_time", "pair_id", "label", *ORIGINALS, UNREAD, "weight")
+
+
+def fingerprint(settings: Settings) -> str:
+    """A digest of what the source holds for this window: the part of this stage's key that lies outside the store."""
+    return open_source(settings).fingerprint()
+
+
+@stage(
+    "ingest",
+    uses=USES,
+    fingerprint=fingerprint,
+)
+def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
+    """Reads the window and its history, and everything beside the logs that later stages need.
+
+    Files are read one at a time: columns renamed (sources.ALIASES), texts normalised with the originals kept, values that can't be
+    read noted, rows outside [history start, window end) dropped. Then rows of the same pair and label become one, the latest. Both
+    labels of a pair stay: *validate* decides. Rows of [start, end) are `fresh`; a row that arrived in a later partition than its
+    event belongs to the window of its event. The watermark is the window, never the clock.
+
+    Leaves the tables `pairs` (SCHEMA, ORIGINALS, `unread`, `fresh`), `clicks`, `catalogue` (without one: the distinct targets of
+    the pairs), `window.json` (what *validate* compares the batch with), and, where the source has them, `terms.tsv.gz` and
+    `brands.txt`.
+
+    It judges no row: a file without a required column goes on with nulls and is named in `window.json`. A row that arrives after
+    the window's end is read by no run whose window ended before, but by the next ones, as history. All rows of window and history
+    are held in memory at once.
+    """
+    source = open_source(settings)
+    out.say(f"ingest: {len(source.logs)} files of {source.name}" if source.logs else f"ingest: {source.name}")
+    intake = _read(source, settings, out.say)
+    pairs, repeats = latest(pl.concat(intake.frames) if intake.frames else _no_rows())
+    out.table("pairs", pairs.sort(_ORDER, nulls_last=True))
+    own_ids = _tasks_without_ids(pairs)
+    clicks = _clicks(source, settings, own_ids)
+    out.table("clicks", clicks)
+    catalogue = _catalogue(source, pairs, own_ids)
+    out.table("catalogue", catalogue)
+    out.json("window", _window(settings, intake))
+    reasons = {f"dropped: {why}": rows for why, rows in (intake.dropped | repeats).items() if rows}
+    dropped = sum(reasons.values())
+    return Report(
+        Rows(incoming=pairs.height + dropped, kept=pairs.height, dropped=dropped, reasons=reasons),
+        {
+            "source": source.name,
+            "files": len(source.logs),
+            **_window(settings, intake),
+            "unread": pairs[UNREAD].count(),
+            "clicks": clicks.height,
+            "catalogue": dict(sorted(Counter(catalogue["task"].to_list()).items())),
+            "beside": _copy_companions(source, out),
+        },
+    )
+
+
+@dataclass
+class _Intake:
+    """Rows read so far, and what was counted on the way."""
+
+    frames: list[pl.DataFrame] = field(default_factory=list)
+    days: Counter[str] = field(default_factory=Counter)
+    languages: dict[str, Counter[str]] = field(default_factory=lambda: {"fresh": Counter(), "history": Counter()})
+    dropped: Counter[str] = field(default_factory=Counter)
+    missing: dict[str, list[str]] = field(default_factory=dict)
+    fresh: int = 0
+    history: int = 0
+    late: int = 0
+    first: datetime | None = None
+
+
+def _read(source: Source, settings: Settings, say: Callable[[str], None]) -> _Intake:
+    intake = _Intake()
+    for number, batch in enumerate(source.batches(), 1):
+        _take(intake, batch, settings)
+        if number % 10 == 0 or number == len(source.logs):
+            say(f"ingest: {number} of {len(source.logs) or 1} files read, {intake.fresh + intake.history} rows inside")
+    return intake
+
+
+def _take(intake: _Intake, batch: Batch, settings: Settings) -> None:
+    """Adds a batch's rows of window and history. A row whose time can't be read is fresh if its partition is."""
+    start, end = settings.window.bounds()
+    rows = conform(batch, task=settings.source.task, undated=start)
+    event, day = pl.col("event_time"), pl.lit(batch.day)
+    inside = event.is_between(settings.window.history_start(), end, closed="left").fill_null(True)
+    frame = rows.filter(inside)
+    undated = batch.day is None or start <= datetime.combine(batch.day, time.max, UTC)
+    frame = frame.with_columns((event >= start).fill_null(undated).alias("fresh")).drop("source_id")
+    intake.dropped["outside the window"] += rows.height - frame.height
+    intake.late += frame.select((event.dt.date() < day).sum()).item() if batch.day else 0
+    fresh = int(frame["fresh"].sum())
+    intake.fresh += fresh
+    intake.history += frame.height - fresh
+    for name in batch.missing(settings.source.task) if fresh else ():
+        intake.missing.setdefault(name, []).append(batch.name)
+    by_day = frame.drop_nulls("event_time").group_by(event.dt.date().cast(pl.String).alias("day")).len()
+    intake.days.update(dict(by_day.iter_rows()))
+    for language, is_fresh, count in frame.drop_nulls("language").group_by("language", "fresh").len().iter_rows():
+        intake.languages["fresh" if is_fresh else "history"][language] += count
+    times: list[Any] = [moment for moment in (intake.first, frame["event_time"].min()) if moment]
+    intake.first = min(times, default=None)
+    intake.frames.append(frame)
+
+
+def latest(rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
+    """One row for each pair and label, the latest, and how many rows went, by why: `duplicate` (same time too), `repeated`.
+
+    Equal times: the first in the order of the original texts. Rows that lack a value of COMPLETE all stay.
+    """
+    whole = pl.all_horizontal(pl.col(COMPLETE).is_not_null())
+    complete = rows.filter(whole).sort(
+        ["event_time", *ORIGINALS, "weight"], descending=[True, False, False, False], nulls_last=True
+    )
+    events = complete.select("pair_id", "label", "event_time").n_unique() if complete.height else 0
+    kept = complete.unique(["pair_id", "label"], keep="first", maintain_order=True)
+    return pl.concat([kept, rows.filter(~whole)]), {"duplicate": complete.height - events, "repeated": events - kept.height}
+
+
+def _window(settings: Settings, intake: _Intake) -> dict[str, Any]:
+    """Window and counts before duplicates went: the rows that arrived."""
+    start, end = settings.window.bounds()
+    days = -((intake.first - start) // timedelta(days=1)) if intake.first else 0
+    return {
+        "window": {
+            "start": start.isoformat(),
+            "end": end.isoformat(),
+            "days": (end - start) / timedelta(days=1),
+            "history_start": settings.window.history_start().isoformat(),
+        },
+        "rows_by_day": dict(sorted(intake.days.items())),
+        "rows_by_language": {name: dict(sorted(counts.items())) for name, counts in intake.languages.items()},
+        "fresh_rows": intake.fresh,
+        "history_rows": intake.history,
+        "history_days": max(days, 0),
+        "late_rows": intake.late,
+        "missing_columns": {name: sorted(files) for name, files in sorted(intake.missing.items())},
+    }
+
+
+def _no_rows() -> pl.DataFrame:
+    empty = conform(Batch("", pl.DataFrame())).drop("source_id")
+    return empty.with_columns(pl.lit(None, pl.Boolean).alias("fresh"))
+
+
+def _tasks_without_ids(pairs: pl.DataFrame) -> list[str]:
+    """Tasks whose logs carry no target ids: clicks and catalogue take the digests too, so that a target has one id everywhere."""
+    known = (
+        pairs.filter(pl.col("task").is_not_null() & pl.col("target").is_not_null()).select("task", "target", "target_id").unique()
+    )
+    digested = known.with_columns(target_digests(known["target"]))
+    given = digested.group_by("task").agg((pl.col("target_id") != pl.col("digest")).any().alias("given"))
+    return sorted(given.filter(~pl.col("given"))["task"].to_list())
+
+
+def _same_ids(frame: pl.DataFrame, tasks: list[str]) -> pl.DataFrame:
+    """`frame` with digests as the target ids of `tasks`."""
+    own = pl.when(pl.col("task").is_in(tasks)).then(target_digests(frame["target"]))
+    return frame.with_columns(own.otherwise(pl.col("target_id")).alias("target_id"))
+
+
+def _clicks(source: Source, settings: Settings, own_ids: list[str]) -> pl.DataFrame:
+    """Rows of the click logs of the last base.click_days days, every click a row, without those that lack a text."""
+    end = settings.window.bounds()[1]
+    start = end - timedelta(days=settings.base.click_days)
+    frames = [conform(file.batch(), task=settings.source.task, undated=start) for file in source.clicks]
+    inside = pl.col("event_time").is_between(start, end, closed="left")
+    frames = [frame.filter(inside).select(_CLICKS).drop_nulls() for frame in frames]
+    clicks = pl.concat(frames) if frames else pl.DataFrame(schema=dict.fromkeys(_CLICKS, pl.String()))
+    return _same_ids(clicks.filter((pl.col("query") != "") & (pl.col("target") != "")), own_ids).sort(_CLICKS)
+
+
+def _catalogue(source: Source, pairs: pl.DataFrame, own_ids: list[str]) -> pl.DataFrame:
+    """Distinct targets by task, of the catalogue's files; of the pairs for a task that no file names."""
+    frames = [conform(_catalogue_rows(source.catalogue))] if source.catalogue else []
+    frames += [conform(Batch("categories", read_tsv(source.categories)), task="QC")] if source.categories else []
+    listed = (
+        pl.concat([frame.select(_CATALOGUE) for frame in frames])
+        if frames
+        else pl.DataFrame(schema=dict.fromkeys(_CATALOGUE, pl.String()))
+    )
+    used = pairs.select(_CATALOGUE).filter(~pl.col("task").is_in(listed["task"].unique().to_list()))
+    together = _same_ids(pl.concat([listed, used]).drop_nulls().filter(pl.col("target") != ""), own_ids)
+    return together.unique().sort(_CATALOGUE)
+
+
+def _catalogue_rows(file: File) -> Batch:
+    return Batch(file.key, read_tsv(file)) if file.key.endswith((".tsv", ".tsv.gz")) else file.batch()
+
+
+def _copy_companions(source: Source, out: Output) -> list[str]:
+    """Copies terms and brands as they are; says and returns what was found beside the logs."""
+    if source.terms:
+        data = source.terms.read()
+        # A fixed time in the header: the same terms give the same bytes.
+        out.bytes("terms.tsv.gz", data if source.terms.key.endswith(".gz") else gzip.compress(data, mtime=0))
+    if source.brands:
+        out.bytes("brands.txt", source.brands.read())
+    files = (source.catalogue, source.categories, source.terms, source.brands)
+    beside = [file.key for file in files if file] + (["clicks/"] if source.clicks else [])
+    if beside:
+        out.say(f"ingest: used too: {', '.join(beside)}")
+    return beside

@@ -1,0 +1,272 @@
+"""The *mine* stage: semantic hard negatives of a task."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, cast
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from relevance_core import pairs
+from relevance_core.config import MineSettings, Settings
+from relevance_core.models.translators import Translator, open_translator, remembered, tokens
+from relevance_core.pairs import Task
+from relevance_core.stages.base import Artifact, Inputs, Output, Report, Rows, stage
+from relevance_core.store import Store
+
+_KEYS: Final = ("group", "meaning", "own")
+_LEDGER: Final = ("pair_id", "origin_id", "language", "query", "positive", "negative", "similarity", "rank")
+_EXAMPLES: Final = 8
+_FUNCTION_WORDS: Final = frozenset(("an", "and", "by", "for", "from", "in", "of", "on", "or", "the", "to", "with"))
+_PLURAL: Final = re.compile(r"(?<=[a-z]{2}[^s\W])s$|(?<=sh|ch|ss)es$|(?<=[xz])es$")
+
+
+@stage("mine", uses=("mine", "engine.device"), by_task=True)
+def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
+    """Semantic hard negatives (arXiv 2510.21671, strategy 2): targets that are near a positive and are not relevant.
+
+    How it works. The distinct targets of the catalogue and the training rows are embedded, and the `top_k` nearest of each
+    positive's target are its candidates. Every candidate that may be relevant is left out; the first rule that says so is counted:
+
+    - *labelled*: the query has a label for it, in whatever language or translation: the rows of its group, and those of any query
+      that means the same (the same English words);
+    - *related category* (QC): an ancestor of a positive of that query, or a descendant of its most specific ones;
+    - *near duplicate*: its title has the same words as a positive's, or is as good as identical to it by cosine;
+    - *as good a match*: it holds as many of the query's words, read in English, as the positive does (QI), or more of them (QC,
+      where a category rarely holds more than the noun);
+    - *no evidence* (QI): the positive holds none of the query's words, for a typing error or a wrong label.
+
+    Of what is left, `ratio` negatives a positive are drawn in each language, near ones rather than far ones, a first one for each
+    positive before any second one. A negative takes the query, language, group, English translation and event time of its positive.
+
+    What it does not do. It never asks a model whether a candidate is relevant, and never sees a dev row.
+
+    Known limits. The packaged embedder reads English: targets in other languages need another one. Without a translator only
+    English queries can be compared with a title, and QI makes negatives for no others. Search is exact, so its time grows with
+    positives × targets.
+    """
+    task = cast(Task, inputs.task)
+    translated = inputs["translate"]
+    train = translated.table("train").filter(task=task)
+    if not settings.mine.enabled:
+        out.table("train", train.sort("pair_id"))
+        return Report(Rows(incoming=len(train), kept=len(train)), {"enabled": False})
+    targets = _targets(inputs["ingest"], train, task)
+    translator = _translator(translated)
+    candidates = judge(find(settings, train, targets, out), train, targets, settings.mine, task, English(translator, out.store))
+    chosen = sample(candidates.filter(pl.col("reason").is_null()), train, settings.mine.ratio)
+    negatives = _as_rows(chosen, train)
+    out.table("train", pl.concat([train, negatives.select(train.columns)]).sort("pair_id"))
+    _tables(out, candidates, negatives)
+    out.say(f"mine {task}: {len(negatives)} negatives of {len(candidates)} candidates")
+    figures = {
+        "enabled": True,
+        "targets": len(targets),
+        "positives": len(train.filter(label=1)),
+        "candidates": len(candidates),
+        "excluded": _counts(candidates.filter(pl.col("reason").is_not_null()), "reason"),
+        "usable": candidates["reason"].null_count(),
+        "added": len(negatives),
+        "added_by_language": _counts(negatives, "language"),
+    }
+    return Report(Rows(incoming=len(train), made=len(negatives), kept=len(train) + len(negatives)), figures)
+
+
+class English:
+    """The words of texts in English, each term under its preferred name where there is a translator."""
+
+    def __init__(self, translator: Translator | None, store: Store) -> None:
+        self._translator, self._store = translator, store
+
+    def words(self, texts: pl.Series, language: str) -> pl.DataFrame:
+        """(text, language, words): the sorted distinct words of each distinct text; none of a language that can't be read."""
+        known = self._known(texts.unique().sort(), language)
+        words = [[] if english is None else content_words(english) for english in known["english"]]
+        return known.select("text", pl.lit(language).alias("language")).with_columns(
+            pl.Series("words", words, dtype=pl.List(pl.String))
+        )
+
+    def _known(self, texts: pl.Series, language: str) -> pl.DataFrame:
+        if self._translator is not None and {language, "en"} <= self._translator.languages:
+            known, _ = remembered(self._translator, self._store, texts, language, "en")
+            return known.select("text", english="translation")
+        return pl.DataFrame(
+            {"text": texts, "english": texts if language == "en" else None}, schema_overrides={"english": pl.String}
+        )
+
+
+def content_words(english: str) -> list[str]:
+    """The sorted distinct words of an English text that carry meaning: no function words, no plural endings."""
+    words = (word for word, _, _ in tokens(english, "en"))
+    return sorted({_PLURAL.sub("", word) for word in words if word not in _FUNCTION_WORDS and (len(word) > 1 or word.isdigit())})
+
+
+def _translator(translated: Artifact) -> Translator | None:
+    ref = translated.report.figures.get("translator")
+    return open_translator(ref, translated.store) if ref else None
+
+
+def _targets(ingest: Artifact, train: pl.DataFrame, task: Task) -> pl.DataFrame:
+    """The distinct targets (target, target_id), sorted, with `place`, their position; the id is the catalogue's if it has one."""
+    catalogue = ingest.table("catalogue").filter(task=task)
+    listed = [frame.select("target", "target_id").sort("target", "target_id") for frame in (catalogue, train)]
+    distinct = pl.concat(listed).drop_nulls("target").unique("target", keep="first", maintain_order=True).sort("target")
+    return distinct.with_columns(place=pl.int_range(pl.len(), dtype=pl.Int64))
+
+
+def find(settings: Settings, train: pl.DataFrame, targets: pl.DataFrame, out: Output) -> pl.DataFrame:
+    """The candidates of each positive, sorted: `origin_id query language group positive_text positive target target_id candidate
+    similarity rank`; `positive` and `candidate` are places in `targets`, `rank` counts from 1."""
+    from relevance_core.models.embedder import embed, neighbours, open_embedder
+
+    vectors = embed(targets["target"], open_embedder(settings.mine.embedder, settings.engine), out.store, out.say)
+    positives = train.filter(label=1).select("query", "language", "group", positive_text="target", origin_id="pair_id")
+    positives = positives.join(targets.select(positive_text="target", positive="place"), on="positive_text")
+    anchors = positives["positive"].unique().sort().to_numpy()
+    near, similarity = neighbours(vectors, anchors, settings.mine.top_k, settings.engine.threads)
+    depth = near.shape[1]
+    found = pl.DataFrame(
+        {
+            "positive": np.repeat(anchors, depth),
+            "candidate": near.reshape(-1),
+            "similarity": similarity.reshape(-1),
+            "rank": np.tile(np.arange(1, depth + 1, dtype=np.int32), len(anchors)),
+        }
+    ).filter(pl.col("rank") > settings.mine.skip_ranks)
+    named = found.join(targets.rename({"place": "candidate"}), on="candidate")
+    return positives.join(named, on="positive").sort("origin_id", "rank")
+
+
+def judge(
+    candidates: pl.DataFrame, train: pl.DataFrame, targets: pl.DataFrame, mine: MineSettings, task: Task, english: English
+) -> pl.DataFrame:
+    """`candidates` with `reason`: the first rule that leaves a candidate out, null for a usable one."""
+    queries = _query_words(train, english)
+    titles = targets.join(english.words(targets["target"], "en"), left_on="target", right_on="text", how="left").sort("place")
+    judged = candidates.join(queries, on=["query", "language"], how="left", maintain_order="left")
+    judged = judged.with_columns(own=_OWN).with_row_index("row")
+    known = _known(train.join(queries, on=["query", "language"], how="left"), targets)
+    positives = known.filter(label=1).select("key", "place")
+    held, asked = _overlap(judged, titles, "candidate"), _overlap(judged, titles, "positive")
+    reason = (
+        pl.when(_forbidden(judged, known.select("key", "place")))
+        .then(pl.lit("labelled"))
+        .when(_forbidden(judged, _relatives(positives, targets) if task == "QC" else positives.clear()))
+        .then(pl.lit("related category"))
+        .when(_forbidden(judged, positives.join(_twins(titles), on="place").select("key", place="twin")))
+        .then(pl.lit("near duplicate"))
+        .when(pl.col("similarity") >= mine.duplicate_similarity)
+        .then(pl.lit("near duplicate"))
+        .when(pl.Series(held > asked if task == "QC" else (held >= asked) & (asked > 0)))
+        .then(pl.lit("as good a match"))
+        .when(pl.Series(np.zeros_like(asked, dtype=bool) if task == "QC" else asked == 0))
+        .then(pl.lit("no evidence"))
+    )
+    return judged.with_columns(reason=reason).sort("row").select(*candidates.columns, "reason")
+
+
+_OWN = pl.concat_str(pl.lit("text "), "language", pl.lit(" "), "query")
+
+
+def _query_words(train: pl.DataFrame, english: English) -> pl.DataFrame:
+    """(query, language, words, meaning) of the distinct queries; `meaning` is null for a query of which no word can be read."""
+    by_language = train.sort("language").group_by("language", maintain_order=True)
+    read = pl.concat([english.words(rows["query"], str(language)) for (language,), rows in by_language]).rename({"text": "query"})
+    return read.with_columns(
+        meaning=pl.when(pl.col("words").list.len() > 0).then(pl.lit("means ") + pl.col("words").list.join(" "))
+    )
+
+
+def _known(rows: pl.DataFrame, targets: pl.DataFrame) -> pl.DataFrame:
+    """(key, place, label): every labelled target of a query, under its group, its meaning and its own text."""
+    placed = rows.join(targets.select("target", "place"), on="target").with_columns(own=_OWN)
+    keys = [placed.select("place", "label", key=pl.col(key)) for key in _KEYS]
+    return pl.concat(keys).drop_nulls("key").unique(maintain_order=True)
+
+
+def _forbidden(judged: pl.DataFrame, pairs_of_keys: pl.DataFrame) -> pl.Series:
+    """Whether (key, candidate) is among (key, place), under any of the query's keys."""
+    marked = pairs_of_keys.unique().with_columns(hit=pl.lit(True))
+    hit = pl.repeat(False, len(judged), dtype=pl.Boolean, eager=True)
+    for key in _KEYS:
+        joined = judged.join(marked, left_on=[key, "candidate"], right_on=["key", "place"], how="left", maintain_order="left")
+        hit |= joined["hit"].fill_null(False)
+    return hit
+
+
+def _relatives(positives: pl.DataFrame, targets: pl.DataFrame) -> pl.DataFrame:
+    """(key, place): the ancestors of every positive category of a query, and the descendants of those of its positives that have no
+    other positive below them; levels are joined by commas.
+
+    A query with the positives `home` and `home,kitchen,knives` asks for knives, so that the rest of the home may be wrong.
+    """
+    places = dict(targets.select("target", "place").iter_rows())
+    above: list[tuple[int, int]] = []
+    for path, place in places.items():
+        levels = path.split(",")
+        above += [(place, places[upper]) for n in range(1, len(levels)) if (upper := ",".join(levels[:n])) in places]
+    ancestors = pl.DataFrame(above, schema={"below": pl.Int64, "above": pl.Int64}, orient="row")
+    upwards = positives.join(ancestors, left_on="place", right_on="below").select("key", place="above")
+    lowest = positives.join(upwards, on=["key", "place"], how="anti")
+    return pl.concat([upwards, lowest.join(ancestors, left_on="place", right_on="above").select("key", place="below")])
+
+
+def _twins(titles: pl.DataFrame) -> pl.DataFrame:
+    """(place, twin): the other targets that hold the same words."""
+    words = titles.filter(pl.col("words").list.len() > 0).select("place", words=pl.col("words").list.join(" "))
+    return words.join(words.rename({"place": "twin"}), on="words").filter(pl.col("place") != pl.col("twin")).select("place", "twin")
+
+
+def _overlap(judged: pl.DataFrame, titles: pl.DataFrame, place: str) -> NDArray[np.int64]:
+    """(n,): how many of the query's words the target at `place` holds."""
+    asked = judged.select("row", pl.col(place).alias("place"), word="words").explode("word").drop_nulls("word")
+    holds = titles.select("place", word="words").explode("word").drop_nulls("word")
+    counts = asked.join(holds, on=["place", "word"]).group_by("row").len()
+    found = np.zeros(len(judged), dtype=np.int64)
+    found[counts["row"].to_numpy()] = counts["len"].to_numpy()
+    return found
+
+
+def sample(usable: pl.DataFrame, train: pl.DataFrame, ratio: float) -> pl.DataFrame:
+    """The rows of `usable` that become negatives: in each language `ratio` times its positives, as far as there are.
+
+    A first one is drawn for each positive before any second one. A draw is without replacement and proportional to 1 / rank², by
+    the keys -ln(u) × rank² of Efraimidis and Spirakis (2006), smallest first; u in (0, 1] is a hash of positive and candidate.
+    """
+    once = usable.unique(["query", "language", "candidate"], keep="first", maintain_order=True)
+    u = [
+        pairs.share_of(f"{positive} {candidate}", "mine") for positive, candidate in once.select("origin_id", "target").iter_rows()
+    ]
+    drawn = once.with_columns(pl.Series("u", u, dtype=pl.Float64)).with_columns(
+        order=-(1 - pl.col("u")).log() * pl.col("rank") ** 2
+    )
+    drawn = drawn.sort("order", "origin_id", "rank").with_columns(turn=pl.int_range(pl.len()).over("origin_id"))
+    share = (pl.col("len") * ratio).floor().cast(pl.Int64)
+    quota = train.filter(label=1).group_by("language").len().select("language", quota=share)
+    placed = drawn.sort("turn", "order", "origin_id", "rank").join(quota, on="language", how="left", maintain_order="left")
+    placed = placed.with_columns(nth=pl.int_range(pl.len()).over("language"))
+    return placed.filter(pl.col("nth") < pl.col("quota")).select(usable.columns)
+
+
+def _as_rows(chosen: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
+    """The negatives as training rows, with what the ledger says of them beside."""
+    inherited = train.drop("target", "target_id", "label", "origin", "origin_id").rename({"pair_id": "origin_id"})
+    rows = chosen.select("origin_id", "positive_text", "target", "target_id", "similarity", "rank").join(inherited, on="origin_id")
+    rows = rows.with_columns(pair_id=pl.lit(""), label=pl.lit(0, pl.Int8), origin=pl.lit("negative"))
+    return pairs.with_ids(rows).sort("pair_id")
+
+
+def _tables(out: Output, candidates: pl.DataFrame, negatives: pl.DataFrame) -> None:
+    """The ledger of what was added, and some candidates of every fate for people."""
+    named = {"positive": pl.col("positive_text"), "negative": pl.col("target")}
+    out.table("ledger", negatives.with_columns(**named).select(_LEDGER).sort("pair_id"))
+    fates = candidates.with_columns(pl.col("reason").fill_null("usable"), **named)
+    one_each = fates.sort("origin_id", "rank").unique(["reason", "origin_id"], keep="first", maintain_order=True)
+    shown = one_each.group_by("reason", maintain_order=True).head(_EXAMPLES).sort("reason", "origin_id")
+    out.table("examples", shown.select("reason", "language", "query", "positive", "negative", "similarity", "rank"))
+
+
+def _counts(frame: pl.DataFrame, column: str) -> dict[str, int]:
+    return dict(frame.group_by(column).len().sort(column).iter_rows())

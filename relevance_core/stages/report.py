@@ -1,0 +1,34 @@
+"""*report*: one HTML file that tells people what a run did, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from relevance_core.config import Settings
+from relevance_core.pairs import LANGUAGES
+from relevance_core.stages.base import Artifact, Inputs, Output, Report, Rows, stage
+
+
+@stage("report", uses=("window", "tasks", "onboard"))
+def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
+    """Writes `report.html`: the verdicts in words, the quality by language, and what happened to every row, as plots and examples.
+
+    How: the sections of `relevance_core.reporting`, from whatever outputs the run has by now, so a run that stopped early gets a
+    report too. The file holds everything it needs, works offline, and treats all text of a log as hostile.
+    What it does not do: measure or decide anything; every number comes from a stage's output.
+    Known limits: the plotting library is in every file, about 5 MB each.
+    """
+    out.bytes("report.html", build_report(settings, inputs.artifacts).encode())
+    return Report(Rows(), {"sections": sorted(inputs.artifacts)})
+
+
+def build_report(settings: Settings, artifacts: Mapping[str, Artifact]) -> str:
+    """The HTML report of a run with these outputs, by stage name (`mine:QC` for that of a task)."""
+    from relevance_core.reporting import build_page, render
+
+    start, end = settings.window.bounds()
+    title = f"{start:%-d %B %Y}" if (end - start).days == 1 else f"{start:%-d %B} to {end:%-d %B %Y}"
+    onboard = ", ".join(LANGUAGES.get(language, language) for language in settings.onboard)
+    parts = [f"Fresh rows from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC (exclusive)"]
+    parts += [f"with {settings.window.history_days} days of history before it", *([f"bringing in {onboard}"] if onboard else [])]
+    return render(build_page(artifacts, settings.tasks, f"Window of {title}", ", ".join(parts) + "."))

@@ -1,0 +1,77 @@
+"""Stage *split*: which pairs train and which judge (contract: a query is on one side, for ever)."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import polars as pl
+
+from relevance_core.config import Settings, SplitSettings
+from relevance_core.pairs import SCHEMA, digest, map_distinct, share_of, side_of, with_groups
+from relevance_core.stages.base import Inputs, Output, Report, Rows, stage
+
+_ORDER: Final = ("task", "group", "pair_id")
+
+
+@stage("split", uses=("split",))
+def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
+    """Puts every pair on the train or the dev side.
+
+    The side is a hash of the normalised query (pairs.side_of), whatever its language, task, night or machine; so is the part of a
+    dev pair, `calibration` (where the threshold is chosen) or `judgement` (where F1 is measured). With split.qc_group = "prefix" a
+    QC pair also needs its category prefix (the first split.prefix_levels levels) to hash to the same side; a pair whose query and
+    prefix disagree is dropped. So neither a query nor a prefix is on both sides, and both stay where they are when new pairs come;
+    the price is a share 2 · d · (1 − d) of the QC pairs for a dev share d.
+
+    Leaves `train` (pairs.SCHEMA and `group`) and `dev` (and `part`).
+
+    It balances nothing: sides, tasks and languages have the shares that the hash gives them, so with few queries a side can be
+    empty.
+    """
+    pairs = with_groups(inputs["validate"].table("pairs", columns=list(SCHEMA)))
+    placed = place(pairs, settings.split)
+    kept = placed.drop_nulls("side")
+    train = kept.filter(pl.col("side") == "train").select(*SCHEMA, "group").sort(_ORDER)
+    dev = kept.filter(pl.col("side") == "dev").select(*SCHEMA, "group", "part").sort(_ORDER)
+    out.say(f"split: {train.height} train, {dev.height} dev, {placed.height - kept.height} dropped")
+    out.table("train", train)
+    out.table("dev", dev)
+    dropped = placed.height - kept.height
+    reasons = {"dropped: query and category prefix on different sides": dropped} if dropped else {}
+    return Report(
+        Rows(incoming=placed.height, kept=kept.height, dropped=dropped, reasons=reasons),
+        {"train": _counts(train), "dev": _counts(dev), "parts": _counts(dev, "part"), "queries": _queries(train, dev)},
+    )
+
+
+def place(pairs: pl.DataFrame, split: SplitSettings) -> pl.DataFrame:
+    """`pairs` (with `group`) with `side` (train, dev; null for a pair that is on neither) and `part` (calibration, judgement)."""
+
+    def side(group: str) -> str:
+        return side_of(group, split.dev_share)
+
+    def part(group: str) -> str:
+        return "calibration" if share_of(group, "part") < split.calibration_share else "judgement"
+
+    def prefix_side(prefix: str) -> str:
+        return side(digest("prefix", prefix))
+
+    placed = pairs.with_columns(map_distinct(pairs["group"], side, "side"), map_distinct(pairs["group"], part, "part"))
+    if split.qc_group == "query":
+        return placed
+    levels = pl.col("target").str.to_lowercase().str.split(",").list.head(split.prefix_levels).list.join(",")
+    prefixes = placed.select(levels.alias("prefix"))["prefix"]
+    agree = (pl.col("task") != "QC") | (pl.col("side") == map_distinct(prefixes, prefix_side, "prefix_side"))
+    return placed.with_columns(pl.when(agree).then("side").alias("side"))
+
+
+def _counts(frame: pl.DataFrame, second: str = "language") -> dict[str, Any]:
+    """Rows by task and a second column: `{"QC": {"en": 3}}`."""
+    found: dict[str, Any] = {}
+    for task, name, rows in frame.group_by("task", second).len().sort("task", second).iter_rows():
+        found.setdefault(task, {})[name] = rows
+    return found
+
+
+def _queries(train: pl.DataFrame, dev: pl.DataFrame) -> dict[str, int]:
+    return {"train": train["group"].n_unique(), "dev": dev["group"].n_unique()}

@@ -1,0 +1,279 @@
+"""The *translate* stage: training rows for languages that have none, and the query's English translation for the prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple, cast
+
+import polars as pl
+
+from relevance_core import pairs
+from relevance_core.config import Settings
+from relevance_core.errors import SettingsError
+from relevance_core.models.translators import (
+    UNSPACED,
+    GlossaryTranslator,
+    Keepsakes,
+    add_english,
+    read_brands,
+    read_terms,
+    remembered,
+    save,
+)
+from relevance_core.pairs import Task
+from relevance_core.stages.base import Artifact, Inputs, Output, Report, Rows, stage
+
+_GLOSSARY, _BRANDS = "terms.tsv.gz", "brands.txt"
+_SAMPLES: Final = 12
+_LETTERS_OF_A_CHARACTER: Final = 3
+_LEDGER: Final = ("origin_id", "task", "language", "source_language", "source_query", "translation", "target", "label", "reason")
+
+
+class _Want(NamedTuple):
+    """Rows wanted in a language for a task, and why."""
+
+    language: str
+    task: Task
+    rows: int
+    why: str
+
+
+@stage("translate", uses=("translate", "split.dev_share", "split.qc_group", "prompt.translation"), pinned=("onboarded",))
+def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
+    """Translation augmentation (arXiv 2510.21671, strategy 1) and the English column (arXiv 2510.25428).
+
+    How it works. For every onboarded language, and for every trained one with fewer rows than the quota, labelled pairs of the
+    source languages are sampled: as many of each label as there are, a row of every query before a second one, in the order of a
+    hash of the pair and the language, so that tonight's sample is mostly last night's and the translation memory knows it. The
+    query is translated and the label, target, group, event time and weight are kept. A translation is dropped if nothing or too
+    little of it was translated, if it lost a number, unit or brand, if it is far longer or shorter than its source, if its own text
+    belongs to the dev side, or if the pair exists (of two that contradict each other the positive stays); the ledger names each.
+    With `prompt.translation`, `english` holds the English translation of every query in another language, made from that query's
+    own text: never the source that a translated row came from.
+
+    What it does not do. Targets stay in English. A translation is judged by its form alone: nobody reads it.
+
+    Known limits. A word with several meanings gets the glossary's choice of them, whatever the target.
+    """
+    split = inputs["split"]
+    train, dev = split.table("train"), split.table("dev")
+    translator = _translator(inputs["ingest"])
+    wants = _wants(settings, train, inputs.onboarded) if settings.translate.enabled else []
+    _check(settings, translator, inputs.onboarded)
+    tried = _translate_all(settings, wants, train, translator, out)
+    judged = _judge(settings, tried, train, dev, _brands(inputs["ingest"]))
+    made = judged.filter(pl.col("reason").is_null())
+    for name, frame in (("train", pl.concat([train, made.select(train.columns)])), ("dev", dev)):
+        with_english = add_english(frame, translator if settings.prompt.translation else None, out.store)
+        out.table(name, with_english.sort("pair_id"))
+    rejected = judged.filter(pl.col("reason").is_not_null())
+    out.table("ledger", rejected.select(_LEDGER).sort("language", "task", "origin_id"))
+    out.table("samples", _samples(judged))
+    kept, dropped = len(train) + len(made) + len(dev), len(rejected)
+    reasons = {f"dropped: {reason}": count for reason, count in rejected.group_by("reason").len().sort("reason").iter_rows()}
+    figures = {
+        "translator": save(translator, out.store) if translator else None,
+        "languages": _by_language(wants, judged),
+        "english": _english_figures(settings, translator, train, dev),
+    }
+    return Report(Rows(len(train) + len(dev), len(judged), kept, 0, dropped, reasons), figures)
+
+
+def _translator(ingest: Artifact) -> GlossaryTranslator | None:
+    if _GLOSSARY not in ingest.files:
+        return None
+    terms = read_terms(ingest.store.read(ingest.key(_GLOSSARY)), ingest.store.uri_of(ingest.key(_GLOSSARY)))
+    return GlossaryTranslator(terms, _brands(ingest))
+
+
+def _brands(ingest: Artifact) -> tuple[str, ...]:
+    return read_brands(ingest.store.read(ingest.key(_BRANDS))) if _BRANDS in ingest.files else ()
+
+
+def _check(settings: Settings, translator: GlossaryTranslator | None, onboarded: tuple[str, ...]) -> None:
+    """Raises SettingsError for what was asked by name and can't be translated."""
+    asked = list(onboarded) if settings.translate.enabled else []
+    if translator is None and (asked or settings.prompt.translation):
+        raise SettingsError(
+            "there is no glossary to translate with",
+            where="translate.glossary",
+            expected="a terms.tsv or terms.tsv.gz of term_id, language, name",
+            do=f"give one, or do without {'onboarding ' + ', '.join(asked) if asked else 'prompt.translation'}",
+        )
+    unknown = sorted(set(asked) - translator.languages) if translator else []
+    if unknown and translator:
+        raise SettingsError(
+            f"the glossary has no names in {', '.join(unknown)}",
+            where="onboard",
+            expected=", ".join(sorted(translator.languages)),
+            do="add the language's rows to the glossary (docs/languages.md), or leave it out",
+        )
+
+
+def _wants(settings: Settings, train: pl.DataFrame, onboarded: tuple[str, ...]) -> list[_Want]:
+    """What to make: for each onboarded language as much as the largest trained one has, for a small trained one what it lacks."""
+    wants = []
+    for task in sorted(train["task"].unique()):
+        rows = dict(train.filter(task=task).group_by("language").len().iter_rows())
+        most = min(settings.translate.rows.get(cast(Task, task), 0), round(settings.translate.of_largest * max(rows.values())))
+        for language in sorted({*onboarded, *rows}):
+            lacking = settings.translate.min_rows - rows.get(language, 0)
+            if language in onboarded:
+                wants.append(_Want(language, cast(Task, task), most, "onboarded"))
+            elif lacking > 0:
+                wants.append(_Want(language, cast(Task, task), lacking, "below the row quota"))
+    return wants
+
+
+def _translate_all(
+    settings: Settings, wants: list[_Want], train: pl.DataFrame, translator: GlossaryTranslator | None, out: Output
+) -> pl.DataFrame:
+    """The sampled pairs with their translations: the columns of `train`, and `source_language`, `translation`, `untranslated`,
+    `words`, `place` (in the sample); `language` is the target's."""
+    empty = train.clear().with_columns(
+        pl.lit(None, pl.String).alias("source_language"),
+        pl.lit(None, pl.String).alias("translation"),
+        pl.lit(None, pl.Int32).alias("untranslated"),
+        pl.lit(None, pl.Int32).alias("words"),
+        pl.lit(None, pl.Int64).alias("place"),
+    )
+    pieces = [empty]
+    for want in wants:
+        if translator is None or want.language not in translator.languages:
+            out.say(f"translate: nothing made for {want.language} {want.task}: the glossary has no names in it")
+            continue
+        sample = sample_pairs(train, want.language, want.task, want.rows, set(settings.translate.sources), translator.languages)
+        held = 0
+        for source in sample["language"].unique().sort():
+            chosen = sample.filter(language=source)
+            known, hits = remembered(translator, out.store, chosen["query"], source, want.language)
+            held += hits
+            renamed = chosen.rename({"language": "source_language"}).with_columns(language=pl.lit(want.language))
+            joined = renamed.join(known, left_on="query", right_on="text", how="left", maintain_order="left")
+            pieces.append(joined.select(empty.columns))
+        out.say(f"translate: {want.language} {want.task}: {len(sample)} pairs, {held} texts from the translation memory")
+    return pl.concat(pieces)
+
+
+def sample_pairs(
+    train: pl.DataFrame, language: str, task: Task, rows: int, sources: set[str], known: frozenset[str]
+) -> pl.DataFrame:
+    """The pairs of a task to translate into `language`: at most `rows`, with `place`, their position.
+
+    Half of them positive as far as there are as many of both; among those of a label every query's first row stands before any
+    query's second one, in the order of a hash of pair and language.
+
+    sources: languages to sample from; none is every other language of `train`. known: those that the translator knows.
+    """
+    taken = pl.col("language").is_in(sorted(sources or known)) & pl.col("language").is_in(sorted(known))
+    pool = train.filter(taken, pl.col("language") != language, task=task)
+    order = pl.Series("order", [pairs.digest("translate", language, pair) for pair in pool["pair_id"]], dtype=pl.String)
+    pool = pool.with_columns(order).sort("order")
+    pool = pool.with_columns(turn=pl.int_range(pl.len()).over("label", "language", "query")).sort("turn", "order")
+    positives, negatives = pool.filter(label=1), pool.filter(label=0)
+    half = min(len(positives), max((rows + 1) // 2, rows - len(negatives)))
+    sample = pl.concat([positives.head(half), negatives.head(rows - half)])
+    return sample.drop("order", "turn").with_columns(place=pl.int_range(pl.len(), dtype=pl.Int64))
+
+
+def _judge(
+    settings: Settings, tried: pl.DataFrame, train: pl.DataFrame, dev: pl.DataFrame, brands: tuple[str, ...]
+) -> pl.DataFrame:
+    """`tried` as rows of `train` (their ids, origin and texts set) with `source_query` and `reason`, null for a row to keep."""
+    low, high = settings.translate.length_ratio
+    ratio = _length("translation", "language") / _length("query", "source_language")
+    untouched = (pl.col("words") > 0) & (pl.col("untranslated") == pl.col("words"))
+    judged = tried.with_columns(
+        _lost(tried, Keepsakes(brands)),
+        _on_dev_side(settings, tried, dev),
+        origin=pl.lit("translation"),
+        origin_id=pl.col("pair_id"),
+        source_query=pl.col("query"),
+    ).with_columns(
+        reason=pl.when(untouched)
+        .then(pl.lit("nothing translated"))
+        .when(pl.col("untranslated") > settings.translate.max_untranslated * pl.col("words"))
+        .then(pl.lit("too much left untranslated"))
+        .when("lost")
+        .then(pl.lit("number, unit or brand lost"))
+        .when((ratio < low) | (ratio > high))
+        .then(pl.lit("length ratio"))
+        .when("dev_side")
+        .then(pl.lit("dev side"))
+    )
+    judged = pairs.with_ids(judged.with_columns(query=pl.col("translation"))).sort("task", "language", "place", "pair_id")
+    existing = pl.concat([train["pair_id"], dev["pair_id"]]).implode()
+    usable = pl.col("reason").is_null()
+    twice = usable & (usable.cum_sum().over("pair_id") > 1)
+    return judged.with_columns(
+        reason=pl.when(usable & (pl.col("pair_id").is_in(existing) | twice)).then(pl.lit("pair exists")).otherwise("reason")
+    )
+
+
+def _length(text: str, language: str) -> pl.Expr:
+    """The length of a text in letters; a character of a script without spaces between words says as much as several of them."""
+    letters = pl.when(pl.col(language).is_in(sorted(UNSPACED))).then(_LETTERS_OF_A_CHARACTER).otherwise(1)
+    return pl.col(text).str.len_chars() * letters
+
+
+def _lost(tried: pl.DataFrame, keepsakes: Keepsakes) -> pl.Series:
+    """Whether the translation lost a number, unit or brand of its source."""
+    columns = tried.select("query", "source_language", "translation", "language")
+    lost = [bool(keepsakes.of(query, source) - keepsakes.of(said, target)) for query, source, said, target in columns.iter_rows()]
+    return pl.Series("lost", lost, dtype=pl.Boolean)
+
+
+def _on_dev_side(settings: Settings, tried: pl.DataFrame, dev: pl.DataFrame) -> pl.Series:
+    """Whether the translation is the text of a dev query, or would be one if somebody typed it.
+
+    Where the category decides the side of a pair (QC by prefix), a translation is on its source's side: only a text that a dev
+    query has is refused then.
+    """
+    groups = pairs.map_distinct(tried["translation"], pairs.query_group, "own")
+    present = set(pairs.map_distinct(dev["query"], pairs.query_group, "own"))
+    by_query = [task != "QC" or settings.split.qc_group == "query" for task in tried["task"]]
+    sides = [
+        group in present or (by and pairs.side_of(group, settings.split.dev_share) == "dev")
+        for group, by in zip(groups, by_query, strict=True)
+    ]
+    return pl.Series("dev_side", sides, dtype=pl.Boolean)
+
+
+def _samples(judged: pl.DataFrame) -> pl.DataFrame:
+    """The first translations of each language and task, the rejected ones among them, for people."""
+    columns = ("task", "language", "source_language", "source_query", "query", "target", "label", "untranslated", "words", "reason")
+    ordered = judged.sort("language", "task", "origin_id")
+    return ordered.group_by("language", "task", maintain_order=True).head(_SAMPLES).select(columns)
+
+
+def _by_language(wants: list[_Want], judged: pl.DataFrame) -> dict[str, Any]:
+    """Language → what was wanted, sampled, made and rejected."""
+    figures: dict[str, Any] = {}
+    for language in sorted({want.language for want in wants}):
+        rows = judged.filter(language=language)
+        made = rows.filter(pl.col("reason").is_null())
+        words = int(rows["words"].sum())
+        figures[language] = {
+            "why": next(want.why for want in wants if want.language == language),
+            "wanted": sum(want.rows for want in wants if want.language == language),
+            "sampled": len(rows),
+            "made": len(made),
+            "made_by_task": dict(made.group_by("task").len().sort("task").iter_rows()),
+            "rejected": _counts(rows.filter(pl.col("reason").is_not_null()), "reason"),
+            "untranslated_share": round(int(rows["untranslated"].sum()) / words, 4) if words else 0.0,
+        }
+    return figures
+
+
+def _counts(frame: pl.DataFrame, column: str) -> Mapping[str, int]:
+    return dict(frame.group_by(column).len().sort(column).iter_rows())
+
+
+def _english_figures(
+    settings: Settings, translator: GlossaryTranslator | None, train: pl.DataFrame, dev: pl.DataFrame
+) -> dict[str, Any] | None:
+    """What the prompt's translation leaves out: the languages that the glossary does not know."""
+    if not settings.prompt.translation or translator is None:
+        return None
+    languages = set(train["language"]) | set(dev["language"]) - {"en"}
+    return {"unknown_languages": sorted(languages - translator.languages - {"en"})}

@@ -1,0 +1,93 @@
+"""Writing local files so that a reader, or a power cut, never meets half of one."""
+
+import errno
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from relevance_core.errors import RelevanceError, StoreError
+
+CHUNK = 1 << 20
+
+_REMEDIES = {
+    errno.ENOSPC: "free space on that disk, or use another one",
+    errno.EDQUOT: "free space in that quota, or raise it",
+    errno.EFBIG: "raise the file size limit of this process (ulimit -f)",
+    errno.EROFS: "make that file system writable, or use another one",
+    errno.EACCES: "give this user the right to write there",
+    errno.ENOTDIR: "remove the file that stands where a folder is needed",
+    errno.EISDIR: "remove the folder that stands where a file is needed",
+    errno.EPERM: "use a file system with hard links (ext4, xfs, btrfs, NFS)",
+    errno.EOPNOTSUPP: "use a file system with hard links (ext4, xfs, btrfs, NFS)",
+}
+
+
+@contextmanager
+def disk_errors(doing: str, path: Path) -> Iterator[None]:
+    """Raise any `OSError` of the block as a `StoreError` that names the path and the remedy."""
+    try:
+        yield
+    except RelevanceError:
+        raise
+    except OSError as error:
+        raise StoreError(
+            f"{doing} failed: {error.strerror or error}",
+            where=str(path),
+            do=_REMEDIES.get(error.errno or 0, "check that path and its disk") + "; nothing half-written was left visible",
+        ) from error
+
+
+def file_chunks(path: Path) -> Iterator[bytes]:
+    """A local file's content in chunks of 1 MiB."""
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            yield chunk
+
+
+def fill(path: Path, chunks: Iterable[bytes]) -> None:
+    """Write the chunks to `path` and flush them to the disk."""
+    with path.open("wb") as file:
+        for chunk in chunks:
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def make_folders(folder: Path) -> None:
+    """Create `folder` and its parents, each one flushed into the folder above it."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in reversed(missing):
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder, so that a name just linked or renamed into it survives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def scratch(folder: Path, name: str) -> Iterator[Path]:
+    """A path in `folder` for an unfinished file, gone when the block ends unless it was renamed."""
+    path = folder / f".{name[:40]}.{os.getpid()}-{secrets.token_hex(6)}.part"
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacement(path: Path) -> Iterator[Path]:
+    """A scratch path beside `path`, renamed to it when the block succeeds."""
+    with disk_errors("writing a file", path):
+        make_folders(path.parent)
+        with scratch(path.parent, path.name) as temporary:
+            yield temporary
+            temporary.replace(path)
+            sync_folder(path.parent)

@@ -1,0 +1,129 @@
+"""The object store on a local (or NFS) file system."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from typing_extensions import override
+
+from relevance_core.errors import NotFound, SettingsError
+from relevance_core.store.disk import disk_errors, file_chunks, fill, make_folders, scratch, sync_folder
+from relevance_core.store.objects import RESERVED, Entries, Entry, Store, check_key, check_prefix
+
+_ABANDONED_S = 24 * 3600
+
+
+class FileStore(Store):
+    """Objects are files below a folder, which is created by the first write.
+
+    A file is written in `<root>/.tmp` and then renamed (write) or hard-linked (create) to its name; both are atomic
+    and a link fails where the name is taken. What a killed process left in `.tmp` is removed a day later.
+    """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__()
+        if not root.is_absolute():
+            raise SettingsError(f"the store's folder {str(root)!r} is relative", expected="an absolute path", do="use file:///…")
+        self._root = root
+        self._scratch = root / RESERVED[0]
+        self._swept = False
+
+    def __reduce__(self) -> tuple[type["FileStore"], tuple[Path]]:
+        return (FileStore, (self._root,))
+
+    @property
+    @override
+    def uri(self) -> str:
+        return self._root.as_uri()
+
+    @override
+    def uri_of(self, key: str) -> str:
+        return self._path(key).as_uri()
+
+    @override
+    def local_path(self, key: str) -> Path | None:
+        return self._path(key)
+
+    @override
+    def stream(self, key: str) -> Iterator[bytes]:
+        path = self._path(key)
+        with disk_errors("reading an object", path):
+            if not path.is_file():
+                raise NotFound(f"there is no object {key!r}", where=self.uri, do="list the store to see what is there")
+            yield from file_chunks(path)
+
+    @override
+    def exists(self, key: str) -> bool:
+        return self._path(key).is_file()
+
+    @override
+    def list(self, prefix: str = "") -> Entries:
+        check_prefix(prefix)
+        start = self._root / prefix.rpartition("/")[0]
+        with disk_errors("listing the store", start):
+            return sorted(entry for entry in self._walk(start) if entry.key.startswith(prefix))
+
+    @override
+    def delete(self, key: str) -> None:
+        path = self._path(key)
+        with disk_errors("deleting an object", path):
+            if path.is_file():
+                path.unlink(missing_ok=True)
+                sync_folder(path.parent)
+
+    def _path(self, key: str) -> Path:
+        return self._root / check_key(key)
+
+    def _walk(self, folder: Path) -> Iterator[Entry]:
+        """Regular files below `folder`; links are not followed, so that a listing stays inside the store."""
+        if not folder.is_dir():
+            return
+        with os.scandir(folder) as children:
+            for child in children:
+                if child.is_dir(follow_symlinks=False):
+                    if folder != self._root or child.name not in RESERVED:
+                        yield from self._walk(Path(child.path))
+                elif child.is_file(follow_symlinks=False):
+                    yield Entry(Path(child.path).relative_to(self._root).as_posix(), child.stat().st_size)
+
+    @override
+    def _put(self, key: str, data: bytes | Path) -> None:
+        with self._finished(key, data) as (temporary, path):
+            temporary.replace(path)
+
+    @override
+    def _put_if_absent(self, key: str, data: bytes | Path) -> bool:
+        path = self._root / key
+        if path.exists():
+            return False
+        with self._finished(key, data) as (temporary, path):
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                # A repeated NFS request can report the name taken by its own first attempt; the link count tells.
+                return temporary.stat().st_nlink == 2
+        return True
+
+    @contextmanager
+    def _finished(self, key: str, data: bytes | Path) -> Iterator[tuple[Path, Path]]:
+        """The whole content in a scratch file, and the path it is to get; the target's folder is flushed afterwards."""
+        path = self._root / key
+        with disk_errors("writing an object", path):
+            make_folders(self._scratch)
+            make_folders(path.parent)
+            self._sweep()
+            with scratch(self._scratch, path.name) as temporary:
+                fill(temporary, file_chunks(data) if isinstance(data, Path) else (data,))
+                yield temporary, path
+                sync_folder(path.parent)
+
+    def _sweep(self) -> None:
+        """Remove, once per instance, scratch files that no living writer can still own."""
+        if self._swept:
+            return
+        self._swept = True
+        for path in self._scratch.glob("*.part"):
+            if path.lstat().st_mtime < time.time() - _ABANDONED_S:
+                path.unlink(missing_ok=True)

@@ -1,0 +1,188 @@
+"""What an object store is here: keys, entries and the few operations the loop needs.
+
+A key is a POSIX path below the store's root. Two properties are relied on everywhere and every implementation keeps
+them: an object appears whole or not at all, and `create` lets exactly one of many concurrent writers win.
+"""
+
+import hashlib
+import threading
+import unicodedata
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from relevance_core.errors import SettingsError, StoreError
+from relevance_core.store.disk import fill, replacement
+
+#: First parts of keys that the store keeps for itself: unfinished files and the probe object.
+RESERVED = (".tmp", ".probe")
+PROBE_KEY = ".probe/if-none-match"
+_KEY_BYTES = 1024
+_PART_BYTES = 255
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Entry:
+    """One stored object: its key and its size in bytes."""
+
+    key: str
+    size: int
+
+
+#: `Store.list` hides the builtin of that name inside the class.
+Entries: TypeAlias = list[Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """Size in bytes and SHA-256 (64 hex digits) of an object's content."""
+
+    size: int
+    sha256: str
+
+
+def check_key(key: str) -> str:
+    """Return `key` unchanged if it is a safe relative POSIX path, else raise `SettingsError`."""
+    problem = _key_problem(key)
+    if problem:
+        raise SettingsError(
+            f"the key {key!r} is refused: {problem}",
+            expected="a relative POSIX path such as runs/2026-01-31/train.parquet",
+            do="use plain names joined by single slashes",
+        )
+    return key
+
+
+def _key_problem(key: str) -> str:
+    parts = key.split("/")
+    # Controls, bidi marks, surrogates and private use ("C…") look like other names, or break logs and file systems.
+    if any(unicodedata.category(char).startswith("C") for char in key):
+        return "it holds a control or formatting character"
+    if "" in parts:
+        return "it is empty, absolute or has an empty part"
+    if "." in parts or ".." in parts:
+        return "it has a '.' or '..' part"
+    if "\\" in key:
+        return "it holds a backslash"
+    if parts[0] in RESERVED:
+        return f"{parts[0]!r} is the store's own"
+    if len(key.encode()) > _KEY_BYTES or any(len(part.encode()) > _PART_BYTES for part in parts):
+        return f"it is longer than {_KEY_BYTES} bytes, or one of its parts than {_PART_BYTES}"
+    return ""
+
+
+def check_prefix(prefix: str) -> str:
+    """Return `prefix` if it is empty or the beginning of a safe key (it may end in a slash)."""
+    if prefix.removesuffix("/"):
+        check_key(prefix.removesuffix("/"))
+    elif prefix:
+        check_key(prefix)
+    return prefix
+
+
+class Store(ABC):
+    """Objects under keys. Instances are safe to share between threads and can be pickled."""
+
+    def __init__(self) -> None:
+        self._probe_lock = threading.Lock()
+        self._probed = False
+
+    @property
+    @abstractmethod
+    def uri(self) -> str:
+        """The address that `open_store` opens again."""
+
+    @abstractmethod
+    def uri_of(self, key: str) -> str:
+        """The full address of one object."""
+
+    @abstractmethod
+    def local_path(self, key: str) -> Path | None:
+        """The file that holds `key`, existing or not; None where objects are not local files."""
+
+    @abstractmethod
+    def stream(self, key: str) -> Iterator[bytes]:
+        """The object's content in chunks of at most 1 MiB. Raises `NotFound`."""
+
+    @abstractmethod
+    def exists(self, key: str) -> bool:
+        """Whether an object is stored under `key`."""
+
+    @abstractmethod
+    def list(self, prefix: str = "") -> Entries:
+        """Every object whose key starts with `prefix` (plain text, not a folder), sorted by key."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Remove an object; one that is not there is no error."""
+
+    @abstractmethod
+    def _put(self, key: str, data: bytes | Path) -> None:
+        """Replace atomically."""
+
+    @abstractmethod
+    def _put_if_absent(self, key: str, data: bytes | Path) -> bool:
+        """Create atomically; False if the key is taken."""
+
+    def read(self, key: str) -> bytes:
+        """The object's whole content. Raises `NotFound`."""
+        return b"".join(self.stream(key))
+
+    def write(self, key: str, data: bytes) -> None:
+        """Store `data` under `key`, replacing what was there; readers see the old content or the new, never a mix."""
+        self._put(check_key(key), data)
+
+    def upload(self, path: Path, key: str) -> None:
+        """As `write`, from a file of any size."""
+        self._put(check_key(key), path)
+
+    def create(self, key: str, data: bytes | Path) -> bool:
+        """Store `data` (bytes, or a file of at most 5 GiB) unless `key` is taken.
+
+        True means that this call created the object; of many concurrent callers exactly one gets True. Raises
+        `StoreError` when the store does not honour the condition (see `probe`).
+        """
+        check_key(key)
+        with self._probe_lock:
+            if not self._probed:
+                self.probe()
+                self._probed = True
+        return self._put_if_absent(key, data)
+
+    def probe(self) -> None:
+        """Check that the store refuses to create the same object twice; raises `StoreError` if it does not.
+
+        The probe object stays: were it deleted, two processes that probe at once could each see the other's gap.
+        """
+        first = self._put_if_absent(PROBE_KEY, b"relevance-loop\n")
+        if first and self._put_if_absent(PROBE_KEY, b"relevance-loop\n"):
+            raise StoreError(
+                "the store ignores conditional writes: it created the same object twice",
+                where=self.uri,
+                expected="PutObject with If-None-Match: * to answer 412 when the object exists",
+                do="use a store that honours it (AWS S3, Ceph RGW, versitygw); with this one two publishers "
+                "can overwrite each other without a trace",
+            )
+
+    def download(self, key: str, path: Path) -> None:
+        """Write the object to the local file `path`, which appears whole or not at all. Raises `NotFound`."""
+        with replacement(path) as temporary:
+            fill(temporary, self.stream(key))
+
+    def digest(self, key: str) -> Digest:
+        """Size and SHA-256 of the object, read as a stream. Raises `NotFound`."""
+        return digest_of(self.stream(key))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.uri!r})"
+
+
+def digest_of(chunks: Iterator[bytes]) -> Digest:
+    """Size and SHA-256 of some chunks joined."""
+    total, sha256 = 0, hashlib.sha256()
+    for chunk in chunks:
+        total += len(chunk)
+        sha256.update(chunk)
+    return Digest(total, sha256.hexdigest())

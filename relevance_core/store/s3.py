@@ -1,0 +1,265 @@
+"""The object store on S3, or on any server that speaks it and honours `If-None-Match: *`.
+
+Credentials, region and endpoint come from where the AWS tools take them (`AWS_ACCESS_KEY_ID`, `AWS_PROFILE`,
+`AWS_REGION`, `AWS_ENDPOINT_URL_S3`, an instance role …). A custom endpoint is addressed path-style.
+"""
+
+import os
+import random
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from typing_extensions import override
+
+from relevance_core.errors import NotFound, RelevanceError, SettingsError, StoreError
+from relevance_core.store.disk import CHUNK
+from relevance_core.store.objects import RESERVED, Entries, Entry, Store, check_key, check_prefix
+
+_PUT_LIMIT = 5 * 1024**3
+_ATTEMPTS = 6
+_WRITER = "relevance-writer"
+_PLAIN_PATHS = "give keys that may read, write and list this bucket"
+_REMEDIES = {
+    "NoSuchBucket": "create the bucket, or correct its name in the store's address",
+    "AccessDenied": _PLAIN_PATHS,
+    "403": _PLAIN_PATHS,
+    "InvalidAccessKeyId": "correct AWS_ACCESS_KEY_ID; this server does not know it",
+    "SignatureDoesNotMatch": "correct AWS_SECRET_ACCESS_KEY; it does not belong to this access key",
+    "ExpiredToken": "renew the session token",
+    "301": "set AWS_REGION to the bucket's region",
+    "PermanentRedirect": "set AWS_REGION to the bucket's region",
+    "AuthorizationHeaderMalformed": "set AWS_REGION to the bucket's region",
+    "QuotaExceeded": "free space in the bucket, or raise its quota",
+    "InsufficientStorage": "free space on the storage server",
+    "507": "free space on the storage server",
+    "NotImplemented": "use a store that honours If-None-Match: * (AWS S3, Ceph RGW, versitygw)",
+    "501": "use a store that honours If-None-Match: * (AWS S3, Ceph RGW, versitygw)",
+}
+
+
+class S3Store(Store):
+    """Objects below `s3://<bucket>/<prefix>`.
+
+    The client is made, and the bucket looked at, by the first operation; a missing bucket, missing or wrong
+    credentials and a server that can't be reached are each one `StoreError` that says so.
+    """
+
+    def __init__(self, bucket: str, prefix: str = "", *, endpoint: str = "", region: str = "") -> None:
+        super().__init__()
+        if not bucket:
+            raise SettingsError("the store's address names no bucket", expected="s3://bucket/prefix")
+        self._bucket, self._prefix = bucket, check_key(prefix) + "/" if prefix else ""
+        self._endpoint, self._region = endpoint, region
+        self._client: Any = None
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, tuple[str, str, str, str]]:
+        return (_unpickle, (self._bucket, self._prefix.removesuffix("/"), self._endpoint, self._region))
+
+    @property
+    @override
+    def uri(self) -> str:
+        return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+
+    @override
+    def uri_of(self, key: str) -> str:
+        return f"s3://{self._bucket}/{self._prefix}{check_key(key)}"
+
+    @override
+    def local_path(self, key: str) -> Path | None:
+        check_key(key)
+        return None
+
+    @override
+    def stream(self, key: str) -> Iterator[bytes]:
+        with self._errors("reading an object", key), closing(self._s3.get_object(**self._at(key))["Body"]) as body:
+            yield from body.iter_chunks(CHUNK)
+
+    @override
+    def read(self, key: str) -> bytes:
+        """The object's whole content; an answer that breaks off is asked for again. Raises `NotFound`."""
+        from botocore.exceptions import IncompleteReadError, ReadTimeoutError, ResponseStreamingError
+
+        with self._errors("reading an object", key):
+            for attempt in range(_ATTEMPTS):
+                try:
+                    with closing(self._s3.get_object(**self._at(key))["Body"]) as body:
+                        return bytes(body.read())
+                except (IncompleteReadError, ReadTimeoutError, ResponseStreamingError):
+                    if attempt == _ATTEMPTS - 1:
+                        raise
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    @override
+    def exists(self, key: str) -> bool:
+        try:
+            with self._errors("looking up an object", key):
+                self._s3.head_object(**self._at(key))
+        except NotFound:
+            return False
+        return True
+
+    @override
+    def list(self, prefix: str = "") -> Entries:
+        check_prefix(prefix)
+        with self._errors("listing the store", prefix):
+            pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix + prefix)
+            found = [item for page in pages for item in page.get("Contents", [])]
+        entries = (Entry(str(item["Key"])[len(self._prefix) :], int(item["Size"])) for item in found)
+        # Some tools store an empty object "folder/" to show a folder; it is no object of ours.
+        return sorted(e for e in entries if not e.key.endswith("/") and e.key.partition("/")[0] not in RESERVED)
+
+    @override
+    def delete(self, key: str) -> None:
+        with self._errors("deleting an object", key):
+            self._s3.delete_object(**self._at(key))
+
+    @override
+    def _put(self, key: str, data: bytes | Path) -> None:
+        with self._errors("writing an object", key):
+            if isinstance(data, Path):
+                self._s3.upload_file(str(data), **self._at(key))
+            else:
+                self._s3.put_object(**self._at(key), Body=data)
+
+    @override
+    def _put_if_absent(self, key: str, data: bytes | Path) -> bool:
+        size = data.stat().st_size if isinstance(data, Path) else len(data)
+        if size > _PUT_LIMIT:
+            raise StoreError(
+                f"{size} bytes can't be created in one request", where=self._name(key), expected=f"at most {_PUT_LIMIT} bytes",
+                do="split the file; a create is one PutObject, because that is what every store makes atomic",
+            )  # fmt: skip
+        with self._errors("creating an object", key):
+            return self._create(key, data)
+
+    def _create(self, key: str, data: bytes | Path) -> bool:
+        """PutObject with If-None-Match: *; 412 is a lost race, 409 asks to try again.
+
+        A request that was repeated (by botocore after a broken connection, or here) can meet the object that its own
+        first attempt made, so each call signs its object and a refusal after a repetition looks at the signature.
+        """
+        from botocore.exceptions import ClientError
+
+        writer = secrets.token_hex(16)
+        for attempt in range(_ATTEMPTS):
+            try:
+                with _body(data) as body:
+                    self._s3.put_object(**self._at_store_key(key), Body=body, IfNoneMatch="*", Metadata={_WRITER: writer})
+                return True
+            except ClientError as error:
+                status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+                repeated = attempt > 0 or error.response["ResponseMetadata"].get("RetryAttempts", 0) > 0
+                if status == 412:
+                    return repeated and self._writer_of(key) == writer
+                if status != 409 or attempt == _ATTEMPTS - 1:
+                    raise
+                time.sleep(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311 - jitter, not a secret
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _writer_of(self, key: str) -> str:
+        return str(self._s3.head_object(**self._at_store_key(key))["Metadata"].get(_WRITER, ""))
+
+    def _at(self, key: str) -> dict[str, str]:
+        return self._at_store_key(check_key(key))
+
+    def _at_store_key(self, key: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": self._prefix + key}
+
+    def _name(self, key: str) -> str:
+        address = f"s3://{self._bucket}/{self._prefix}{key}".rstrip("/")
+        return f"{address} at {self._endpoint}" if self._endpoint else address
+
+    @property
+    def _s3(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                self._client = self._connect()
+            return self._client
+
+    def _connect(self) -> Any:
+        import boto3
+        from botocore.config import Config
+
+        config = Config(
+            retries={"mode": "standard", "max_attempts": 4},
+            connect_timeout=5,
+            read_timeout=60,
+            max_pool_connections=32,
+            s3={"addressing_style": "path" if self._endpoint else "auto"},
+            # Checksum trailers, boto3's default, are refused by several S3 servers; digests are checked by the readers.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+        region = self._region or ("us-east-1" if self._endpoint else None)
+        session = boto3.session.Session()
+        client = session.client("s3", endpoint_url=self._endpoint or None, region_name=region, config=config)
+        # Its refusal has a body that tells a missing bucket from wrong keys; that of HeadBucket has none.
+        client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
+        return client
+
+    @contextmanager
+    def _errors(self, doing: str, key: str) -> Iterator[None]:
+        """Raise what boto3 raises as one of the package's errors."""
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            yield
+        except RelevanceError:
+            raise
+        except ClientError as error:
+            raise self._refusal(doing, key, error.response) from error
+        except (BotoCoreError, Boto3Error, OSError) as error:
+            raise StoreError(f"{doing} failed: {error}", where=self._name(key), do=_remedy(error)) from error
+
+    def _refusal(self, doing: str, key: str, response: Any) -> RelevanceError:
+        code = str(response.get("Error", {}).get("Code", ""))
+        message = str(response.get("Error", {}).get("Message", ""))
+        if code == "NoSuchBucket":
+            message = f"the bucket {self._bucket!r} does not exist"
+        if code in {"404", "NoSuchKey"}:
+            return NotFound(f"there is no object {key!r}", where=self._name(""), do="list the store to see what is there")
+        return StoreError(
+            f"{doing} was refused: {code} {message}".rstrip(),
+            where=self._name(key),
+            do=_REMEDIES.get(code, "look at the storage server's log for this request"),
+        )
+
+
+def _unpickle(bucket: str, prefix: str, endpoint: str, region: str) -> S3Store:
+    return S3Store(bucket, prefix, endpoint=endpoint, region=region)
+
+
+def _remedy(error: Exception) -> str:
+    from botocore import exceptions
+
+    if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
+        return "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give this machine a role"
+    if isinstance(error, exceptions.ConnectionError | exceptions.HTTPClientError):
+        return "start the storage server, or correct AWS_ENDPOINT_URL_S3; check that this machine may reach it"
+    return "check the store's address, region and credentials"
+
+
+@contextmanager
+def _body(data: bytes | Path) -> Iterator[bytes | IO[bytes]]:
+    if isinstance(data, Path):
+        with data.open("rb") as file:
+            yield file
+    else:
+        yield data
+
+
+def endpoint_from_environment() -> str:
+    """The custom endpoint that the AWS tools would use for S3, or ''."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+
+
+def region_from_environment() -> str:
+    """The region that the AWS tools would use, or '' to let a profile say."""
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""

@@ -1,0 +1,199 @@
+"""Adapters, races and servers that the store's and the registry's tests share."""
+
+import json
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from relevance_core.errors import Conflict
+from relevance_core.store import AdapterMeta, BaseInfo, PromptInfo, Registry, Store, open_store
+
+WRITERS = 16
+KEYS = {"AWS_ACCESS_KEY_ID": "test-access", "AWS_SECRET_ACCESS_KEY": "test-secret", "AWS_REGION": "us-east-1"}
+TARGET = "base_model.model.model.layers.0.self_attn.q_proj"
+
+
+def make_adapter(folder: Path, value: float = 1.0, *, rank: int = 2, config: dict[str, object] | None = None) -> Path:
+    """A LoRA adapter of one layer whose numbers are all `value`."""
+    folder.mkdir(parents=True)
+    tensors = {
+        f"{TARGET}.lora_A.weight": np.full((rank, 4), value, np.float32),
+        f"{TARGET}.lora_B.weight": np.full((4, rank), value, np.float32),
+    }
+    save_file(tensors, folder / "adapter_model.safetensors")
+    settings = {
+        "peft_type": "LORA",
+        "r": rank,
+        "lora_alpha": 4,
+        "target_modules": ["q_proj"],
+        "base_model_name_or_path": "tiny",
+        "bias": "none",
+        "modules_to_save": None,
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(settings | (config or {})))
+    (folder / "golden.json").write_text("[]")
+    return folder
+
+
+def make_meta(**changes: object) -> AdapterMeta:
+    """What a publisher states about `make_adapter`'s adapter."""
+    fields: dict[str, object] = {
+        "base": BaseInfo(id="tiny", digest="b1"),
+        "prompt": PromptInfo(name="compact", version="1"),
+        "threshold": 0.4,
+        "languages": ("es", "en"),
+        "data": {"train": "d1"},
+        "created": "2026-01-31T00:00:00+00:00",
+    }
+    return AdapterMeta.model_validate(fields | changes)
+
+
+def race_creates(store: Store, rounds: int) -> list[int]:
+    """Winners per round when 16 writers create one key at the same moment."""
+    barrier = Barrier(WRITERS, timeout=120)
+
+    def writer(number: int) -> list[bool]:
+        wins = []
+        for turn in range(rounds):
+            barrier.wait()
+            wins.append(store.create(f"race/{turn:04d}", f"writer {number}".encode()))
+        return wins
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        return [sum(wins) for wins in zip(*pool.map(writer, range(WRITERS)), strict=True)]
+
+
+def publisher(registry: Registry, folder: Path, number: int, rounds: int, wait: Callable[[], object]) -> list[tuple[str, str, int]]:
+    """One of 16 publishers: in each round a new version of its task, then an attempt to make it the champion.
+
+    Even numbers publish QC, odd ones QI. Returns (task, version, number of the release or 0 for a conflict) per round.
+    """
+    task, outcomes = ("QC", "QI")[number % 2], []
+    for turn in range(rounds):
+        meta = make_meta(data={"train": f"writer {number} round {turn}"})
+        wait()
+        current = registry.current()
+        expect = {task: current.versions.get(task) if current else None}
+        wait()
+        version = registry.publish(task, folder, meta).version
+        try:
+            release = registry.promote({task: version}, who=f"writer {number}", why=f"round {turn}", expect=expect)
+            outcomes.append((task, version, release.number))
+        except Conflict:
+            outcomes.append((task, version, 0))
+    return outcomes
+
+
+def race_publishers(registry: Registry, folder: Path, rounds: int) -> list[list[tuple[str, str, int]]]:
+    """The outcomes of 16 publishers in threads."""
+    barrier = Barrier(WRITERS, timeout=120)
+    with ThreadPoolExecutor(WRITERS) as pool:
+        return list(pool.map(lambda number: publisher(registry, folder, number, rounds, barrier.wait), range(WRITERS)))
+
+
+def race_processes(uri: str, folder: Path, rounds: int) -> list[list[tuple[str, str, int]]]:
+    """The outcomes of 16 publishers in processes of their own."""
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(WRITERS, timeout=120)
+    outcomes: multiprocessing.Queue[list[tuple[str, str, int]]] = context.Queue()
+    publishers = [context.Process(target=_publish_there, args=(uri, folder, n, rounds, barrier, outcomes)) for n in range(WRITERS)]
+    for process in publishers:
+        process.start()
+    found = [outcomes.get(timeout=300) for _ in publishers]
+    for process in publishers:
+        process.join()
+    return found
+
+
+def _publish_there(uri: str, folder: Path, number: int, rounds: int, barrier: Any, outcomes: Any) -> None:
+    outcomes.put(publisher(Registry(open_store(uri)), folder, number, rounds, barrier.wait))
+
+
+def check_race(registry: Registry, outcomes: list[list[tuple[str, str, int]]], rounds: int) -> None:
+    """One winner a task and round, its entry the only one with that number; every version there and whole; the log without gaps."""
+    for turn in range(rounds):
+        for task in ("QC", "QI"):
+            assert sum(1 for each in outcomes if each[turn][0] == task and each[turn][2]) == 1
+    winners = {number: (task, version) for each in outcomes for task, version, number in each if number}
+    assert sorted(winners) == list(range(1, 2 * rounds + 1))
+    for release in registry.history():
+        task, version = winners[release.number]
+        assert release.versions[task] == version
+    for task in ("QC", "QI"):
+        published = sorted(version for each in outcomes for name, version, _ in each if name == task)
+        assert len(published) == WRITERS // 2 * rounds
+        assert registry.version_ids(task) == published
+        assert registry.verify(task, published[0]) == []
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes], seconds: float = 60) -> None:
+    """Return when something answers at `url`, with whatever status."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=2).close()  # noqa: S310 - a loopback address made here
+            return
+        except urllib.error.HTTPError as error:
+            error.close()
+            return
+        except OSError:
+            assert process.poll() is None, f"the server ended with {process.returncode}"
+            assert time.monotonic() < end, f"{url} did not answer within {seconds} s"
+            time.sleep(0.1)
+
+
+@contextmanager
+def moto_server(page: int = 1000) -> Iterator[str]:
+    """The endpoint of moto in server mode, in its own process; it lists `page` keys a request."""
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    environment = os.environ | KEYS | {"MOTO_S3_DEFAULT_MAX_KEYS": str(page)}
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as process:
+        try:
+            wait_for(f"http://127.0.0.1:{port}/moto-api/", process)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def use_server(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    """Let `open_store` find this endpoint, and nothing of the machine's own AWS settings."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+
+
+def make_bucket(endpoint: str, name: str) -> None:
+    """Create a bucket with the credentials of the environment."""
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
+    client.create_bucket(Bucket=name)
+    client.close()

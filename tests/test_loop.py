@@ -1,0 +1,146 @@
+"""The loop whole, by its command line, on a small simulated shop."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from relevance_core.pipeline import BY_TASK, COMMON
+from relevance_core.simulator.market import Market, write
+from tests.loop import Done, command, environment, relevance, retrain, retrain_arguments
+
+pytestmark = pytest.mark.slow
+
+FIRST_NIGHT, SECOND_NIGHT = "2026-10-04", "2026-10-05"
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four days of a small market."""
+    folder = tmp_path_factory.mktemp("shop")
+    write(Market(pairs_per_day=700, clicks_per_day=3000), datetime.date(2026, 10, 1), 4, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def night(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
+    """The store after the first night, and what the command said."""
+    folder = tmp_path_factory.mktemp("night") / "store"
+    done = retrain(folder, shop, FIRST_NIGHT)
+    assert done.code == 0, done.log
+    return folder, done
+
+
+def versions(done: Done) -> dict[str, str]:
+    return {task: figures["version"] for task, figures in done.result["tasks"].items()}
+
+
+def test_a_night_publishes_both_tasks(night: tuple[Path, Done]) -> None:
+    """The first night gives each task a version with its figures, and the champion alias names them."""
+    folder, done = night
+    assert set(done.result["tasks"]) == {"QC", "QI"}
+    for figures in done.result["tasks"].values():
+        assert figures["verdict"] == "publish"
+        assert {"f1", "auc", "macro_f1", "always_yes_f1", "per_language"} <= set(figures)
+        assert {"f1", "auc", "rows"} <= set(figures["per_language"]["en"])
+    for task, version in versions(done).items():
+        assert relevance("registry", "verify", task, version, "--store", str(folder), "--json").code == 0
+
+
+def test_no_row_is_lost_in_any_stage(night: tuple[Path, Done]) -> None:
+    """in = kept + quarantined + dropped in every stage, and each stage takes in what the one before it kept."""
+    rows = night[1].result["rows"]
+    assert set(rows) == {*COMMON, *BY_TASK}
+    for stage, row in rows.items():
+        assert row["in"] == row["kept"] + row["quarantined"] + row["dropped"], stage
+    for before, after in (("ingest", "validate"), ("validate", "split"), ("split", "translate"), ("mine", "denoise"), ("denoise", "train")):
+        assert rows[after]["in"] - rows[after]["made"] == rows[before]["kept"], after
+
+
+def test_the_same_inputs_find_finished_work(night: tuple[Path, Done], shop: Path) -> None:
+    """The same command again ends with the same versions, runs no stage, and takes a fraction of the time."""
+    folder, first = night
+    again = retrain(folder, shop, FIRST_NIGHT)
+    assert (again.code, versions(again)) == (0, versions(first))
+    assert ": started" not in again.log
+    assert again.result["seconds"] < first.result["seconds"] / 3
+
+
+def test_a_run_killed_in_every_stage_ends_with_the_same_version(night: tuple[Path, Done], shop: Path, tmp_path: Path) -> None:
+    """SIGKILL in each stage in turn, and the command started again: the same versions as the undisturbed run."""
+    arguments = retrain_arguments(tmp_path / "store", shop, FIRST_NIGHT, "--set", "engine.workers=1")
+    stages = [f"{stage}: started" for stage in COMMON] + [f"{stage} QC: started" for stage in BY_TASK]
+    for line in stages:
+        kill_at(line, arguments, tmp_path / "log")
+    last = relevance(*arguments)
+    assert last.code == 0, last.log
+    assert versions(last) == versions(night[1])
+
+
+def kill_at(line: str, arguments: list[str], log: Path) -> None:
+    """Runs the command until its log holds `line`, then kills it and every process it started."""
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            command(*arguments), stdout=subprocess.DEVNULL, stderr=stream, env=environment(), start_new_session=True
+        )
+    while line not in log.read_text():
+        assert process.poll() is None, f"ended before {line!r}: {log.read_text()}"
+        time.sleep(0.02)
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def spoiled(shop: Path, folder: Path, day: pl.DataFrame) -> Path:
+    """The shop with one more day, whose log is `day`."""
+    shutil.copytree(shop, folder)
+    (folder / "logs" / "dt=2026-10-04").mkdir(exist_ok=True)
+    day.write_parquet(folder / "logs" / "dt=2026-10-04" / "part-0.parquet")
+    return folder
+
+
+def fresh_day(shop: Path) -> pl.DataFrame:
+    return pl.read_parquet(shop / "logs" / "dt=2026-10-04" / "part-0.parquet")
+
+
+def test_shuffled_labels_in_the_fresh_window_hold(night: tuple[Path, Done], shop: Path, tmp_path: Path) -> None:
+    """A night whose fresh labels are noise does not replace the champion."""
+    folder, first = night
+    day = fresh_day(shop)
+    noise = day.with_columns(pl.col("label").shuffle(seed=1))
+    done = retrain(folder, spoiled(shop, tmp_path / "shop", noise), SECOND_NIGHT)
+    assert done.code == 0, done.log
+    assert {figures["verdict"] for figures in done.result["tasks"].values()} == {"hold"}
+    shown = relevance("registry", "list", "--store", str(folder), "--json")
+    assert shown.result["champion"]["versions"] == versions(first)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "rule"),
+    [
+        (lambda day: day.drop("label"), "label"),
+        (lambda day: day.clear(), "row"),
+        (lambda day: day.with_columns(query=pl.when(pl.int_range(pl.len()) % 5 < 2).then(None).otherwise("query")), "null"),
+        (lambda day: day.with_columns(label=pl.when(pl.int_range(pl.len()) % 100 == 0).then(0).otherwise(1).cast(pl.Int8)), "positive"),
+    ],
+    ids=["missing column", "no rows", "40 % nulls", "99 % positive"],
+)
+def test_bad_input_stops_at_validate(spoil, rule: str, shop: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """The run ends with status 65, the rule and what to do; rows that fail are in the quarantine; the report is there."""
+    day = fresh_day(shop)
+    done = retrain(tmp_path / "store", spoiled(shop, tmp_path / "shop", spoil(day)), SECOND_NIGHT)
+    assert done.code == 65, done.log
+    message = done.log.splitlines()[-1]
+    assert rule in message.lower()
+    assert "what to do" in message
+    assert not list((tmp_path / "store").glob("stages/split/*"))
+    assert list((tmp_path / "store").glob("stages/validate/*/quarantine.parquet"))
+    assert list((tmp_path / "store").glob("stages/report/*/report.html"))

@@ -1,0 +1,274 @@
+"""Training: what is learned, from which rows, in which order, and that a killed training ends with the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from relevance_core import config
+from relevance_core.config import EngineSettings, TrainSettings
+from relevance_core.errors import DataError, ModelError
+from relevance_core.models.lm import BaseRef, answer_ids, load_base
+from relevance_core.models.scorer import Scorer
+from relevance_core.models.trainer import (
+    PROJECTIONS,
+    Example,
+    Job,
+    _collate,
+    _LastPositionTrainer,
+    last_checkpoint,
+    plan_batches,
+    train,
+)
+from relevance_core.prompts import Prompt
+from relevance_core.stages import train as train_stage
+from relevance_core.stages.base import Inputs, Report, Rows, open_artifact, stage
+from relevance_core.store import Store
+from tests.loop import environment
+from tests.models_fixture import make_tokenizer, save_base, signal_rows
+
+PROMPT = Prompt("compact", 1, False, 64)
+ENGINE = EngineSettings(device="cpu")
+ROWS = signal_rows(160)
+
+
+def say(text: str) -> None:
+    """Nobody listens."""
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture
+def make_job(base: Path, tmp_path: Path) -> Callable[..., Job]:
+    def make(name: str = "job", prompt: Prompt = PROMPT, **settings: Any) -> Job:
+        values = TrainSettings(**{"epochs": 1, "batch_size": 16, "r": 4, "alpha": 8, **settings})
+        return Job(BaseRef("tiny-base", str(base)), prompt, values, ENGINE, 1, tmp_path / name / "work", tmp_path / name / "out")
+
+    return make
+
+
+def sha256(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+def test_the_rule_of_the_rows_is_learned(make_job: Callable[..., Job], base: Path) -> None:
+    """After three epochs every relevant pair scores above 0.8 and every other one below 0.2, with dropout off when scoring."""
+    rows, job = signal_rows(400), make_job(epochs=3, r=32, alpha=64)
+    result = train(rows, job, say)
+    scorer = Scorer(base, job.out, PROMPT, ENGINE)
+    p = scorer.score(rows.select("task", "query", "target", "english").iter_rows(), say)
+    relevant = rows["label"].to_numpy() == 1
+    assert p[relevant].min() > 0.8
+    assert p[~relevant].max() < 0.2
+    assert result["steps"] == 75
+    assert result["rows"] == 400
+    assert result["loss"][-1]["step"] == 75
+    assert result["final_loss"] == result["loss"][-1]["loss"] < result["loss"][0]["loss"]
+
+
+def test_the_adapter_is_plain_lora_and_names_no_machine(make_job: Callable[..., Job]) -> None:
+    """A and B for the seven projections of both layers, nothing else; the configuration holds the base's id and no path."""
+    job = make_job()
+    result = train(ROWS, job, say)
+    assert sorted(sha256(job.out)) == ["adapter_config.json", "adapter_model.safetensors"]
+    tensors = load_file(job.out / "adapter_model.safetensors")
+    assert len(tensors) == 2 * 7 * 2
+    assert all(any(f".{name}.lora_" in tensor for name in PROJECTIONS) for tensor in tensors)
+    assert result["parameters"] == sum(tensor.numel() for tensor in tensors.values())
+    values = json.loads((job.out / "adapter_config.json").read_text())
+    assert values["base_model_name_or_path"] == "tiny-base"
+    assert values["target_modules"] == sorted(PROJECTIONS)
+    assert (values["r"], values["lora_alpha"], values["lora_dropout"], values["modules_to_save"]) == (4, 8, 0.1, None)
+    assert str(job.out.parent) not in json.dumps(values)
+
+
+def test_the_same_rows_give_the_same_bytes(make_job: Callable[..., Job]) -> None:
+    """Two trainings agree in every byte and in every logged loss; another seed does not."""
+    one, two = make_job("one"), make_job("two")
+    assert train(ROWS, one, say) == train(ROWS, two, say)
+    assert sha256(one.out) == sha256(two.out)
+    other = Job(one.base, PROMPT, one.settings, ENGINE, 2, one.work.parent / "w2", one.work.parent / "o2")
+    train(ROWS, other, say)
+    assert sha256(other.out) != sha256(one.out)
+
+
+def test_the_loss_is_that_of_the_answer_alone(base: Path, tmp_path: Path) -> None:
+    """It is the mean of weight × −log p(answer) over full logits of each row by itself: half of 1.5 and 0.5 times two losses."""
+    model, tokenizer = load_base(base)
+    yes, no = answer_ids(tokenizer)
+    prompts = PROMPT.encode(tokenizer, [("QC", "red shoes", "Shoes", None), ("QC", "a", "b", None)])
+    wanted = 0.0
+    for ids, answer, weight in zip(prompts, (yes, no), (1.5, 0.5), strict=True):
+        wanted += weight * -torch.log_softmax(model(input_ids=torch.tensor([ids])).logits[0, -1], 0)[answer].item() / 2
+    batch = _collate([[Example(prompts[0], yes, 1.5), Example(prompts[1], no, 0.5)]])
+    adapted = type("Adapted", (), {"get_base_model": lambda self: model})()
+    trainer = _LastPositionTrainer.__new__(_LastPositionTrainer)
+    trainer._shared = 0
+    assert trainer.compute_loss(adapted, batch).item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_row_counts_by_its_weight(make_job: Callable[..., Job], base: Path) -> None:
+    """Of two labels of a pair, weighing 9 and 1, the heavier one is learned; rows of weight 0 are left out."""
+    rows = signal_rows(200)
+    weighed = pl.concat(
+        [
+            rows.with_columns(weight=pl.lit(9.0, pl.Float32)),
+            rows.with_columns(label=(1 - pl.col("label")).cast(pl.Int8), weight=pl.lit(1.0, pl.Float32)),
+            rows.with_columns(label=(1 - pl.col("label")).cast(pl.Int8), weight=pl.lit(0.0, pl.Float32)),
+        ]
+    )
+    job = make_job(epochs=4, r=32, alpha=64)
+    assert train(weighed, job, say)["rows"] == 400
+    p = Scorer(base, job.out, PROMPT, ENGINE).score(rows.select("task", "query", "target", "english").iter_rows(), say)
+    assert ((p > 0.5) == (rows["label"].to_numpy() == 1)).all()
+
+
+@pytest.mark.parametrize(("rows", "what"), [(ROWS.clear(), "no rows"), (ROWS.filter(pl.col("label") == 1), r"the label \[1\]")])
+def test_rows_that_teach_nothing_are_an_error(rows: pl.DataFrame, what: str, make_job: Callable[..., Job]) -> None:
+    """No rows, or rows of one label, end with what to do about it and leave no adapter."""
+    job = make_job()
+    with pytest.raises(DataError, match=rf"{what}.*what to do: widen the window"):
+        train(rows, job, say)
+    assert not job.out.exists()
+
+
+def test_a_base_of_another_architecture_is_refused(tmp_path: Path) -> None:
+    """GPT-2 fuses q, k and v into one layer of another name: adapting what is left would not be this method."""
+    tokenizer = make_tokenizer()
+    GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=1, n_head=2)).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    job = Job(BaseRef("gpt2", str(tmp_path / "base")), PROMPT, TrainSettings(), ENGINE, 1, tmp_path / "work", tmp_path / "out")
+    with pytest.raises(ModelError, match="no layers named q_proj, k_proj, v_proj"):
+        train(ROWS, job, say)
+
+
+def test_a_plan_takes_each_row_once_an_epoch() -> None:
+    """10 rows in batches of 4 are 3 batches an epoch; two and a third epochs are 7 batches, the last 1 of a third order."""
+    lengths = [5, 1, 9, 3, 3, 7, 2, 8, 6, 4]
+    plan = plan_batches(lengths, 4, 7 / 3, 1)
+    assert sorted(map(len, plan[:3])) == sorted(map(len, plan[3:6])) == [2, 4, 4]
+    assert sorted(chain(*plan[:3])) == sorted(chain(*plan[3:6])) == list(range(10))
+    assert len(plan) == 7
+    assert plan[:3] != plan[3:6]
+    assert plan == plan_batches(lengths, 4, 7 / 3, 1) != plan_batches(lengths, 4, 7 / 3, 2)
+
+
+def test_a_plan_puts_like_lengths_together() -> None:
+    """Rows of lengths 1 … 400 in batches of 8 are padded by less than 2 % when one stretch holds them all."""
+    lengths = np.random.default_rng(1).permutation(np.arange(1, 401)).tolist()
+    plan = plan_batches(lengths, 8, 1, 1)
+    padded = sum(max(lengths[i] for i in batch) * len(batch) for batch in plan)
+    assert sum(lengths) <= padded < 1.02 * sum(lengths)
+    assert [max(lengths[i] for i in batch) for batch in plan] != sorted(max(lengths[i] for i in batch) for batch in plan)
+
+
+def test_the_shared_start_changes_nothing_that_matters(make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The instruction template's losses with its start computed once are those with it computed for every row, up to rounding."""
+    prompt = Prompt("instruction", 1, False, 400)
+    shared = train(ROWS[:64], make_job("shared", prompt, dropout=0), say)
+    monkeypatch.setattr("relevance_core.models.lm.LEAST_SHARED", 10_000)
+    plain = train(ROWS[:64], make_job("plain", prompt, dropout=0), say)
+    assert [log["loss"] for log in shared["loss"]] == pytest.approx([log["loss"] for log in plain["loss"]], rel=1e-3)
+
+
+def test_an_unfinished_checkpoint_is_not_used(tmp_path: Path) -> None:
+    """Of the checkpoints 9, 10 and 20, the last without its marker, 10 is the one to go on from."""
+    for step in (9, 10, 20):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    assert last_checkpoint(tmp_path) is None
+    (tmp_path / "checkpoint-9" / "complete").touch()
+    (tmp_path / "checkpoint-10" / "complete").touch()
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from relevance_core.config import EngineSettings, TrainSettings
+from relevance_core.models.lm import BaseRef
+from relevance_core.models.trainer import Job, train
+from relevance_core.prompts import Prompt
+from tests.models_fixture import signal_rows
+
+base, work, out = sys.argv[1:]
+settings = TrainSettings(epochs=8, batch_size=4, r=4, save_steps=10)
+job = Job(BaseRef("b", base), Prompt("compact", 1, False, 64), settings, EngineSettings(device="cpu"), 1, Path(work), Path(out))
+result = train(signal_rows(160), job, lambda text: print(text, flush=True))
+Path(out, "result.json").write_text(str(result))
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_training_ends_with_the_same_bytes(base: Path, tmp_path: Path) -> None:
+    """SIGKILL after a checkpoint and a second try from there give the adapter and the losses of an undisturbed training."""
+
+    def start(name: str) -> subprocess.Popen[str]:
+        arguments = [sys.executable, "-c", SCRIPT, str(base), str(tmp_path / name / "work"), str(tmp_path / name / "out")]
+        root = Path(__file__).parent.parent
+        return subprocess.Popen(arguments, cwd=root, env=environment(), stdout=subprocess.PIPE, text=True)
+
+    with start("whole") as whole:
+        assert whole.wait(120) == 0
+    with start("killed") as killed:
+        deadline = time.monotonic() + 120
+        while last_checkpoint(tmp_path / "killed/work") is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        killed.send_signal(signal.SIGKILL)
+        assert killed.wait(10) == -signal.SIGKILL
+    assert not (tmp_path / "killed/out").exists()
+    with start("killed") as again:
+        said = again.communicate(timeout=120)[0]
+        assert again.returncode == 0
+    assert "training goes on from step" in said
+    assert sha256(tmp_path / "killed/out") == sha256(tmp_path / "whole/out")
+
+
+def test_the_stage_leaves_an_adapter(base: Path, store: Store) -> None:
+    """Run on the rows of *denoise*, the stage leaves the adapter, its losses and figures, and finds them again the second time."""
+
+    @stage("base", uses=())
+    def make_base(settings: Any, inputs: Any, out: Any) -> Report:
+        out.folder("model", base)
+        about = {"id": "b@1", "model": "builtin:tiny", "revision": "main", "address": out.address, "folds": 0}
+        out.json("base", about)
+        return Report(Rows())
+
+    @stage("denoise", uses=(), by_task=True)
+    def make_rows(settings: Any, inputs: Any, out: Any) -> Report:
+        out.table("train", ROWS)
+        return Report(Rows())
+
+    settings = config.build({"train": {"epochs": 1, "r": 4}, "engine": {"device": "cpu"}})
+    made = {"base": make_base(settings, Inputs(), store), "denoise": make_rows(settings, Inputs(task="QC"), store)}
+    artifacts = {name: open_artifact(store, report.address) for name, report in made.items()}
+    inputs = Inputs({name: artifact for name, artifact in artifacts.items() if artifact}, "QC")
+    report = train_stage.run(settings, inputs, store)
+    assert report.rows.as_json() == {"in": 160, "made": 0, "kept": 160, "quarantined": 0, "dropped": 0, "reasons": {}}
+    assert report.figures["steps"] == 3
+    assert report.figures["base"] == "b@1"
+    artifact = open_artifact(store, report.address)
+    assert artifact is not None
+    assert sorted(artifact.files) == ["adapter/adapter_config.json", "adapter/adapter_model.safetensors", "training.json"]
+    assert artifact.json("training")["loss"][-1]["step"] == 3
+    assert train_stage.run(settings, inputs, store).found
+    store.delete(f"{report.address}/manifest.json")
+    again = train_stage.run(settings, inputs, store)
+    assert (again.found, again.digest) == (False, report.digest)
