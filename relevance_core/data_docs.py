@@ -10,7 +10,7 @@ import copy
 import html
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,7 +21,8 @@ _STYLE: Final = """
 :root { color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif }
 body { max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse; width: 100%; margin: .5rem 0 }
-th, td { border: 1px solid #8886; padding: .3rem .6rem; text-align: left; vertical-align: top; overflow-wrap: anywhere }
+th, td { border: 1px solid #8886; padding: .3rem .6rem; text-align: left; vertical-align: top }
+td { overflow-wrap: anywhere }
 section { border-top: 2px solid #8886; margin-top: 1.5rem; padding-top: .5rem }
 h5, h6, .h6 { font-size: 1rem; font-weight: 600; margin: .3rem 0 }
 .badge { border: 1px solid #8886; border-radius: .3rem; padding: 0 .3rem }
@@ -35,21 +36,39 @@ _TOGGLE = re.compile(r'<p class="m-0">\s*<a data-toggle="collapse".*?</p>', re.D
 _LINK = re.compile(r"<a\s[^>]*>(.*?)</a>", re.DOTALL)
 
 
-def write_data_docs(results: Mapping[str, ExpectationSuiteValidationResult], folder: Path, title: str) -> None:
-    """Writes `index.html` and one page a suite into `folder`; `results` maps a suite's name to its result."""
+def write_data_docs(
+    results: Mapping[str, ExpectationSuiteValidationResult], rules: Sequence[Mapping[str, Any]], folder: Path, title: str
+) -> None:
+    """Writes `index.html` and one page a suite into `folder`.
+
+    results: suite name → its result. rules: what `rules.json` holds; the index lists it, the broken rules first.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    rows = []
+    suites = []
     for name, result in results.items():
-        figures = result.statistics
-        passed, total = figures["successful_expectations"], figures["evaluated_expectations"]
-        mark = "text-success fa-check-circle" if result.success else "text-danger fa-times"
-        rows.append(
-            f'<tr><td><i class="{mark}"></i></td><td><a href="{name}.html">{name}</a></td>'
-            f"<td>{passed} of {total} rules hold</td></tr>"
+        held, total = result.statistics["successful_expectations"], result.statistics["evaluated_expectations"]
+        suites.append(
+            f'<li>{_mark(bool(result.success))} <a href="{name}.html">{name}</a>: {held} of {total} expectations hold</li>'
         )
         (folder / f"{name}.html").write_text(_page(f"{title}: {name}", _sections(result)), encoding="utf-8")
-    index = f"<table><tr><th></th><th>suite</th><th>result</th></tr>{''.join(rows)}</table>"
+    index = f"<ul>{''.join(suites)}</ul>{_rules_table(rules)}"
     (folder / "index.html").write_text(_page(title, index), encoding="utf-8")
+
+
+def _rules_table(rules: Sequence[Mapping[str, Any]]) -> str:
+    rows = []
+    for rule in sorted(rules, key=lambda rule: bool(rule["passed"])):
+        figure = "not judged" if rule["figure"] is None else f"{rule['figure']:g}"
+        cells = (rule["kind"], rule["rule"], rule["scope"], figure, rule["bound"], rule["rows"])
+        rows.append(f"<tr><td>{_mark(rule['passed'])}</td>{''.join(f'<td>{html.escape(str(cell))}</td>' for cell in cells)}</tr>")
+    return (
+        "<table><tr><th></th><th>kind</th><th>rule</th><th>scope</th><th>figure</th><th>bound</th><th>rows</th></tr>"
+        f"{''.join(rows)}</table>"
+    )
+
+
+def _mark(passed: bool) -> str:
+    return f'<i class="{"text-success fa-check-circle" if passed else "text-danger fa-times"}"></i>'
 
 
 def _sections(result: ExpectationSuiteValidationResult) -> str:

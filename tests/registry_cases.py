@@ -28,25 +28,26 @@ KEYS = {"AWS_ACCESS_KEY_ID": "test-access", "AWS_SECRET_ACCESS_KEY": "test-secre
 TARGET = "base_model.model.model.layers.0.self_attn.q_proj"
 
 
-def make_adapter(folder: Path, value: float = 1.0, *, rank: int = 2, config: dict[str, object] | None = None) -> Path:
-    """A LoRA adapter of one layer whose numbers are all `value`."""
+def make_adapter(folder: Path, *, golden: bool = True) -> Path:
+    """A LoRA adapter of rank 2 and one layer whose numbers are all 1."""
     folder.mkdir(parents=True)
     tensors = {
-        f"{TARGET}.lora_A.weight": np.full((rank, 4), value, np.float32),
-        f"{TARGET}.lora_B.weight": np.full((4, rank), value, np.float32),
+        f"{TARGET}.lora_A.weight": np.ones((2, 4), np.float32),
+        f"{TARGET}.lora_B.weight": np.ones((4, 2), np.float32),
     }
     save_file(tensors, folder / "adapter_model.safetensors")
     settings = {
         "peft_type": "LORA",
-        "r": rank,
+        "r": 2,
         "lora_alpha": 4,
         "target_modules": ["q_proj"],
         "base_model_name_or_path": "tiny",
         "bias": "none",
         "modules_to_save": None,
     }
-    (folder / "adapter_config.json").write_text(json.dumps(settings | (config or {})))
-    (folder / "golden.json").write_text("[]")
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    if golden:
+        (folder / "golden.json").write_text("[]")
     return folder
 
 

@@ -14,8 +14,9 @@ from relevance_core import config
 from relevance_core.config import BaseSettings, Settings
 from relevance_core.errors import ModelError
 from relevance_core.models import lm, tiny
-from relevance_core.models.tiny_documents import Categories, Items, Query, sampler
-from relevance_core.models.tiny_text import Corpus, train_tokenizer, words
+from relevance_core.models.tiny_documents import MATCH, RIGHT, Categories, Items, Query, Row, sampler
+from relevance_core.models.tiny_pretrain import Reader
+from relevance_core.models.tiny_text import Corpus, Respelling, train_tokenizer, words
 from relevance_core.pairs import fold_of, query_group, side_of
 from relevance_core.prompts import Prompt
 from relevance_core.stages import base_model
@@ -27,6 +28,7 @@ from tests.registry_cases import make_adapter
 PROMPT = Prompt("compact", 1, False, 64)
 QUICK = BaseSettings(vocabulary=600, hidden=64, contrastive_steps=20, documents=160)
 NOUNS = {"dress": "vestido", "boots": "botas", "lamp": "lámpara", "kettle": "tetera", "tent": "carpa", "doll": "muñeca"}
+COLOURS = (("rojo", "red"), ("azul", "blue"), ("verde", "green"))
 PATHS = {noun: f"shop,{'home' if noun in ('lamp', 'kettle') else 'wear'},{noun}" for noun in NOUNS}
 
 
@@ -37,7 +39,9 @@ def corpus() -> Corpus:
         for language, word in (("en", noun), ("es", spanish)):
             rows += [("QC", language, word, PATHS[noun])]
             rows += [("QI", language, f"{colour} {word}", f"{colour} {noun}") for colour in ("red", "blue")]
-    positives = pl.DataFrame(rows, ["task", "language", "query", "target"], orient="row").with_columns(english=pl.lit(None, pl.String))
+    positives = pl.DataFrame(rows, ["task", "language", "query", "target"], orient="row").with_columns(
+        english=pl.lit(None, pl.String)
+    )
     catalogue = positives.select("task", "target").unique().sort("task", "target").with_row_index("target_id")
     return Corpus(positives, catalogue)
 
@@ -62,17 +66,17 @@ def test_no_category_on_a_known_path_is_a_negative() -> None:
     """What is known, above it or below it is never answered no, and every level carries whether it is right."""
     catalogue = ["a", "a,b", "a,b,c", "a,b,d", "a,e", "f"]
     draws = Categories([Query("q", None, ("a,b",))], catalogue)
-    rows = [row for seed in range(200) for row in draws.document(Random(seed), short=False)]
+    rows = [row for seed in range(200) for row in draws.document(Random(seed), 1.0)]
     labels = {row.target: row.label for row in rows}
     assert labels == {"a": 1, "a,b": 1, "a,e": 0, "f": 0}
-    assert {row.levels for row in rows if row.target == "a,e"} == {(1, 0)}
+    assert {row.marks for row in rows if row.target == "a,e"} == {((0, RIGHT, 1), (1, RIGHT, 0))}
     assert 0.4 < sum(row.label for row in rows) / len(rows) < 0.7
 
 
 def test_query_words_state_what_their_clicked_items_have_in_common() -> None:
     """`rojo` states red and `vestido` states dress or dresses; `barato`, clicked for everything, states nothing."""
     items = [f"{colour} {noun}" for colour in ("red", "blue", "green", "black") for noun in ("dress", "dresses", "boots", "lamp")]
-    queries = [Query(f"vestido rojo {n}", None, ("red dress", "red dresses")) for n in "abc"]
+    queries = [Query(f"vestido {es} {n}", None, (f"{en} dress", f"{en} dresses")) for es, en in COLOURS for n in "abc"]
     queries += [Query(f"bota azul barato {n}", None, ("blue boots",)) for n in "abcdef"]
     queries += [Query(f"barato {n}", None, (item,)) for n, item in enumerate(items)]
     draws = Items(queries, sorted(items))
@@ -86,9 +90,11 @@ def test_an_item_that_has_all_that_is_stated_is_no_negative() -> None:
     items = [f"{colour} {noun}" for colour in ("red", "blue", "green") for noun in ("dress", "boots", "lamp", "tent")]
     queries = [Query(f"{item} {n}", None, (item,)) for item in items if item != "red dress" for n in range(5)]
     draws = Items([*queries, Query("dress", None, ("blue dress",))], sorted(items))
-    rows = [row for seed in range(3000) for row in draws.document(Random(seed), short=False) if row.query == "dress"]
+    rows = [row for seed in range(3000) for row in draws.document(Random(seed), 1.0) if row.query == "dress"]
     assert rows
     assert all(("dress" in row.target) == bool(row.label) for row in rows)
+    whole = next(row for row in rows if row.target == "blue dress")
+    assert whole.marks == ((0, MATCH, 0), (1, MATCH, 1), (1, RIGHT, 1))
 
 
 def test_a_task_without_positives_has_no_documents() -> None:
@@ -101,18 +107,26 @@ def test_a_task_without_positives_has_no_documents() -> None:
 def test_a_batch_puts_the_answer_after_the_prompt_and_the_probe_at_the_ends_of_the_levels() -> None:
     """The answer token follows the last prompt token; the probe looks at the path's commas, not the query's, and at its end."""
     tokenizer = train_tokenizer(corpus(), PROMPT, 600)
-    reader = tiny.Reader(tokenizer, PROMPT, [], tiny.size_of(corpus(), QUICK), seed=1)
-    row = base_row("lamp, kettle", "shop,home,lamp", (1, 0, 0))
+    reader = Reader(tokenizer, Respelling(tokenizer, 0.1, PROMPT, 1), PROMPT, [], seed=1)
+    row = Row("QC", "lamp, kettle", "shop,home,lamp", None, 0, ((0, RIGHT, 1), (1, RIGHT, 0), (2, RIGHT, 0)))
     batch = reader._batches([row], tokenizer)[0]
     text = tokenizer.convert_ids_to_tokens(batch.ids[0].tolist())
     assert text[int(batch.last[0]) :] == ["Ġ?", "Ġno"]
-    assert [text[position] for position in batch.levels[1].tolist()] == [",", ",", "Ġlamp"]
-    assert text[batch.levels[1][0] - 1] == "Ġshop"
-    assert batch.levels[2].tolist() == [1, 0, 0]
+    assert [text[position] for position in batch.marks[1].tolist()] == ["Ġshop", "Ġhome", "Ġlamp"]
+    assert batch.marks[3].tolist() == [1, 0, 0]
 
 
-def base_row(query: str, target: str, levels: tuple[int, ...]) -> Any:
-    return tiny.Row("QC", query, target, None, levels[-1], levels)
+def test_respelling_follows_its_seed_and_spares_the_template() -> None:
+    """The same calls give the same ids, some words in other pieces of the same text, the template's words always whole."""
+    tokenizer = train_tokenizer(corpus(), PROMPT, 600)
+    rows = [("QC", "kettle", "shop,home,kettle", None)] * 50
+    once, again = (PROMPT.encode(Respelling(tokenizer, 0.5, PROMPT, 3), rows) for _ in range(2))
+    usual = PROMPT.encode(tokenizer, rows[:1])[0]
+    assert once == again
+    assert usual in once
+    assert len({tuple(ids) for ids in once}) > 1
+    assert {tokenizer.decode(ids) for ids in once} == {"query: kettle category: shop, home, kettle ?"}
+    assert all(ids[:2] == usual[:2] and ids[-1] == usual[-1] for ids in once)
 
 
 def test_the_same_corpus_and_seed_give_the_same_bytes(tmp_path: Path) -> None:
@@ -137,11 +151,13 @@ def test_a_small_base_learns_its_corpus(tmp_path: Path) -> None:
     settings = QUICK.model_copy(update={"documents": 3000, "contrastive_steps": 150})
     figures = tiny.build(corpus(), settings, PROMPT, 1, tmp_path / "base", str)
     model, tokenizer = lm.load_base(tmp_path / "base")
-    ids, lengths = lm.pad(PROMPT.encode(tokenizer, [("QC", "tetera", PATHS["kettle"], None), ("QC", "tetera", PATHS["tent"], None)]))
+    ids, lengths = lm.pad(
+        PROMPT.encode(tokenizer, [("QC", "tetera", PATHS["kettle"], None), ("QC", "tetera", PATHS["tent"], None)])
+    )
     with torch.inference_mode():
         p = torch.softmax(model(input_ids=ids).logits[torch.arange(2), lengths - 1], -1)
     yes, no = lm.answer_ids(tokenizer)
-    assert figures["accuracy"] > 0.9
+    assert min(figures["accuracy"].values()) > 0.9
     assert (p[:, yes] + p[:, no]).min() > 0.9
     assert p[0, yes] > p[0, no]
     assert p[1, yes] < p[1, no]
@@ -255,7 +271,7 @@ def publish(store: Store, folder: Path, about: dict[str, Any]) -> str:
     meta = AdapterMeta(
         base=base, prompt=PromptInfo(name="compact", version="1"), threshold=0.5, languages=("en", "es"), created="2026-10-08"
     )
-    return Registry(store).publish("QC", make_adapter(folder, base=base.id), meta).version
+    return Registry(store).publish("QC", make_adapter(folder, config={"base_model_name_or_path": base.id}), meta).version
 
 
 def test_the_champions_base_is_taken_again_until_a_language_is_new(store: Store, tmp_path: Path) -> None:

@@ -101,6 +101,11 @@ def test_the_name_of_a_special_token_is_plain_text(tokenizer: Any) -> None:
     assert not set(ids) & set(tokenizer.get_added_vocab().values())
 
 
+def test_a_label_loses_its_colons() -> None:
+    """A label's word keeps its place without the colons after it, however many and however spaced."""
+    assert COMPACT.clean("x ITEM : :: y, subcategory:z") == "x ITEM y, subcategory z"
+
+
 def test_harmless_signs_stay() -> None:
     """Colons, numbers, arrows and letters of any script are kept where they are no marker."""
     assert COMPACT.clean("scale 1:24  Größe > 42 靴, «réf.»") == "scale 1:24 Größe > 42 靴, «réf.»"

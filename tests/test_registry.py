@@ -36,14 +36,17 @@ def moto() -> Iterator[str]:
         yield endpoint
 
 
-@pytest.fixture(params=["file", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    if request.param == "file":
-        return FileStore(tmp_path / "store")
-    endpoint, bucket = request.getfixturevalue("moto"), next(BUCKETS)
-    use_server(monkeypatch, endpoint)
-    make_bucket(endpoint, bucket)
+@pytest.fixture
+def s3(moto: str, monkeypatch: pytest.MonkeyPatch) -> Store:
+    bucket = next(BUCKETS)
+    use_server(monkeypatch, moto)
+    make_bucket(moto, bucket)
     return open_store(f"s3://{bucket}/registry")
+
+
+@pytest.fixture(params=["file", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return FileStore(tmp_path / "store") if request.param == "file" else request.getfixturevalue("s3")
 
 
 @pytest.fixture
@@ -475,15 +478,16 @@ def test_a_rollback_that_means_nothing_is_refused(local: Registry, adapter: Path
 
 
 @pytest.mark.slow
-def test_sixteen_publishers_have_one_winner_a_release(registry: Registry, adapter: Path) -> None:
+def test_sixteen_publishers_have_one_winner_a_release(s3: Store, tmp_path: Path) -> None:
     """16 publishers of two tasks, 100 rounds: one winner a task and round, no release twice, no version lost."""
-    check_race(registry, race_publishers(registry, adapter, 100), 100)
+    registry = Registry(s3)
+    check_race(registry, race_publishers(registry, make_adapter(tmp_path / "small", golden=False), 100), 100)
 
 
 @pytest.mark.slow
-def test_sixteen_processes_have_one_winner_a_release(local: Registry, adapter: Path) -> None:
-    """The same on a local disk with 16 processes."""
-    check_race(local, race_processes(local.store.uri, adapter, 100), 100)
+def test_sixteen_processes_have_one_winner_a_release(local: Registry, tmp_path: Path) -> None:
+    """The same on a local disk, where each publisher is a process."""
+    check_race(local, race_processes(local.store.uri, make_adapter(tmp_path / "small", golden=False), 100), 100)
 
 
 # The command

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -197,6 +198,17 @@ def test_an_unfinished_checkpoint_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-9" / "complete").touch()
     (tmp_path / "checkpoint-10" / "complete").touch()
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+
+
+def test_a_training_that_died_after_its_last_step_is_not_repeated(make_job: Callable[..., Job]) -> None:
+    """Started again with all its checkpoints, a training takes no step more and writes the same adapter and losses."""
+    job = make_job()
+    result, files = train(ROWS, job, say), sha256(job.out)
+    shutil.rmtree(job.out)
+    said: list[str] = []
+    assert train(ROWS, job, said.append) == result
+    assert said == ["training on 160 rows in 10 steps", "training goes on from step 10 of 10"]
+    assert sha256(job.out) == files
 
 
 SCRIPT = """

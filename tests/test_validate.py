@@ -117,7 +117,7 @@ def test_a_window_without_rows_stops_the_run(tmp_path: Path, store: Store) -> No
 def test_forty_percent_nulls_stop_the_run(tmp_path: Path, store: Store) -> None:
     """40 of 100 rows without a query: the share in quarantine is 0.4, the bound 0.1, and the quarantine holds the 40."""
     found = _validated(tmp_path, store, many(60) + many(40, query=None))
-    assert "quarantined_share of window is 0.4 (of 100 rows)" in _failure(found)
+    assert "quarantined_share of window is 0.4 (of 100 rows: query_not_null 40)" in _failure(found)
     assert found.table("quarantine").height == 40
     assert found.report.rows.quarantined == 40
 
@@ -198,14 +198,18 @@ def test_every_rule_is_reported(tmp_path: Path, store: Store) -> None:
 
 def test_the_data_docs_open_offline_and_hold_no_markup_of_the_log(tmp_path: Path, store: Store) -> None:
     """No page names another host, and a language that is a script is shown as text."""
-    found = _validated(tmp_path, store, [row(), row("x", language="<script>alert(1)</script>")], *CALM)
+    rows = [row(), row("x", language="<script>alert(1)</script>"), row("y", language="$x ${y} %s {z}")]
+    found = _validated(tmp_path, store, rows, *CALM)
     names = [name for name in found.files if name.startswith("data_docs/")]
     assert sorted(names) == ["data_docs/batch.html", "data_docs/index.html", "data_docs/rows.html"]
     pages = {name: store.read(found.key(name)).decode() for name in names}
     for page in pages.values():
         assert not re.search(r"https?://|<script|<link|<img|url\(", page)
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in pages["data_docs/rows.html"]
-    assert 'href="rows.html"' in pages["data_docs/index.html"]
+    assert "$x ${y} %s {z}" in pages["data_docs/rows.html"]
+    index = pages["data_docs/index.html"]
+    assert 'href="rows.html"' in index
+    assert index.index("language_known") < index.index("task_known"), "broken rules come first"
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:

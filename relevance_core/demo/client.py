@@ -92,7 +92,7 @@ class Client:
         answer = self.call("GET", path, map_index=instance["map_index"], full_content=True)
         return [line if isinstance(line, str) else str(line.get("event", "")) for line in answer["content"]]
 
-    def follow(self, dag_id: str, run_id: str, interval: float = 1.0) -> Iterator[dict[str, Any]]:
+    def follow(self, dag_id: str, run_id: str, interval: float = 2.0) -> Iterator[dict[str, Any]]:
         """Yields a task instance whenever its state has changed, until the run has ended."""
         seen: dict[tuple[str, int], tuple[str | None, int]] = {}
         while True:

@@ -17,32 +17,27 @@ Known limits. A language that is not in the corpus is bytes without meaning to i
 from __future__ import annotations
 
 import json
-import math
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from random import Random
 from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from relevance_core.config import BaseSettings
 from relevance_core.errors import ModelError
-from relevance_core.models.tiny_documents import CANDIDATES, Row, sampler
-from relevance_core.models.tiny_text import Corpus, field_ids, train_tokenizer, with_dropout, words
+from relevance_core.models.tiny_documents import sampler
+from relevance_core.models.tiny_pretrain import Progress, Reader, Say, pretrain
+from relevance_core.models.tiny_text import Corpus, Respelling, field_ids, train_tokenizer, words
+from relevance_core.pairs import TASKS
 from relevance_core.prompts import Prompt
 
-Say = Callable[[str], None]
 HEAD_DIM: Final = 32
-_BATCH: Final = 64  # rows, CANDIDATES of them a document
-_CHUNK: Final = 640  # documents tokenised and sorted by length at a time
 _CONTRAST: Final = 384
-_HELD_OUT: Final = 150
-_SECONDS_BETWEEN_WORDS: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -91,9 +86,12 @@ def build(
     torch.manual_seed(seed)
     tokenizer = train_tokenizer(corpus, prompt, size.vocabulary)
     model = new_model(tokenizer, size, prompt)
+    respelling = Respelling(tokenizer, size.dropout, prompt, seed)
     if size.contrastive_steps:
-        contrast(model, tokenizer, corpus, size, seed, say)
-    accuracy = pretrain(model, tokenizer, corpus, prompt, size, seed, say)
+        contrast(model, tokenizer, respelling, corpus, size, seed, say)
+    samplers = [found for task in TASKS if (found := sampler(task, corpus)) is not None]
+    reader = Reader(tokenizer, respelling, prompt, samplers, seed)
+    accuracy = pretrain(model, reader, size.documents, say)
     save(model, tokenizer, folder)
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -135,15 +133,14 @@ def new_model(tokenizer: Any, size: Size, prompt: Prompt) -> Any:
     return model
 
 
-def contrast(model: Any, tokenizer: Any, corpus: Corpus, size: Size, seed: int, say: Say) -> None:
+def contrast(model: Any, tokenizer: Any, respelling: Respelling, corpus: Corpus, size: Size, seed: int, say: Say) -> None:
     """Step 2: token embeddings from the positives, copied into the model, scaled to the spread of a fresh embedding."""
     pairs = _contrast_pairs(corpus)
     texts = sorted({text for pair in pairs for text in pair})
     number = {text: n for n, text in enumerate(texts)}
     left = np.array([number[a] for a, _ in pairs])
     right = np.array([number[b] for _, b in pairs])
-    noisy = with_dropout(tokenizer, size.dropout)
-    spellings = [_bags(field_ids(tokenizer if n == 0 else noisy, texts)) for n in range(4)]
+    spellings = [_bags(field_ids(respelling if n else tokenizer, texts)) for n in range(4)]
     table = nn.EmbeddingBag(len(tokenizer), size.hidden, mode="mean")
     nn.init.normal_(table.weight, std=0.1)
     optimizer = torch.optim.Adam(table.parameters(), lr=0.02)
@@ -180,11 +177,11 @@ def _contrast_pairs(corpus: Corpus) -> list[tuple[str, str]]:
 class _Bags:
     """Texts as one array of token ids with each text's start and length."""
 
-    ids: np.ndarray[Any, np.dtype[np.int64]]
-    starts: np.ndarray[Any, np.dtype[np.int64]]
-    lengths: np.ndarray[Any, np.dtype[np.int64]]
+    ids: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
 
-    def of(self, chosen: np.ndarray[Any, np.dtype[np.int64]]) -> tuple[Tensor, Tensor]:
+    def of(self, chosen: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """The ids of the chosen texts in a row, and where each begins: what an EmbeddingBag takes."""
         lengths = self.lengths[chosen]
         offsets = np.cumsum(lengths) - lengths
@@ -195,156 +192,6 @@ class _Bags:
 def _bags(texts: Sequence[Sequence[int]]) -> _Bags:
     lengths = np.array([len(ids) for ids in texts])
     return _Bags(np.concatenate([np.array(ids, dtype=np.int64) for ids in texts]), np.cumsum(lengths) - lengths, lengths)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Rows as tensors: ids (n, length) padded on the right, the last position of each (n), the answer token of each (n), the levels
-    that the probe judges as (row, position, label) columns (3, m), and the next-token positions of the language model (2, k).
-    """
-
-    ids: Tensor
-    last: Tensor
-    answers: Tensor
-    levels: Tensor
-    reading: Tensor
-
-
-def pretrain(model: Any, tokenizer: Any, corpus: Corpus, prompt: Prompt, size: Size, seed: int, say: Say) -> float:
-    """Step 3. Returns the accuracy on documents of queries drawn after training, a random half of them of each answer."""
-    samplers = [s for s in (sampler(task, corpus) for task in ("QC", "QI")) if s is not None]
-    documents = Reader(tokenizer, prompt, samplers, size, seed)
-    steps = size.documents * CANDIDATES // _BATCH
-    probe = nn.Linear(size.hidden, 1)
-    decay = [p for p in model.parameters() if p.ndim == 2]
-    rest = [p for p in model.parameters() if p.ndim != 2] + list(probe.parameters())
-    optimizer = torch.optim.AdamW(
-        [{"params": decay, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}], lr=2.5e-3, betas=(0.9, 0.98), fused=True
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _cosine(step, steps))
-    progress = Progress("documents", steps, say)
-    model.train()
-    for step, batch in enumerate(documents.batches(steps)):
-        loss = _loss(model, probe, batch, 1 - 0.9 * min(1.0, 2 * step / steps))
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        progress.step(step, loss.item())
-    model.eval()
-    return _accuracy(model, documents)
-
-
-def _cosine(step: int, steps: int) -> float:
-    """Linear warm-up over 3 % of the steps, then a cosine to 2 %."""
-    warm = max(1, int(0.03 * steps))
-    if step < warm:
-        return (step + 1) / warm
-    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
-
-
-def _loss(model: Any, probe: nn.Linear, batch: Batch, probe_weight: float) -> Tensor:
-    hidden = model.model(input_ids=batch.ids, use_cache=False).last_hidden_state
-    rows = torch.arange(len(batch.ids))
-    states = torch.cat([hidden[rows, batch.last], hidden[batch.reading[0], batch.reading[1]]])
-    logits = functional.linear(states, model.get_input_embeddings().weight)
-    answer = functional.cross_entropy(logits[: len(rows)], batch.answers)
-    reading = functional.cross_entropy(logits[len(rows) :], batch.ids[batch.reading[0], batch.reading[1] + 1])
-    judged = probe(hidden[batch.levels[0], batch.levels[1]]).squeeze(-1)
-    levels = functional.binary_cross_entropy_with_logits(judged, batch.levels[2].float())
-    return answer + 0.15 * reading + probe_weight * levels
-
-
-@torch.inference_mode()
-def _accuracy(model: Any, documents: Reader) -> float:
-    yes, no = documents.answers
-    right = total = 0
-    for batch in documents.held_out(_HELD_OUT):
-        hidden = model.model(input_ids=batch.ids, use_cache=False).last_hidden_state
-        states = hidden[torch.arange(len(batch.ids)), batch.last]
-        scores = functional.linear(states, model.get_input_embeddings().weight[[yes, no]])
-        right += int(((scores[:, 0] > scores[:, 1]) == (batch.answers == yes)).sum())
-        total += len(batch.ids)
-    return round(right / total, 4)
-
-
-class Reader:
-    """Draws documents, makes prompts of them and batches of those, rows of like length together."""
-
-    def __init__(self, tokenizer: Any, prompt: Prompt, samplers: Sequence[Any], size: Size, seed: int) -> None:
-        self.prompt, self.samplers, self.size = prompt, samplers, size
-        self.plain, self.noisy = tokenizer, with_dropout(tokenizer, size.dropout)
-        self.random, self.numbers = Random(seed), np.random.default_rng(seed)  # noqa: S311 - pseudo-random on purpose
-        self.answers = tuple(tokenizer.convert_tokens_to_ids(tokenizer.tokenize(answer))[0] for answer in prompt.answers)
-        self.comma = tokenizer.convert_tokens_to_ids(",")
-        self.pad = tokenizer.pad_token_id
-
-    def batches(self, steps: int) -> Iterator[Batch]:
-        """The training batches; the first fifth is of short documents, and some stay short until the end."""
-        made = 0
-        while made < steps:
-            share = max(0.1, 1 - 5 * made / steps) if made < steps / 5 else 0.1
-            rows = self._draw(_CHUNK, share)
-            half = len(rows) // 2  # half with each spelling, for words must be known whole and by their parts
-            chunk = self._batches(rows[:half], self.noisy) + self._batches(rows[half:], self.plain)
-            self.random.shuffle(chunk)
-            yield from chunk[: steps - made]
-            made += len(chunk)
-
-    def held_out(self, documents: int) -> list[Batch]:
-        """Batches of whole documents that were not trained on."""
-        return self._batches(self._draw(documents, 0.0), self.plain)
-
-    def _draw(self, documents: int, short: float) -> list[Row]:
-        drawn = (self.random.choice(self.samplers).document(self.random, self.random.random() < short) for _ in range(documents))
-        return [row for document in drawn for row in document]
-
-    def _batches(self, rows: Sequence[Row], tokenizer: Any) -> list[Batch]:
-        encoded = self.prompt.encode(tokenizer, [row[:4] for row in rows])
-        order = sorted(range(len(rows)), key=lambda n: len(encoded[n]))
-        parts = [order[at : at + _BATCH] for at in range(0, len(order), _BATCH)]
-        return [self._batch([rows[n] for n in part], [encoded[n] for n in part]) for part in parts]
-
-    def _batch(self, rows: Sequence[Row], encoded: Sequence[list[int]]) -> Batch:
-        length = max(len(ids) for ids in encoded) + 1
-        ids = np.full((len(rows), length), self.pad, dtype=np.int64)
-        answers = np.array([self.answers[0] if row.label else self.answers[1] for row in rows])
-        last = np.array([len(tokens) - 1 for tokens in encoded])
-        levels: list[tuple[int, int, int]] = []
-        for n, (row, tokens) in enumerate(zip(rows, encoded, strict=True)):
-            ids[n, : len(tokens)] = tokens
-            levels += self._levels(n, row, ids[n, : len(tokens)])
-        ids[np.arange(len(rows)), last + 1] = answers
-        readable = np.arange(length - 1)[None, :] < last[:, None]
-        reading = np.argwhere(readable & (self.numbers.random(readable.shape) < 0.25))
-        arrays = (ids, last, answers, np.array(levels).T, reading.T)
-        return Batch(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
-
-    def _levels(self, n: int, row: Row, tokens: np.ndarray[Any, np.dtype[np.int64]]) -> list[tuple[int, int, int]]:
-        """Where each level of the target ends, right before the template's end, and whether it is right up to there."""
-        ends = [*np.flatnonzero(tokens == self.comma).tolist(), len(tokens) - 2]
-        used = min(len(row.levels), len(ends))
-        return [(n, end, label) for end, label in zip(ends[-used:], row.levels[-used:], strict=True)]
-
-
-class Progress:
-    """Says every few seconds how far a loop is, its mean loss and the time left."""
-
-    def __init__(self, what: str, steps: int, say: Say) -> None:
-        self.what, self.steps, self.say = what, steps, say
-        self.began = self.said = time.monotonic()
-        self.losses: list[float] = []
-
-    def step(self, step: int, loss: float) -> None:
-        """To be called after each step."""
-        self.losses.append(loss)
-        now = time.monotonic()
-        if now - self.said < _SECONDS_BETWEEN_WORDS and step + 1 < self.steps:
-            return
-        left = (now - self.began) / (step + 1) * (self.steps - step - 1)
-        self.say(f"{self.what} {step + 1}/{self.steps}, loss {np.mean(self.losses):.3f}, about {left:.0f} s left")
-        self.said, self.losses = now, []
 
 
 def save(model: Any, tokenizer: Any, folder: Path) -> None:

@@ -34,14 +34,27 @@ _POOL = 4096
 
 
 class Row(NamedTuple):
-    """A candidate of a document: its label, and for each comma-separated level of its target whether it is still right there."""
+    """A candidate of a document: its label, and the marks that the probe learns from.
+
+    A mark is (word, question, answer) at the end of a word of the prompt's last field, which is the target of QC and the query of
+    QI: whether what was read so far is RIGHT, or whether the item has what this word states (MATCH).
+    """
 
     task: str
     query: str
     target: str
     english: str | None
     label: int
-    levels: tuple[int, ...]
+    marks: tuple[tuple[int, int, int], ...]
+
+
+RIGHT, MATCH = 0, 1
+"""The questions that a mark answers."""
+
+
+def token_words(text: str) -> list[str]:
+    """The words of a text as its tokens show them: parts between white space, which follows every comma."""
+    return text.replace(",", ", ").split()
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,11 @@ class Query:
     text: str
     english: str | None
     positives: tuple[str, ...]
+
+    @property
+    def said(self) -> str:
+        """What stands last of it in a prompt: the translation, where there is one."""
+        return self.english or self.text
 
 
 def sampler(task: str, corpus: Corpus) -> Categories | Items | None:
@@ -75,6 +93,8 @@ def prefixes(path: str) -> list[str]:
 class Categories:
     """Draws QC documents."""
 
+    task = "QC"
+
     def __init__(self, queries: Sequence[Query], catalogue: Sequence[str]) -> None:
         self.queries, self.catalogue = queries, catalogue
         self.right = [frozenset(p for target in query.positives for p in prefixes(target)) for query in queries]
@@ -82,18 +102,20 @@ class Categories:
         for path in sorted({p for target in catalogue for p in prefixes(target)}):
             self.below[path.rpartition(",")[0]].append(path)
 
-    def document(self, random: Random, short: bool) -> list[Row]:
-        """One query and its candidates."""
+    def document(self, random: Random, progress: float) -> list[Row]:
+        """One query and its candidates, for the moment when that share of the training is done."""
+        short = random.random() < max(0.1, 1 - 5 * progress)
         at = random.randrange(len(self.queries))
         query, right = self.queries[at], self.right[at]
         rows = []
         for _ in range(CANDIDATES):
             target = self._positive(random, query) if random.random() < 0.5 else self._negative(random, query, right)
-            levels = tuple(int(p in right) for p in prefixes(target))
+            levels = [(level, int(p in right)) for level, p in zip(target.split(","), prefixes(target), strict=True)]
             if short:
-                keep = 1 if random.random() < 0.7 else 2
-                target, levels = ",".join(target.split(",")[-keep:]), levels[-keep:]
-            rows.append(Row("QC", query.text, target, query.english, levels[-1], levels))
+                levels = levels[-1:] if random.random() < 0.7 else levels[-2:]
+            ends = accumulate(len(token_words(level)) for level, _ in levels)
+            marks = tuple((end - 1, RIGHT, label) for end, (_, label) in zip(ends, levels, strict=True))
+            rows.append(Row("QC", query.text, ",".join(level for level, _ in levels), query.english, levels[-1][1], marks))
         return rows
 
     def _positive(self, random: Random, query: Query) -> str:
@@ -119,6 +141,8 @@ class Categories:
 class Items:
     """Draws QI documents."""
 
+    task = "QI"
+
     def __init__(self, queries: Sequence[Query], catalogue: Sequence[str]) -> None:
         self.catalogue = catalogue
         self.number = {target: n for n, target in enumerate(catalogue)}
@@ -128,33 +152,43 @@ class Items:
         everything = np.random.default_rng(0).permutation(len(catalogue))[:_POOL]
         self.queries = [self._candidates(query, everything) for query in queries]
 
-    def document(self, random: Random, short: bool) -> list[Row]:
-        """One query and its candidates."""
+    def document(self, random: Random, progress: float) -> list[Row]:
+        """One query and its candidates, for the moment when that share of the training is done."""
+        short = random.random() < max(0.15, 1 - 2 * progress)
         query, stated, right, near, far = random.choice(self.queries)
+        part = sorted(random.sample(range(len(stated)), min(len(stated), random.choice((1, 1, 2, 2, 3))))) if short else []
         rows = []
-        part = tuple(sorted(random.sample(range(len(stated)), min(len(stated), random.choice((1, 1, 2, 2, 3)))))) if short else ()
         for _ in range(CANDIDATES):
             group = right if random.random() < 0.5 or not (near or far) else near if near and random.random() < 0.6 else far or near
             item = random.choice(group)
-            if part:
-                rows.append(self._short(random, [stated[n] for n in part], item))
-            else:
-                label = int(group is right)
-                rows.append(Row("QI", query.text, self.catalogue[item], query.english, label, (label,)))
+            rows.append(self._short(random, [stated[n] for n in part], item) if part else self._row(query, self.catalogue[item], group is right))
         return rows
 
     def _short(self, random: Random, stated: list[str], item: int) -> Row:
         """Some of the words that the query states against some of the item's words."""
         holding = {v for w in stated for v in self.associates[w]}
         kept = [v for v in self.words[item] if v in holding or random.random() < 0.4] or self.words[item]
-        label = int(all(not self.associates[w].isdisjoint(kept) for w in stated))
-        return Row("QI", " ".join(stated), " ".join(kept), None, label, (label,))
+        return self._row(Query(" ".join(stated), None, ()), " ".join(kept), True)
+
+    def _row(self, query: Query, target: str, clicked: bool) -> Row:
+        """The query against a target, every word that states something marked; right is a target that has them all.
+
+        A query that states nothing is judged by whether the target was clicked for it.
+        """
+        has = set(words(target))
+        marks = []
+        for n, part in enumerate(token_words(query.said)):
+            stated = [word for word in words(part) if word in self.associates]
+            if stated:
+                marks.append((n, MATCH, int(all(not self.associates[word].isdisjoint(has) for word in stated))))
+        label = int(all(answer for _, _, answer in marks) if marks else clicked)
+        return Row("QI", query.text, target, query.english, label, (*marks, (len(token_words(query.said)) - 1, RIGHT, label)))
 
     def _associates(self, queries: Sequence[Query]) -> dict[str, frozenset[str]]:
         """Query word → the target words of which its clicked targets nearly all hold one; only words that state something."""
         seen: dict[str, list[int]] = defaultdict(list)
         for query in queries:
-            for word in sorted(set(words(query.text))):
+            for word in sorted(set(words(query.said))):
                 seen[word].extend(self.number[target] for target in query.positives)
         stated = {word: self._stated(np.array(targets)) for word, targets in seen.items() if len(targets) >= _SUPPORT}
         return {word: found for word, found in stated.items() if found}
@@ -181,7 +215,7 @@ class Items:
 
     def _candidates(self, query: Query, everything: NDArray[np.int64]) -> tuple[Query, list[str], list[int], list[int], list[int]]:
         """The query, what it states, and the items that have it all, lack one of it, lack more."""
-        stated = [word for word in dict.fromkeys(words(query.text)) if word in self.associates]
+        stated = [word for word in dict.fromkeys(words(query.said)) if word in self.associates]
         clicked = [self.number[target] for target in query.positives]
         if not stated:
             far = np.setdiff1d(everything, clicked)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from random import Random
 from typing import Any, Final
 
 import polars as pl
@@ -12,6 +16,7 @@ import polars as pl
 from relevance_core.prompts import ANSWERS, Prompt
 
 PAD, END = "<|pad|>", "<|end|>"
+_SPELLINGS: Final = 8
 _WORD = re.compile(r"[^\W_]+(?:['’]s\b)?")
 # Between kana, Han and everything else, because scripts change where a Japanese word ends.
 _SCRIPTS: Final = r"[\p{Katakana}ー]+|\p{Hiragana}+|\p{Han}+"
@@ -76,16 +81,61 @@ def _with_template(corpus: Corpus, prompt: Prompt) -> Iterable[str]:
     yield from [*template, *ANSWERS] * max(100, len(texts) // 4)
 
 
-def with_dropout(tokenizer: Any, share: float) -> Any:
-    """A copy of the tokenizer that leaves out each merge with probability `share` (BPE dropout, arXiv 1910.13267)."""
-    from tokenizers import Tokenizer
-    from transformers import PreTrainedTokenizerFast
+class Respelling:
+    """A tokenizer that spells a word another way each time, to teach that a word is also its parts.
 
-    copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    copy.model.dropout = share or None
-    return PreTrainedTokenizerFast(tokenizer_object=copy, pad_token=PAD, eos_token=END)
+    BPE dropout (Provilkov et al., 2020, arXiv 1910.13267): each merge is left out with probability `share`. The template's words
+    are never respelled. Unlike the dropout of the tokenizers library it follows a seed: the same calls give the same ids. It
+    answers what `Prompt.encode` asks of a tokenizer.
+    """
+
+    bos_token_id = None
+
+    def __init__(self, tokenizer: Any, share: float, prompt: Prompt, seed: int) -> None:
+        self._backend = tokenizer.backend_tokenizer
+        self._vocabulary: dict[str, int] = self._backend.get_vocab()
+        merges = json.loads(self._backend.to_str())["model"]["merges"]
+        self._ranks = {(left, right): rank for rank, (left, right) in enumerate(merges)}
+        self._share, self._seed = share, seed
+        self._random = Random(seed)  # noqa: S311 - pseudo-random on purpose
+        self._pieces = lru_cache(maxsize=None)(self._split)
+        self._spellings = lru_cache(maxsize=None)(self._spell)
+        template = " ".join(prompt.text(task, "", "", "") for task in ("QC", "QI"))
+        self._fixed = frozenset(self._split(template)) | frozenset(self._split(f" {template}"))
+
+    def __call__(self, texts: Sequence[str] | str, **_: Any) -> dict[str, Any]:
+        """`{"input_ids": …}`: a list of ids for each text."""
+        return {"input_ids": [] if isinstance(texts, str) else [self._ids(text) for text in texts]}
+
+    def get_added_vocab(self) -> dict[str, int]:
+        """No token is added to it."""
+        return {}
+
+    def _ids(self, text: str) -> list[int]:
+        return [token for piece in self._pieces(text) for token in self._random.choice(self._spellings(piece))]
+
+    def _split(self, text: str) -> tuple[str, ...]:
+        normalised = self._backend.normalizer.normalize_str(text)
+        return tuple(piece for piece, _ in self._backend.pre_tokenizer.pre_tokenize_str(normalised))
+
+    def _spell(self, piece: str) -> list[list[int]]:
+        """Several spellings of a piece; only the usual one where it belongs to the template."""
+        random = Random(f"{self._seed} {piece}")  # noqa: S311 - pseudo-random on purpose
+        share = 0.0 if piece in self._fixed else self._share
+        return [self._merge(list(piece), share, random) for _ in range(_SPELLINGS if share else 1)]
+
+    def _merge(self, symbols: list[str], share: float, random: Random) -> list[int]:
+        while True:
+            pairs = pairwise(symbols)
+            ranked = [(self._ranks[pair], at) for at, pair in enumerate(pairs) if pair in self._ranks]
+            left = [found for found in ranked if not share or random.random() >= share]
+            if not left:
+                return [self._vocabulary[symbol] for symbol in symbols]
+            _, at = min(left)
+            symbols[at : at + 2] = [symbols[at] + symbols[at + 1]]
 
 
 def field_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """The ids of each text as it stands in a prompt's field."""
-    return [encoding.ids for encoding in tokenizer.backend_tokenizer.encode_batch([f" {text}" for text in texts])]
+    """The ids of each text as it stands in a prompt's field. tokenizer: a transformers tokenizer or a `Respelling`."""
+    encoded: list[list[int]] = tokenizer([f" {text}" for text in texts], add_special_tokens=False)["input_ids"]
+    return encoded

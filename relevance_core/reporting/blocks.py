@@ -22,7 +22,7 @@ class Plot:
 
     @property
     def key(self) -> list[tuple[str, str, str]]:
-        """(name, sign, colour) of each series that has a name, as the page's own legend shows it: plotly's has no room on a phone."""
+        """(name, sign, colour) of each named series for the page's own legend: plotly's has no room on a phone."""
         return [(trace["name"], *_sign(trace)) for trace in self.figure["data"] if "name" in trace]
 
 

@@ -7,17 +7,21 @@ light and dark screens. Labels hold names of stages, rules, reasons and language
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any, Final
 
 Figure = dict[str, Any]
 Values = Sequence[float | None]
 
 FIRST, SECOND, THIRD, GOOD, BAD, INK, MUTED, LINE = "--new", "--old", "--yes", "--good", "--bad", "--ink", "--muted", "--line"
-_ROW: Final = 30
+_ROW: Final = 32
+_LABEL: Final = 30
+"""Letters of a label in a line: longer ones leave no room for the bars on a phone."""
 
 
 def stacked_bars(labels: Sequence[str], series: Mapping[str, tuple[str, Values]], notes: Sequence[str], unit: str) -> Figure:
     """Horizontal bars, one a label from the top, of several series (name → colour, values); `notes` stand at the bars' ends."""
+    labels = ["<br>".join(wrap(label, _LABEL)) for label in labels]
     totals = [sum(values[n] or 0 for _, values in series.values()) for n in range(len(labels))]
     bars: list[Figure] = [
         {

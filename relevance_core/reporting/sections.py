@@ -180,14 +180,21 @@ def _funnel(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
     rows = {name: counts for name, counts in rows.items() if counts.incoming or counts.made}
     if not rows:
         return None
+    clicks = {name: counts for name, counts in rows.items() if name == "base"}  # clicks are no labelled pairs, and far more
+    pairs = {name: counts for name, counts in rows.items() if name != "base"}
+    lead = "Nothing is lost: each stage accounts for every row that it was given or made."
+    parts = [("", pairs), ("Clicks that the base model was built from", clicks)]
+    return Section("rows", "Where the rows went", lead, [Part(title, _fates(found)) for title, found in parts if found])
+
+
+def _fates(rows: Mapping[str, Rows]) -> list[Block]:
+    """What became of the rows of some stages, and why."""
     reasons = [
         (f"{name} · {_words(reason.partition(': ')[2])}", reason.partition(": ")[0], count)
         for name, counts in rows.items()
         for reason, count in counts.reasons.items()
     ]
-    blocks = [_stages(rows), *([_reasons(reasons)] if reasons else [])]
-    lead = "Nothing is lost: each stage accounts for every row that it was given or made."
-    return Section("rows", "Where the rows went", lead, [Part("", blocks)])
+    return [_stages(rows), *([_reasons(reasons)] if reasons else [])]
 
 
 def _stages(rows: Mapping[str, Rows]) -> Plot:

@@ -17,13 +17,16 @@ from relevance_core.stages.base import Artifact, Inputs, Output, Report, Rows, s
 from relevance_core.store import Store
 
 _KEYS: Final = ("group", "meaning", "own")
-_LEDGER: Final = ("pair_id", "origin_id", "language", "query", "positive", "negative", "similarity", "rank")
+_TEXTS: Final = dict.fromkeys(("language", "query", "positive", "negative"), pl.String)
+_SHOWN: Final = {**_TEXTS, "similarity": pl.Float32, "rank": pl.Int32}
+_LEDGER: Final = {"pair_id": pl.String, "origin_id": pl.String, **_SHOWN}
+_EXAMPLE: Final = {"reason": pl.String, **_SHOWN}
 _EXAMPLES: Final = 8
 _FUNCTION_WORDS: Final = frozenset(("an", "and", "by", "for", "from", "in", "of", "on", "or", "the", "to", "with"))
 _PLURAL: Final = re.compile(r"(?<=[a-z]{2}[^s\W])s$|(?<=sh|ch|ss)es$|(?<=[xz])es$")
 
 
-@stage("mine", uses=("mine", "engine.device"), by_task=True)
+@stage("mine", uses=("mine",), by_task=True)
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Semantic hard negatives (arXiv 2510.21671, strategy 2): targets that are near a positive and are not relevant.
 
@@ -50,9 +53,8 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     task = cast(Task, inputs.task)
     translated = inputs["translate"]
     train = translated.table("train").filter(task=task)
-    if not settings.mine.enabled:
-        out.table("train", train.sort("pair_id"))
-        return Report(Rows(incoming=len(train), kept=len(train)), {"enabled": False})
+    if not settings.mine.enabled or train.filter(label=1).is_empty():
+        return _as_it_is(settings, train, out)
     targets = _targets(inputs["ingest"], train, task)
     translator = _translator(translated)
     candidates = judge(find(settings, train, targets, out), train, targets, settings.mine, task, English(translator, out.store))
@@ -72,6 +74,15 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
         "added_by_language": _counts(negatives, "language"),
     }
     return Report(Rows(incoming=len(train), made=len(negatives), kept=len(train) + len(negatives)), figures)
+
+
+def _as_it_is(settings: Settings, train: pl.DataFrame, out: Output) -> Report:
+    """The output of a task that gets no negatives."""
+    out.table("train", train.sort("pair_id"))
+    out.table("ledger", pl.DataFrame(schema=_LEDGER))
+    out.table("examples", pl.DataFrame(schema=_EXAMPLE))
+    nothing = {"targets": 0, "positives": 0, "candidates": 0, "excluded": {}, "usable": 0, "added": 0, "added_by_language": {}}
+    return Report(Rows(incoming=len(train), kept=len(train)), {"enabled": settings.mine.enabled, **nothing})
 
 
 class English:
@@ -261,11 +272,11 @@ def _as_rows(chosen: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
 def _tables(out: Output, candidates: pl.DataFrame, negatives: pl.DataFrame) -> None:
     """The ledger of what was added, and some candidates of every fate for people."""
     named = {"positive": pl.col("positive_text"), "negative": pl.col("target")}
-    out.table("ledger", negatives.with_columns(**named).select(_LEDGER).sort("pair_id"))
+    out.table("ledger", negatives.with_columns(**named).select(list(_LEDGER)).sort("pair_id"))
     fates = candidates.with_columns(pl.col("reason").fill_null("usable"), **named)
     one_each = fates.sort("origin_id", "rank").unique(["reason", "origin_id"], keep="first", maintain_order=True)
     shown = one_each.group_by("reason", maintain_order=True).head(_EXAMPLES).sort("reason", "origin_id")
-    out.table("examples", shown.select("reason", "language", "query", "positive", "negative", "similarity", "rank"))
+    out.table("examples", shown.select(list(_EXAMPLE)))
 
 
 def _counts(frame: pl.DataFrame, column: str) -> dict[str, int]:

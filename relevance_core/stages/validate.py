@@ -52,7 +52,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     out.table("quarantine", quarantine)
     rules = [*_row_results(rows, pairs, settings), *_batch_results(batch, figures, wide, settings)]
     out.json("rules", rules)
-    write_data_docs({"rows": rows.result, "batch": batch.result}, out.work / "data_docs", "Validation")
+    write_data_docs({"rows": rows.result, "batch": batch.result}, rules, out.work / "data_docs", "Validation")
     out.folder("data_docs", out.work / "data_docs")
     return _report(kept, quarantine, dropped, rules, arrived, out)
 
@@ -117,7 +117,7 @@ def _positive_rates(fresh: pl.DataFrame, settings: Settings) -> Iterator[Figure]
 
 
 def _language_changes(rows: Mapping[str, Mapping[str, int]], settings: Settings) -> Iterator[Figure]:
-    """How far each known language's share of the fresh rows is from its share of the history, where both are large enough to tell."""
+    """How far each language's share of the fresh rows is from its share of the history, where both are large enough to tell."""
     known = known_languages(settings)
     now, before = ({language: rows[name].get(language, 0) for language in known} for name in ("fresh", "history"))
     if min(sum(now.values()), sum(before.values())) < settings.validation.rate_min_rows:
@@ -189,24 +189,29 @@ def _report(
     }
     rows = Rows(kept.height + quarantine.height + gone, 0, kept.height, quarantine.height, gone, reasons)
     stopping = [entry for entry in broken if entry["kind"] == "batch"]
-    return Report(rows, figures, failure=_failure(stopping, arrived, out) if stopping else None)
+    return Report(rows, figures, failure=_failure(stopping, quarantine, arrived, out) if stopping else None)
 
 
-def _failure(broken: list[dict[str, Any]], arrived: Mapping[str, Any], out: Output) -> dict[str, str]:
+def _failure(broken: list[dict[str, Any]], quarantine: pl.DataFrame, arrived: Mapping[str, Any], out: Output) -> dict[str, str]:
     """Every broken batch rule with its figure and bound, and what to do about each."""
     advice = {rule.name: rule.do for rule in BATCH_RULES}
-    told = [f"{entry['rule']} of {entry['scope']} is {entry['figure']:g} ({_details(entry, arrived)})" for entry in broken]
-    do = dict.fromkeys(advice[entry["rule"]] for entry in broken)
+    told = [
+        f"{entry['rule']} of {entry['scope']} is {entry['figure']:g} ({_details(entry, quarantine, arrived)})" for entry in broken
+    ]
     return {
         "what": f"the batch breaks {len(broken)} rule{'s' if len(broken) > 1 else ''}: {'; '.join(told)}",
         "where": out.store.uri_of(out.address),
         "expected": "; ".join(dict.fromkeys(f"{entry['rule']} {entry['bound']}" for entry in broken)),
-        "do": "; ".join(do),
+        "do": "; ".join(dict.fromkeys(advice[entry["rule"]] for entry in broken)),
     }
 
 
-def _details(entry: Mapping[str, Any], arrived: Mapping[str, Any]) -> str:
-    if entry["rule"] != "files_without_column":
-        return f"of {entry['rows']} rows" if entry["rule"] != "rows" else "in the window"
-    files = arrived["missing_columns"][entry["scope"]]
-    return ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+def _details(entry: Mapping[str, Any], quarantine: pl.DataFrame, arrived: Mapping[str, Any]) -> str:
+    """What a figure was made from: the files, the row rules behind the quarantine, or the number of rows."""
+    if entry["rule"] == "files_without_column":
+        files = arrived["missing_columns"][entry["scope"]]
+        return ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+    if entry["rule"] == "quarantined_share":
+        rules = quarantine.filter("fresh").group_by("rule").len().sort("len", "rule", descending=[True, False])
+        return f"of {entry['rows']} rows: {', '.join(f'{rule} {rows}' for rule, rows in rules.iter_rows())}"
+    return "in the window" if entry["rule"] == "rows" else f"of {entry['rows']} rows"
