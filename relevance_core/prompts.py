@@ -5,6 +5,8 @@ its keys and values can be computed once) for real ones:
 
     query: laufschuhe = running shoes category: Sports > Shoes ?| yes
 
+    item: Acme leather shoes query: laufschuhe = running shoes ?| yes
+
     …### Input:⏎Query: laufschuhe⏎English: running shoes⏎Category: Sports > Shoes⏎⏎### Response:| yes
 
 A field can't leave its place, because of four rules. Every field and every piece of the template is tokenised by itself and the ids
@@ -83,10 +85,19 @@ class Prompt:
     def text(self, task: str, query: str, target: str, english: str | None = None) -> str:
         """The prompt as people read it, uncut; the answer is not part of it."""
         start, middle, before_target, end = self._pieces(task)
-        fields = [start, self._field(query)]
+        asked = [start, self._field(query)]
         if self.translation and english is not None:
-            fields += [middle, self._field(english)]
-        return "".join([*fields, before_target, self._field(target), end])
+            asked += [middle, self._field(english)]
+        shown = [before_target, self._field(target)]
+        return "".join([*shown, *asked, end] if self.target_first(task) else [*asked, *shown, end])
+
+    def target_first(self, task: str) -> bool:
+        """Whether the target stands before the query.
+
+        An item answers a query when every word of the query is met by the item, so a small model reads the item first: then each
+        word of the query can look its match up in it. A category that stands last is read level by level.
+        """
+        return self.template == "compact" and task == "QI"
 
     def encode(self, tokenizer: Any, rows: Iterable[PairText]) -> list[list[int]]:
         """The token ids of each row's prompt, which end right before the answer's token.
@@ -119,7 +130,7 @@ class Prompt:
         """The template's text before the query, its translation and the target, and at the end."""
         noun = _NOUNS[task]
         if self.template == "compact":
-            return "query:", " =", f" {noun}:", " ?"
+            return (" query:", " =", f"{noun}:", " ?") if self.target_first(task) else ("query:", " =", f" {noun}:", " ?")
         return _INSTRUCTION.format(what=_WHAT[task]), "\nEnglish:", f"\n{noun.capitalize()}:", "\n\n### Response:"
 
     def _tokenise(self, tokenizer: Any, rows: Sequence[PairText]) -> dict[str, list[int]]:
@@ -147,7 +158,8 @@ class Prompt:
         else:
             source, used = fields[query][: room // 4] + middle + translation[: room // 4], len(middle)
         left = room - len(source) + used
-        return begin + start + source + before_target + fields[target][:left] + end
+        asked, shown = start + source, before_target + fields[target][:left]
+        return begin + (shown + asked if self.target_first(row[0]) else asked + shown) + end
 
 
 def prompt_from(settings: Settings) -> Prompt:

@@ -24,7 +24,7 @@ FIRST_DAY = date(2026, 10, 1)
 SETTINGS: Mapping[str, Any] = {
     "validation": {"rate_min_rows": 10_000, "max_language_drift": 1.0},
     "translate": {"min_rows": 20, "rows": {"QC": 40, "QI": 40}},
-    "base": {"hidden": 32, "layers": 1, "vocabulary": 600, "contrastive_steps": 5, "documents": 64},
+    "base": {"hidden": 64, "layers": 1, "vocabulary": 1024, "contrastive_steps": 20, "documents": 400},
     "denoise": {"epochs": 1},
     "train": {"epochs": 1, "r": 4, "alpha": 8, "save_steps": 2},
     "gate": {"min_f1": 0.0, "min_over_always_yes": -1.0, "resamples": 100},
@@ -75,7 +75,7 @@ class Home:
 @contextmanager
 def airflow_home(folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[Home]:
     """Airflow in `folder`, over its own small market and store, until the block ends."""
-    write(Market(pairs_per_day=400, clicks_per_day=400, items=240), FIRST_DAY, 4, folder / "market")
+    write(Market(pairs_per_day=400, clicks_per_day=400, items=400), FIRST_DAY, 4, folder / "market")
     settings = json.dumps({**SETTINGS, "source": {"uri": str(folder / "market" / "logs")}})
     variables = {
         "RELEVANCE_STORE": str(folder / "store"),

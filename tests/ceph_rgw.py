@@ -115,7 +115,7 @@ class _Cluster:
     def run(self, *command: str, stdin: str = "") -> str:
         """A Ceph command's output; raises with what it wrote when it fails."""
         done = subprocess.run(
-            [command[0], "-c", str(self.root / "ceph.conf"), *command[1:]], input=stdin, text=True, capture_output=True, timeout=60
+            [command[0], "-c", str(self.root / "ceph.conf"), *command[1:]], input=stdin, text=True, capture_output=True, timeout=120
         )
         assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
         return done.stdout
@@ -150,7 +150,7 @@ class _Cluster:
         self.run("ceph", "osd", "new", osd, "-i", "-", stdin=json.dumps({"cephx_secret": secret.stdout.strip()}))
         self.run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd)
 
-    def wait_for_osd(self, seconds: float = 60) -> None:
+    def wait_for_osd(self, seconds: float = 120) -> None:
         """Return when the OSD is up and in."""
         end = time.monotonic() + seconds
         while json.loads(self.run("ceph", "osd", "stat", "-f", "json"))["num_up_osds"] < 1:

@@ -66,7 +66,7 @@ def make_meta(**changes: object) -> AdapterMeta:
 
 def race_creates(store: Store, rounds: int) -> list[int]:
     """Winners per round when 16 writers create one key at the same moment."""
-    barrier = Barrier(WRITERS, timeout=120)
+    barrier = Barrier(WRITERS, timeout=600)
 
     def writer(number: int) -> list[bool]:
         wins = []
@@ -102,7 +102,7 @@ def publisher(registry: Registry, folder: Path, number: int, rounds: int, wait: 
 
 def race_publishers(registry: Registry, folder: Path, rounds: int) -> list[list[tuple[str, str, int]]]:
     """The outcomes of 16 publishers in threads."""
-    barrier = Barrier(WRITERS, timeout=120)
+    barrier = Barrier(WRITERS, timeout=600)
     with ThreadPoolExecutor(WRITERS) as pool:
         return list(pool.map(lambda number: publisher(registry, folder, number, rounds, barrier.wait), range(WRITERS)))
 
@@ -110,7 +110,7 @@ def race_publishers(registry: Registry, folder: Path, rounds: int) -> list[list[
 def race_processes(uri: str, folder: Path, rounds: int) -> list[list[tuple[str, str, int]]]:
     """The outcomes of 16 publishers in processes of their own."""
     context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(WRITERS, timeout=120)
+    barrier = context.Barrier(WRITERS, timeout=600)
     outcomes: multiprocessing.Queue[list[tuple[str, str, int]]] = context.Queue()
     publishers = [context.Process(target=_publish_there, args=(uri, folder, n, rounds, barrier, outcomes)) for n in range(WRITERS)]
     for process in publishers:
@@ -149,7 +149,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def wait_for(url: str, process: subprocess.Popen[bytes], seconds: float = 60) -> None:
+def wait_for(url: str, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
     """Return when something answers at `url`, with whatever status."""
     end = time.monotonic() + seconds
     while True:

@@ -223,16 +223,18 @@ def built(store: Store, settings: Settings, inputs: Inputs) -> tuple[Report, Art
     return report, artifact
 
 
-def test_clicks_of_dev_queries_and_lonely_clicks_stay_out() -> None:
-    """No dev query reaches the base's text; a target clicked once beside one clicked ten times is taken for an accident."""
+def test_clicks_of_dev_queries_and_unknown_languages_and_lonely_clicks_stay_out() -> None:
+    """No dev query and no language before its time is read; a target clicked once beside one clicked ten times is an accident."""
     queries = [f"query {n}" for n in range(40)]
     clicks = pl.concat([clicks_of([(q, "shop", "en") for q in queries], 10), clicks_of([(q, "wear", "en") for q in queries])])
-    kept, reasons = base_model._without(clicks, SETTINGS)
+    abroad = clicks_of([(q, "shop", "de") for q in queries])
+    kept, reasons = base_model._without(pl.concat([clicks, abroad]), ["en"], SETTINGS)
     train = {q for q in queries if side_of(query_group(q), 0.2) == "train"}
     assert set(kept["query"]) == train
     assert set(kept["target"]) == {"shop"}
     assert 0 < len(train) < 40
     assert reasons == {
+        "dropped: click in a language without training rows": 40,
         "dropped: click of a dev query": 11 * (40 - len(train)),
         "dropped: click that stands alone": len(train),
         "dropped: repeat of a click": 9 * len(train),
@@ -242,12 +244,12 @@ def test_clicks_of_dev_queries_and_lonely_clicks_stay_out() -> None:
 def test_a_base_of_clicks_has_no_folds_and_reads_translations(store: Store) -> None:
     """With click logs the labels stay unseen, so no fold needs a base of its own; translated positives are read too."""
     translated = train_rows().filter(pl.col("language") == "es").with_columns(origin=pl.lit("translation"), language=pl.lit("it"))
-    clicks = clicks_of([(noun, PATHS[noun], "en") for noun in NOUNS])
+    clicks = clicks_of([(f"{noun} {n}", PATHS[noun], "it") for noun in NOUNS for n in range(3)])
     report, artifact = built(store, SETTINGS, inputs_of(store, clicks, translated))
     about = artifact.json("base")
     assert about["folds"] == 0
     assert about["address"] == report.address
-    assert about["languages"] == ["en", "it"]
+    assert about["languages"] == ["it"]
     assert report.figures["text"]["source"] == "clicks"
     assert artifact.folder("model").joinpath("model.safetensors").exists()
 
@@ -257,7 +259,7 @@ def test_without_clicks_each_fold_gets_a_base_without_its_queries(store: Store) 
     report, artifact = built(store, SETTINGS, inputs_of(store, NO_CLICKS, train_rows()))
     assert artifact.json("base")["folds"] == 2
     assert {name.split("/")[0] for name in artifact.files} == {"base.json", "model", "fold-0", "fold-1"}
-    text = base_model._text(SETTINGS, inputs_of(store, NO_CLICKS, train_rows()), None)  # type: ignore[arg-type]
+    text = base_model._text(SETTINGS, inputs_of(store, NO_CLICKS, train_rows()), None, ["en", "es"])  # type: ignore[arg-type]
     for fold in (0, 1):
         queries = text.corpus(fold, 2).positives["query"]
         assert len(queries)

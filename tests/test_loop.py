@@ -61,7 +61,13 @@ def test_no_row_is_lost_in_any_stage(night: tuple[Path, Done]) -> None:
     assert set(rows) == {*COMMON, *BY_TASK}
     for stage, row in rows.items():
         assert row["in"] == row["kept"] + row["quarantined"] + row["dropped"], stage
-    for before, after in (("ingest", "validate"), ("validate", "split"), ("split", "translate"), ("mine", "denoise"), ("denoise", "train")):
+    for before, after in (
+        ("ingest", "validate"),
+        ("validate", "split"),
+        ("split", "translate"),
+        ("mine", "denoise"),
+        ("denoise", "train"),
+    ):
         assert rows[after]["in"] - rows[after]["made"] == rows[before]["kept"], after
 
 
@@ -129,7 +135,10 @@ def test_shuffled_labels_in_the_fresh_window_hold(night: tuple[Path, Done], shop
         (lambda day: day.drop("label"), "label"),
         (lambda day: day.clear(), "row"),
         (lambda day: day.with_columns(query=pl.when(pl.int_range(pl.len()) % 5 < 2).then(None).otherwise("query")), "null"),
-        (lambda day: day.with_columns(label=pl.when(pl.int_range(pl.len()) % 100 == 0).then(0).otherwise(1).cast(pl.Int8)), "positive"),
+        (
+            lambda day: day.with_columns(label=pl.when(pl.int_range(pl.len()) % 100 == 0).then(0).otherwise(1).cast(pl.Int8)),
+            "positive",
+        ),
     ],
     ids=["missing column", "no rows", "40 % nulls", "99 % positive"],
 )

@@ -57,9 +57,9 @@ def test_the_compact_prompt_is_a_few_words() -> None:
     """Version 1 of the compact template reads as documented, with the translation only when it is wanted and there is one."""
     assert COMPACT.text("QC", "laufschuhe", "Sports > Shoes") == "query: laufschuhe category: Sports > Shoes ?"
     carried = Prompt("compact", 1, True, 256)
-    assert carried.text("QI", "laufschuhe", "Acme 42", "running shoes") == "query: laufschuhe = running shoes item: Acme 42 ?"
-    assert carried.text("QI", "shoes", "Acme 42") == "query: shoes item: Acme 42 ?"
-    assert COMPACT.text("QI", "laufschuhe", "Acme 42", "running shoes") == "query: laufschuhe item: Acme 42 ?"
+    assert carried.text("QI", "laufschuhe", "Acme 42", "running shoes") == "item: Acme 42 query: laufschuhe = running shoes ?"
+    assert carried.text("QI", "shoes", "Acme 42") == "item: Acme 42 query: shoes ?"
+    assert COMPACT.text("QI", "laufschuhe", "Acme 42", "running shoes") == "item: Acme 42 query: laufschuhe ?"
 
 
 def test_the_instruction_prompt_starts_with_a_constant() -> None:
@@ -121,8 +121,8 @@ def test_cleaning_twice_changes_nothing(prompt: Prompt) -> None:
 
 def test_an_empty_field_adds_nothing(tokenizer: Any) -> None:
     """A target without a title leaves its place empty."""
-    assert COMPACT.text("QI", "shoes", "") == "query: shoes item: ?"
-    assert tokenizer.decode(COMPACT.encode(tokenizer, [("QI", "shoes", " ", None)])[0]) == "query: shoes item: ?"
+    assert COMPACT.text("QI", "shoes", "") == "item: query: shoes ?"
+    assert tokenizer.decode(COMPACT.encode(tokenizer, [("QI", "shoes", " ", None)])[0]) == "item: query: shoes ?"
 
 
 def test_the_target_is_cut_first(tokenizer: Any) -> None:
@@ -173,5 +173,5 @@ def test_rows_keep_their_order(tokenizer: Any) -> None:
     """Rows of both tasks with repeated texts come back each in its place."""
     rows = [("QI", "a", "b", None), ("QC", "a", "b", None), ("QC", "b", "a", None)]
     decoded = [tokenizer.decode(ids) for ids in COMPACT.encode(tokenizer, rows)]
-    assert decoded == ["query: a item: b ?", "query: a category: b ?", "query: b category: a ?"]
+    assert decoded == ["item: b query: a ?", "query: a category: b ?", "query: b category: a ?"]
     assert COMPACT.encode(tokenizer, []) == []

@@ -396,6 +396,7 @@ def test_cells_read_like_numbers(value: object, shown: str) -> None:
     assert cell(value) == shown
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
 def test_a_browser_draws_every_plot_under_the_policy(tmp_path: Path, store: Store) -> None:
     """In a real browser without a network each plot becomes a drawing, and the hostile queries run nothing."""

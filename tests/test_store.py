@@ -156,7 +156,7 @@ def test_one_of_sixteen_processes_creates_a_file(tmp_path: Path) -> None:
     store = FileStore(tmp_path)
     racers = [subprocess.Popen([sys.executable, "-c", RACER, store.uri, str(n)], stdout=subprocess.PIPE) for n in range(WRITERS)]
     store.write("go", b"")
-    wins = [int(racer.communicate(timeout=120)[0]) for racer in racers]
+    wins = [int(racer.communicate(timeout=300)[0]) for racer in racers]
     assert sum(wins) == 100
     assert len(store.list("race/")) == 100
 
@@ -211,7 +211,7 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path) -> None:
         pytest.skip("this user may not mount a small tmpfs in a namespace of its own")
     script = 'mount -t tmpfs -o size=128k none "$1" && exec "$2" -c "$3" "$1"'
     command = [*unshare, "sh", "-c", script, "sh", str(tmp_path), sys.executable, FULL_DISK]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     first, second, last = done.stdout.splitlines()
     assert "No space left on device" in first

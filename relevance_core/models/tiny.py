@@ -37,6 +37,7 @@ from relevance_core.pairs import TASKS
 from relevance_core.prompts import Prompt
 
 HEAD_DIM: Final = 32
+_FAST: Final = 5  # of the HEAD_DIM / 2 rotary frequencies
 _CONTRAST: Final = 384
 
 
@@ -126,11 +127,22 @@ def new_model(tokenizer: Any, size: Size, prompt: Prompt) -> Any:
     )
     model = Qwen3ForCausalLM(config).float()
     for layer in model.model.layers:
-        attention = layer.self_attn
-        shared = attention.k_proj.weight.detach().view(-1, HEAD_DIM, size.hidden)
-        repeated = shared.repeat_interleave(heads // shared.shape[0], dim=0)
-        attention.q_proj.weight.data.copy_(repeated.reshape(-1, size.hidden))
+        _look_for_the_like(layer.self_attn)
     return model
+
+
+def _look_for_the_like(attention: Any) -> None:
+    """Makes queries of keys, so that a token looks for tokens like itself, but elsewhere.
+
+    At distance 0 all rotary frequencies agree, so that a token would look at itself alone. The fastest ones, which only tell what
+    is near, are turned over: then what is alike counts at any distance but none.
+    """
+    keys = attention.k_proj.weight.detach().view(-1, HEAD_DIM, attention.k_proj.in_features)
+    queries = keys.repeat_interleave(attention.q_proj.out_features // attention.k_proj.out_features, dim=0).clone()
+    half = HEAD_DIM // 2
+    queries[:, :_FAST] *= -1
+    queries[:, half : half + _FAST] *= -1
+    attention.q_proj.weight.data.copy_(queries.flatten(0, 1))
 
 
 def contrast(model: Any, tokenizer: Any, respelling: Respelling, corpus: Corpus, size: Size, seed: int, say: Say) -> None:

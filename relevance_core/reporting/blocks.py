@@ -56,11 +56,22 @@ class Check:
 
 @dataclass(frozen=True)
 class Checks:
-    """Rules that were asked, each passed or failed; folded: passed ones stand behind a line that opens."""
+    """Rules that were asked, failed ones first. folded: the passed ones stand behind a line that opens."""
 
     title: str
     checks: Sequence[Check]
+    folded: bool = False
     kind: Literal["checks"] = "checks"
+
+    @property
+    def failed(self) -> list[Check]:
+        """The rules that failed."""
+        return [check for check in self.checks if not check.passed]
+
+    @property
+    def passed(self) -> list[Check]:
+        """The rules that passed."""
+        return [check for check in self.checks if check.passed]
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,9 @@ def rates(labels: Sequence[str], series: Mapping[str, tuple[str, Values]], title
         for n, (name, (colour, values)) in enumerate(series.items())
     ]
     layout = _layout(len(labels), title=title)
-    layout["xaxis"] |= {"rangemode": "tozero", "tickformat": ".1~%"}
+    most = max([value for _, values in series.values() for value in values if value is not None] + [0.05])
+    # A little room at both ends: a dot at 0 shows whole.
+    layout["xaxis"] |= {"range": [-0.03 * most, 1.08 * most], "tickformat": ".1~%"}
     layout["yaxis"] |= {"range": [len(labels) - 0.4, -0.6], "autorange": False}
     return {"data": data, "layout": layout}
 

@@ -74,7 +74,7 @@ def _against(metrics: Mapping[str, Any]) -> str:
 
 def _why_published(metrics: Mapping[str, Any]) -> str:
     if metrics["champion"] is None:
-        return "The first version: above the floor, and above answering always yes."
+        return "The first version, and it passed every rule of the gate."
     return "Better than the champion on the same rows, and no language with enough rows loses too much."
 
 
@@ -241,10 +241,10 @@ def _validation(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
     validate = artifacts.get("validate")
     if validate is None:
         return None
-    rules = sorted(validate.json("rules"), key=lambda rule: rule["passed"])  # failed ones first, else as they come
+    rules = validate.json("rules")
     rates = [rule for rule in rules if rule["rule"] == "positive_rate" and rule["figure"] is not None]
-    batch = Checks("Rules for the window", [_batch_rule(rule) for rule in rules if rule["kind"] == "batch"])
-    row = Checks("Rules for a row", [_row_rule(rule) for rule in rules if rule["kind"] == "row"])
+    batch = Checks("Rules for the window", [_batch_rule(rule) for rule in rules if rule["kind"] == "batch"], folded=True)
+    row = Checks("Rules for a row", [_row_rule(rule) for rule in rules if rule["kind"] == "row"], folded=True)
     lead = "A row that breaks a rule is quarantined. A window that breaks one stops the run before anything is trained."
     left: list[Block] = [*([_positive_rates(rates)] if rates else []), row]
     return Section("validation", "Validation", lead, [Part("", left), Part("", [batch])])
@@ -267,7 +267,8 @@ def _batch_rule(rule: Mapping[str, Any]) -> Check:
     name = " · ".join(filter(None, (_words(rule["rule"]), rule["scope"])))
     if rule["figure"] is None:
         return Check(rule["passed"], name, "could not be judged on this window")
-    return Check(rule["passed"], name, f"{rule['figure']:,.4g}, allowed {rule['bound']} · {rule['rows']:,} rows")
+    rows = f" · {rule['rows']:,} rows" if rule["rows"] else ""
+    return Check(rule["passed"], name, f"{rule['figure']:,.4g}, allowed {rule['bound']}{rows}")
 
 
 def _row_rule(rule: Mapping[str, Any]) -> Check:

@@ -41,8 +41,9 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Leaves `base.json` and, when it builds one, the folders `model/` and `fold-0/`, `fold-1/`, …
 
     How it works. `base.model` = builtin:tiny is built from scratch (models.tiny) on click logs and the catalogue; a click of a
-    query on the dev side is left out, and so is one that stands alone beside a target clicked five times as often. Translated
-    training rows with label 1 come in as clicks of their language. Where there are no clicks, all training rows with label 1 are
+    query on the dev side is left out, and so is one in a language without training rows, which counts only once the language is
+    onboarded, and one that stands alone beside a target clicked five times as often. Translated training rows with label 1 come in
+    as clicks of their language. Where there are no clicks, all training rows with label 1 are
     the text: then the base has seen labels, and for out-of-fold filtering one more base per fold is built, without that fold's
     queries and with half the documents, side by side. A champion's builtin base is taken again when it was made by the same recipe
     and knows every language of the training rows: a new night brings no new base, a new language does. A Hugging Face id or folder
@@ -60,7 +61,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
         out.say(f"base: the champion's {found['id']} knows {', '.join(found['languages'])}; taken again")
         out.json("base", found)
         return Report(Rows(), _figures(found) | {"built": False})
-    text = _text(settings, inputs, out)
+    text = _text(settings, inputs, out, languages)
     builds = _builds(settings, text, out)
     for build, figures in zip(builds, map_processes(make, builds, settings.engine.workers), strict=True):
         out.folder(build.name, build.folder)
@@ -156,8 +157,8 @@ def _builds(settings: Settings, text: Text, out: Output) -> list[Build]:
     return [whole, *parts]
 
 
-def _text(settings: Settings, inputs: Inputs, out: Output) -> Text:
-    """Clicks and translated positives, or all positives where there are no clicks."""
+def _text(settings: Settings, inputs: Inputs, out: Output, languages: Sequence[str]) -> Text:
+    """Clicks and translated positives, or all positives where there are no clicks. languages: those of the training rows."""
     ingest, translate = inputs["ingest"], inputs["translate"]
     columns = [*PAIR, "english", "group"]
     tasks = list(settings.tasks)
@@ -169,7 +170,7 @@ def _text(settings: Settings, inputs: Inputs, out: Output) -> Text:
         kept, incoming = labelled.select(columns), labelled.height
     else:
         translated = labelled.filter(pl.col("origin") == "translation").select(columns)
-        used, reasons = _without(clicks, settings)
+        used, reasons = _without(clicks, languages, settings)
         kept = pl.concat([_with_english(used, settings, inputs, out).select(columns), translated])
         incoming = clicks.height + translated.height
     distinct = kept.unique(PAIR, keep="first", maintain_order=True).sort(PAIR)
@@ -179,9 +180,10 @@ def _text(settings: Settings, inputs: Inputs, out: Output) -> Text:
     return Text(distinct, catalogue, not clicks.is_empty(), rows)
 
 
-def _without(clicks: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, dict[str, int]]:
+def _without(clicks: pl.DataFrame, languages: Sequence[str], settings: Settings) -> tuple[pl.DataFrame, dict[str, int]]:
     """Distinct clicked pairs with `group`, and how many rows were left out and why."""
-    grouped = pairs.with_groups(clicks)
+    known = clicks.filter(pl.col("language").is_in(languages))
+    grouped = pairs.with_groups(known)
     groups = grouped["group"].unique().to_list()
     sides = [pairs.side_of(group, settings.split.dev_share) for group in groups]
     train = grouped.filter(pl.col("group").replace_strict(groups, sides, return_dtype=pl.String) == "train")
@@ -189,6 +191,7 @@ def _without(clicks: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, di
     most = pl.col("clicks").max().over("task", "language", "query")
     meant = counted.filter(pl.col("clicks") > _ACCIDENT_SHARE * most)
     return meant.drop("clicks"), {
+        "dropped: click in a language without training rows": clicks.height - known.height,
         "dropped: click of a dev query": grouped.height - train.height,
         "dropped: click that stands alone": sum(counted["clicks"]) - sum(meant["clicks"]),
         "dropped: repeat of a click": sum(meant["clicks"]) - meant.height,
