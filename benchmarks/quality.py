@@ -22,7 +22,7 @@ from typing import Any
 
 import polars as pl
 
-from relevance_core import config, pipeline
+from relevance_core import config, pairs, pipeline
 from relevance_core.metrics import measure
 from relevance_core.sources import read_labelled
 from relevance_core.stages.base import print_nothing
@@ -30,6 +30,7 @@ from relevance_core.store import open_store
 
 TRAINED = ("en", "es", "fr", "pt")
 NEW = ("de", "it")
+MARKET_KEY = ["task", "language", "query", "target_id"]
 MARKET: dict[str, tuple[str, ...]] = {
     "all strategies": (),
     "de and it onboarded": ("--onboard", "de", "--onboard", "it"),
@@ -68,12 +69,13 @@ def market(options: argparse.Namespace) -> None:
     shop = options.out / f"shop-{options.seed}"
     if not shop.exists():
         relevance("simulate", "--out", str(shop), "--days", "7", "--seed", str(options.seed), "--json")
-    truth = read_labelled(str(shop / "truth")).select("pair_id", truth="label").unique("pair_id")
+    truth = pl.read_parquet(shop / "truth" / "**" / "*.parquet").with_columns(pairs.normalise_expr("query"))
+    truth = truth.select(*MARKET_KEY, truth="label").unique(MARKET_KEY)
     for variant, more in chosen(MARKET, options.only):
         store = options.out / f"store-{options.seed}"
         done = retrain(store, shop, "2026-10-08", options, *more)
         for task in done["tasks"]:
-            figures = judged(store, done["run_id"], task) | {"filter": filtered(store, done["run_id"], task, truth)}
+            figures = judged(store, done["run_id"], task) | {"filter": filtered(store, done["run_id"], task, truth, MARKET_KEY)}
             append(options, "market", variant, task, done, figures)
 
 
@@ -87,7 +89,9 @@ def terms(options: argparse.Namespace) -> None:
         done = retrain(store, source, "2026-10-15", options, "--tasks", "QC", *more)
         version, dev = done["tasks"]["QC"]["version"], str(options.data / "qc_dev.jsonl.gz")
         figures = relevance("evaluate", "--store", str(store), "--task", "QC", "--data", dev, "--version", version, "--json")
-        append(options, "terms", variant, "QC", done, figures | {"filter": filtered(store, done["run_id"], "QC", truth)})
+        append(
+            options, "terms", variant, "QC", done, figures | {"filter": filtered(store, done["run_id"], "QC", truth, ["pair_id"])}
+        )
 
 
 def judged(store: Path, run_id: str, task: str) -> dict[str, Any]:
@@ -103,10 +107,10 @@ def judged(store: Path, run_id: str, task: str) -> dict[str, Any]:
     return figures
 
 
-def filtered(store: Path, run_id: str, task: str, truth: pl.DataFrame) -> dict[str, Any]:
-    """Precision and recall of the filter against the labels before the noise, over logged training rows."""
+def filtered(store: Path, run_id: str, task: str, truth: pl.DataFrame, key: list[str]) -> dict[str, Any]:
+    """Precision and recall of the filter against the labels before the noise (`truth`, joined by `key`), over logged rows."""
     run = pipeline.open_run(open_store(str(store)), run_id, config.load(), print_nothing)
-    rows = run.artifact("mine", task).table("train").filter(origin="log").join(truth, on="pair_id")  # type: ignore[arg-type]
+    rows = run.artifact("mine", task).table("train").filter(origin="log").join(truth, on=key)  # type: ignore[arg-type]
     found = run.artifact("denoise", task).table("ledger").select("pair_id")  # type: ignore[arg-type]
     wrong, acted = rows.filter(pl.col("label") != pl.col("truth")), rows.join(found, on="pair_id", how="semi")
     caught = wrong.join(found, on="pair_id", how="semi").height

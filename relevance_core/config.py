@@ -115,7 +115,6 @@ class TranslateSettings(_Part):
     """Translation augmentation (arXiv 2510.21671, strategy 1)."""
 
     enabled: bool = True
-    translator: Literal["glossary"] = "glossary"
     glossary: str = Field("auto", description="terms.tsv[.gz] of term_id, language, name; auto: found beside the logs")
     brands: str = Field("auto", description="text file of brand names, one a line, that a translation must keep; auto likewise")
     sources: tuple[Language, ...] = Field((), description="source languages; default: every trained language")

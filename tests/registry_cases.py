@@ -115,7 +115,7 @@ def race_processes(uri: str, folder: Path, rounds: int) -> list[list[tuple[str, 
     publishers = [context.Process(target=_publish_there, args=(uri, folder, n, rounds, barrier, outcomes)) for n in range(WRITERS)]
     for process in publishers:
         process.start()
-    found = [outcomes.get(timeout=300) for _ in publishers]
+    found = [outcomes.get(timeout=600) for _ in publishers]
     for process in publishers:
         process.join()
     return found

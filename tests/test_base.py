@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -63,19 +64,20 @@ def test_words_keep_the_possessive() -> None:
 
 
 def test_no_category_on_a_known_path_is_a_negative() -> None:
-    """What is known, above it or below it is never answered no, and every level carries whether it is right."""
+    """What is known, above it or below it is never answered no, whole or by its last level; every level carries whether it is right."""
     catalogue = ["a", "a,b", "a,b,c", "a,b,d", "a,e", "f"]
     draws = Categories([Query("q", None, ("a,b",))], catalogue)
     rows = [row for seed in range(200) for row in draws.document(Random(seed), 1.0)]
     labels = {row.target: row.label for row in rows}
-    assert labels == {"a": 1, "a,b": 1, "a,e": 0, "f": 0}
+    assert labels == {"a": 1, "a,b": 1, "b": 1, "a,e": 0, "e": 0, "f": 0}
     assert {row.marks for row in rows if row.target == "a,e"} == {((0, RIGHT, 1), (1, RIGHT, 0))}
     assert 0.4 < sum(row.label for row in rows) / len(rows) < 0.7
 
 
 def test_query_words_state_what_their_clicked_items_have_in_common() -> None:
     """`rojo` states red and `vestido` states dress or dresses; `barato`, clicked for everything, states nothing."""
-    items = [f"{colour} {noun}" for colour in ("red", "blue", "green", "black") for noun in ("dress", "dresses", "boots", "lamp")]
+    nouns = ("dress", "dresses", "boots", "lamp", "tent", "doll", "kite", "chair")
+    items = [f"{colour} {noun}" for colour in ("red", "blue", "green", "black") for noun in nouns]
     queries = [Query(f"vestido {es} {n}", None, (f"{en} dress", f"{en} dresses")) for es, en in COLOURS for n in "abc"]
     queries += [Query(f"bota azul barato {n}", None, ("blue boots",)) for n in "abcdef"]
     queries += [Query(f"barato {n}", None, (item,)) for n, item in enumerate(items)]
@@ -94,7 +96,7 @@ def test_an_item_that_has_all_that_is_stated_is_no_negative() -> None:
     assert rows
     assert all(("dress" in row.target) == bool(row.label) for row in rows)
     whole = next(row for row in rows if row.target == "blue dress")
-    assert whole.marks == ((0, MATCH, 0), (1, MATCH, 1), (1, RIGHT, 1))
+    assert whole.marks == ((0, MATCH, 1), (0, RIGHT, 1))
 
 
 def test_a_task_without_positives_has_no_documents() -> None:
@@ -120,7 +122,7 @@ def test_respelling_follows_its_seed_and_spares_the_template() -> None:
     """The same calls give the same ids, some words in other pieces of the same text, the template's words always whole."""
     tokenizer = train_tokenizer(corpus(), PROMPT, 600)
     rows = [("QC", "kettle", "shop,home,kettle", None)] * 50
-    once, again = (PROMPT.encode(Respelling(tokenizer, 0.5, PROMPT, 3), rows) for _ in range(2))
+    once, again = (PROMPT.encode(Respelling(tokenizer, 0.2, PROMPT, 3), rows) for _ in range(2))
     usual = PROMPT.encode(tokenizer, rows[:1])[0]
     assert once == again
     assert usual in once
@@ -273,7 +275,9 @@ def publish(store: Store, folder: Path, about: dict[str, Any]) -> str:
     meta = AdapterMeta(
         base=base, prompt=PromptInfo(name="compact", version="1"), threshold=0.5, languages=("en", "es"), created="2026-10-08"
     )
-    return Registry(store).publish("QC", make_adapter(folder, config={"base_model_name_or_path": base.id}), meta).version
+    config_file = make_adapter(folder) / "adapter_config.json"
+    config_file.write_text(json.dumps(json.loads(config_file.read_text()) | {"base_model_name_or_path": base.id}))
+    return Registry(store).publish("QC", folder, meta).version
 
 
 def test_the_champions_base_is_taken_again_until_a_language_is_new(store: Store, tmp_path: Path) -> None:

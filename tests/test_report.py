@@ -87,6 +87,8 @@ def validate(out: Output, failure: dict[str, str] | None = None) -> Report:
         }
     )
     out.json("rules", rules)
+    row = {"pair_id": "a", "rule": "label_in_0_1", "task": "QC", "language": "en", "query": HOSTILE, "target": None, "label": 7}
+    out.table("quarantine", pl.DataFrame([row] * 30, schema_overrides={"target": pl.String}))
     return Report(Rows(980, kept=950, quarantined=30, reasons={"quarantined: label_in_0_1": 30}), failure=failure)
 
 
@@ -325,6 +327,12 @@ def test_a_broken_rule_stands_first_with_figure_and_bound(page: str) -> None:
     """The positive rate of 0.97 against 0.1 to 0.95 is the first rule of the window, and is said to have failed."""
     rules = text(page).partition("Rules for the window")[2]
     assert re.match(r" ✕ positive rate · QI en failed: 0\.97, allowed 0\.1 to 0\.95", rules)
+
+
+def test_quarantined_rows_are_shown_with_their_rule(page: str) -> None:
+    """Five of the thirty rows whose label is 7, a missing target as a dash."""
+    assert text(page).count(f"label in 0 1 QC en {HOSTILE} – 7") == 5
+    assert "5 of the 30 rows in quarantine" in text(page)
 
 
 def test_text_of_a_log_is_shown_and_never_run(page: str) -> None:

@@ -178,11 +178,16 @@ def contrast(model: Any, tokenizer: Any, respelling: Respelling, corpus: Corpus,
 
 
 def _contrast_pairs(corpus: Corpus) -> list[tuple[str, str]]:
-    """(query, target) of every positive, (query, translation) and (translation, target) of the translated ones."""
-    pairs = list(corpus.positives.select("query", "target").iter_rows())
-    translated = corpus.positives.filter(corpus.positives["english"].is_not_null())
-    pairs += translated.select("query", "english").unique(maintain_order=True).iter_rows()
-    return pairs + list(translated.select("english", "target").unique(maintain_order=True).iter_rows())
+    """(query, target) of every positive, (query, last level) of a category, and the same with the query's translation.
+
+    The last level is what tells a category from its siblings; in the whole path it would be a few words of many.
+    """
+    pairs: list[tuple[str, str]] = []
+    for task, query, target, english in corpus.positives.select("task", "query", "target", "english").iter_rows():
+        goals = dict.fromkeys((target, target.rpartition(",")[2] if task == "QC" else target))
+        pairs += [(said, goal) for said in (query, english) if said for goal in goals]
+        pairs += [(query, english)] if english else []
+    return pairs
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ class Categories:
 
     def document(self, random: Random, progress: float) -> list[Row]:
         """One query and its candidates, for the moment when that share of the training is done."""
-        short = random.random() < max(0.1, 1 - 5 * progress)
+        short = random.random() < max(0.4, 1 - progress)
         at = random.randrange(len(self.queries))
         query, right = self.queries[at], self.right[at]
         rows = []
@@ -161,7 +161,11 @@ class Items:
         for _ in range(CANDIDATES):
             group = right if random.random() < 0.5 or not (near or far) else near if near and random.random() < 0.6 else far or near
             item = random.choice(group)
-            rows.append(self._short(random, [stated[n] for n in part], item) if part else self._row(query, self.catalogue[item], group is right))
+            rows.append(
+                self._short(random, [stated[n] for n in part], item)
+                if part
+                else self._row(query, self.catalogue[item], group is right)
+            )
         return rows
 
     def _short(self, random: Random, stated: list[str], item: int) -> Row:

@@ -16,6 +16,7 @@ Artifacts = Mapping[str, Artifact]
 """Outputs by stage name; `mine:QC` for that of a task."""
 
 _EXAMPLES: Final = 12
+_OF_A_RULE: Final = 5
 _VERDICTS: Final[Mapping[str, tuple[str, Any]]] = {
     "publish": ("Published", "good"),
     "hold": ("Held", "wait"),
@@ -246,8 +247,21 @@ def _validation(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
     batch = Checks("Rules for the window", [_batch_rule(rule) for rule in rules if rule["kind"] == "batch"], folded=True)
     row = Checks("Rules for a row", [_row_rule(rule) for rule in rules if rule["kind"] == "row"], folded=True)
     lead = "A row that breaks a rule is quarantined. A window that breaks one stops the run before anything is trained."
-    left: list[Block] = [*([_positive_rates(rates)] if rates else []), row]
+    left: list[Block] = [*([_positive_rates(rates)] if rates else []), row, _quarantined(validate.table("quarantine"))]
     return Section("validation", "Validation", lead, [Part("", left), Part("", [batch])])
+
+
+def _quarantined(quarantine: pl.DataFrame) -> Table:
+    """Some rows of every rule that put rows into quarantine."""
+    shown = quarantine.sort("rule", "pair_id", nulls_last=True).group_by("rule", maintain_order=True).head(_OF_A_RULE)
+    rows = [
+        [_words(row["rule"]), row["task"], row["language"], row["query"], row["target"], row["label"]]
+        for row in shown.iter_rows(named=True)
+    ]
+    caption = f"{len(rows)} of the {len(quarantine):,} rows in quarantine, at most {_OF_A_RULE} of a rule."
+    return Table(
+        "Quarantined rows", caption, ["rule", "task", "language", "query", "target", "label"], rows, "No row broke a rule."
+    )
 
 
 def _positive_rates(rates: Sequence[Mapping[str, Any]]) -> Plot:

@@ -164,13 +164,32 @@ def evaluate_file(store: Store, task: Task, data: str, version: str | None, engi
     """The figures of a version on the task's rows of any labelled file, at the version's own threshold (`relevance evaluate`).
 
     version: an id, the beginning of one, or None for the champion; where nothing serves yet, for the newest version, whose `role`
-    is then "candidate". Raises NotFound without any version, DataError for a file that can't be read or holds no row of the task.
+    is then "candidate". `unseen` holds the same figures of the rows whose query is not among the version's training rows (a file
+    may hold queries that it was trained on, translated ones too); None when the training rows are no longer in the store.
+    Raises NotFound without any version, DataError for a file that can't be read or holds no row of the task.
     """
     manifest, role = choose(store, task, version, say)
     rows = _rows_of(read_labelled(data, task=task), task, data)
-    p = score_with(store, manifest, rows, engine, say).to_numpy()
-    figures = measure(p, rows["label"].to_numpy() == 1, rows["language"].to_list(), manifest.threshold)
-    return {"task": task, "version": manifest.version, "role": role} | figures
+    rows = rows.with_columns(p=score_with(store, manifest, rows, engine, say))
+    trained = _training_queries(store, manifest)
+    unseen = None if trained is None else rows.filter(~pl.col("query").str.to_lowercase().is_in(trained.implode()))
+    if unseen is not None and unseen.height < rows.height:
+        say(f"{rows.height - unseen.height} of {rows.height} rows have a query that the version was trained on; see `unseen`")
+    figures = {"task": task, "version": manifest.version, "role": role} | _at_threshold(rows, manifest)
+    return figures | {"unseen": _at_threshold(unseen, manifest) if unseen is not None and unseen.height else None}
+
+
+def _at_threshold(rows: pl.DataFrame, manifest: Manifest) -> dict[str, Any]:
+    return measure(rows["p"].to_numpy(), rows["label"].to_numpy() == 1, rows["language"].to_list(), manifest.threshold)
+
+
+def _training_queries(store: Store, manifest: Manifest) -> pl.Series | None:
+    """The distinct queries, in lower case, of the rows that a version was trained on; None when they are gone."""
+    for entry in store.list(f"stages/denoise-{manifest.task.lower()}/"):
+        found = open_artifact(store, entry.key.removesuffix("/manifest.json")) if entry.key.endswith("/manifest.json") else None
+        if found is not None and found.files["train.parquet"]["sha256"] == manifest.data["train"]:
+            return found.table("train", ["query"])["query"].str.to_lowercase().unique()
+    return None
 
 
 def score_file(
