@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -18,6 +18,7 @@ from relevance_core.demo.launcher import Airflow
 from relevance_core.demo.nights import DAG, POOL, PROJECT
 from relevance_core.simulator.market import Market, write
 
+DAGS = (DAG, "relevance_rollback")
 FIRST_DAY = date(2026, 10, 1)
 
 # Small enough for a minute, large enough that every stage has something to do.
@@ -40,7 +41,7 @@ class Home:
     client: Client
     settings: str
 
-    def run(self, run_id: str, conf: Mapping[str, Any], dag: str = DAG, seconds: float = 600) -> str:
+    def run(self, run_id: str, conf: Mapping[str, Any], dag: str = DAG, seconds: float = 800) -> str:
         """Triggers a run, waits for its end, and returns its state."""
         self.client.trigger(dag, run_id, dict(conf))
         deadline = time.monotonic() + seconds
@@ -88,18 +89,22 @@ def airflow_home(folder: Path, environment: Mapping[str, str] | None = None) -> 
     }
     airflow = Airflow(folder / "airflow", PROJECT, variables)
     try:
-        client = airflow.start(0)
-        deadline = time.monotonic() + 60
-        while not (client.has_dag(DAG) and client.has_dag("relevance_rollback")):
-            assert not client.import_errors()
-            assert time.monotonic() < deadline, "the DAGs were not read"
-            time.sleep(0.5)
-        client.set_pool(POOL, 2, "for the test")
-        for dag in (DAG, "relevance_rollback"):
-            client.unpause(dag)
-        yield Home(folder, client, settings)
+        with closing(airflow.start(0)) as client:
+            _await_dags(client)
+            client.set_pool(POOL, 2, "for the test")
+            for dag in DAGS:
+                client.unpause(dag)
+            yield Home(folder, client, settings)
     finally:
         airflow.stop()
+
+
+def _await_dags(client: Client) -> None:
+    deadline = time.monotonic() + 120
+    while not all(client.has_dag(dag) for dag in DAGS):
+        assert not client.import_errors()
+        assert time.monotonic() < deadline, "the DAGs were not read"
+        time.sleep(0.5)
 
 
 def _processes_of(command: str) -> Iterator[int]:

@@ -64,7 +64,7 @@ def test_words_keep_the_possessive() -> None:
 
 
 def test_no_category_on_a_known_path_is_a_negative() -> None:
-    """What is known, above it or below it is never answered no, whole or by its last level; every level carries whether it is right."""
+    """What is known, above it or below it is never answered no; every level carries whether it is right."""
     catalogue = ["a", "a,b", "a,b,c", "a,b,d", "a,e", "f"]
     draws = Categories([Query("q", None, ("a,b",))], catalogue)
     rows = [row for seed in range(200) for row in draws.document(Random(seed), 1.0)]

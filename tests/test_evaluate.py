@@ -278,10 +278,24 @@ def test_a_file_is_evaluated_by_the_newest_version_while_nothing_serves(shop: Sh
     rows = shop.dev.filter(task="QC")
     p = score_with(shop.store, newest, rows, ENGINE, lambda text: None).to_numpy()
     expected = measure(p, rows["label"].to_numpy() == 1, rows["language"].to_list(), 0.3)
-    assert {"task": "QC", "version": newest.version, "role": "candidate"} | expected == found
+    assert {"task": "QC", "version": newest.version, "role": "candidate", "unseen": None} | expected == found
     assert any("nobody has promoted" in text for text in spoken)
     by_name = evaluate_file(shop.store, "QC", str(labelled_file(shop)), old.version[:8], ENGINE, spoken.append)
     assert (by_name["version"], by_name["role"], by_name["threshold"]) == (old.version, "version", 0.4)
+
+
+@pytest.mark.slow
+def test_queries_that_a_version_was_trained_on_are_told_apart(shop: Shop) -> None:
+    """`unseen` measures the rows whose query, in any case, is not among the training rows; the figures beside it measure all."""
+    rows = shop.dev.filter(task="QC")
+    trained = rows.head(4).with_columns(pl.col("query").str.to_uppercase())
+    denoised = output(shop.store, "denoise", lambda out: out.table("train", trained), "QC")
+    version = shop.publish(shop.adapter, data={"train": denoised.files["train.parquet"]["sha256"]})
+    spoken: Spoken = []
+    found = evaluate_file(shop.store, "QC", str(labelled_file(shop)), version.version, ENGINE, spoken.append)
+    left = rows.filter(~pl.col("query").is_in(rows["query"].head(4).implode()))
+    assert (found["rows"], found["unseen"]["rows"]) == (len(rows), len(left)) == (32, 28)
+    assert any("4 of 32 rows have a query that the version was trained on" in text for text in spoken)
 
 
 @pytest.mark.slow

@@ -44,7 +44,7 @@ def main() -> int:
 
 def up(demo: Demo, port: int) -> None:
     """Starts Airflow, leaves it running, and says how to get in."""
-    demo.up(port)
+    demo.up(port).close()
     login = demo.airflow.login()
     say(f"Airflow runs at {login['url']}")
     say(f"user {login['user']}, password {login['password']}  (kept in {demo.airflow.login_file})")

@@ -23,6 +23,10 @@ class Client:
         self._http = httpx.Client(base_url=url, timeout=60, trust_env=False)
         self._token_until = 0.0
 
+    def close(self) -> None:
+        """Lets go of the connections."""
+        self._http.close()
+
     def healthy(self) -> bool:
         """Whether the API answers and says that all of Airflow's processes are healthy."""
         try:

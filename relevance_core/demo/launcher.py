@@ -159,6 +159,7 @@ class Airflow:
             dead = [name for name, pid in json.loads((self.home / "processes.json").read_text()).items() if pid not in alive]
             if dead or time.monotonic() > deadline:
                 name = next(iter(dead), "api-server")
+                client.close()
                 tail = "\n".join(self._log(name).read_text(errors="replace").splitlines()[-20:])
                 self.stop()
                 raise AirflowError(f"Airflow's {name} did not come up", where=f"{self._log(name)}\n{tail}")

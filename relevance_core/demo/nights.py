@@ -109,6 +109,7 @@ class Demo:
             client = self.up(port)
             self.say(f"Airflow: {client.url}  (login in {self.airflow.login_file})")
             results = [self.night(client, night) for night in NIGHTS]
+            client.close()
         finally:
             if not was_running:
                 self.say("stopping Airflow")

@@ -29,6 +29,8 @@ _HELD_OUT: Final = 200  # documents a task
 _READ_SHARE: Final = 0.15
 _READ_WEIGHT: Final = 0.15
 _LEAST_SHARE: Final = 0.2
+_RATE: Final = 2.5e-3
+_EMBEDDING_RATE: Final = 1.0
 _SECONDS_BETWEEN_WORDS: Final = 5.0
 
 
@@ -56,10 +58,10 @@ def pretrain(model: Any, reader: Reader, documents: int, say: Say) -> dict[str, 
     """
     steps = max(1, documents * CANDIDATES // _BATCH)
     probe = nn.Linear(model.config.hidden_size, 2)
-    matrices = [p for p in model.parameters() if p.ndim == 2]
-    rest = [*(p for p in model.parameters() if p.ndim != 2), *probe.parameters()]
-    groups = [{"params": matrices, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=2.5e-3, betas=(0.9, 0.98), fused=True)
+    embeddings = list(model.get_input_embeddings().parameters())
+    rest = [p for p in model.parameters() if p is not embeddings[0]] + list(probe.parameters())
+    groups = [{"params": embeddings, "lr": _RATE * _EMBEDDING_RATE}, {"params": rest, "lr": _RATE}]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _cosine(step, steps))
     progress = Progress("documents", steps, say)
     model.train()
@@ -229,7 +231,7 @@ class Reader:
     def _marks(self, n: int, row: Row, tokens: NDArray[np.int64]) -> list[tuple[int, int, int, int]]:
         """(row, position, question, answer) of each mark: the last token of its word, a comma not counted.
 
-        The words of the prompt's last field are the last ones before its end; a field that was cut has lost the words of some marks.
+        The words of the prompt's last field are the last ones before its end; a field that was cut has lost some of them.
         """
         begins = np.flatnonzero(self.begins[tokens])
         field = row.target if row.task == "QC" else row.english or row.query

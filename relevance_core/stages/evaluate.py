@@ -187,7 +187,7 @@ def _training_queries(store: Store, manifest: Manifest) -> pl.Series | None:
     """The distinct queries, in lower case, of the rows that a version was trained on; None when they are gone."""
     for entry in store.list(f"stages/denoise-{manifest.task.lower()}/"):
         found = open_artifact(store, entry.key.removesuffix("/manifest.json")) if entry.key.endswith("/manifest.json") else None
-        if found is not None and found.files["train.parquet"]["sha256"] == manifest.data["train"]:
+        if found is not None and found.files["train.parquet"]["sha256"] == manifest.data.get("train"):
             return found.table("train", ["query"])["query"].str.to_lowercase().unique()
     return None
 

@@ -1,0 +1,166 @@
+"""The loop whole, by the DAG, through a real scheduler: SQLite, LocalExecutor, a marketplace of a few hundred rows."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relevance_core.demo.nights import DAG
+from relevance_core.store import Registry, open_store
+from tests.airflow_home_slow import Home, airflow_home
+from tests.loop import relevance
+from tests.test_dags import BY_TASK, STAGES
+
+pytestmark = [pytest.mark.airflow, pytest.mark.slow]
+
+# A candidate that is not better replaces the champion too: the second night is about the DAG, not about the model.
+ANY_CANDIDATE = {"gate.confidence": 0.0, "gate.min_gain": -1.0, "gate.max_language_loss": 1.0}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    with airflow_home(tmp_path_factory.mktemp("airflow")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def first_night(home: Home) -> str:
+    """The Airflow run of a night of both tasks."""
+    state = home.run("first", {"window.end": "2026-10-04"})
+    assert state == "success", {name: home.log("first", name) for name, was in home.states("first").items() if was == "failed"}
+    return "first"
+
+
+def served(home: Home) -> dict[str, str]:
+    """The version that serves each task."""
+    release = Registry(open_store(str(home.folder / "store"))).current()
+    return dict(release.versions) if release else {}
+
+
+def reports(home: Home, run: str) -> dict[str, dict[str, Any]]:
+    """What every stage of a run said, as the next tasks see it."""
+    found = {stage: home.client.xcom(DAG, run, stage) for stage in STAGES if stage != "begin"}
+    for index, task in enumerate(home.client.xcom(DAG, run, "begin")):
+        found |= {f"{stage} {task}": home.client.xcom(DAG, run, f"adapter.{stage}", map_index=index) for stage in BY_TASK}
+    return found
+
+
+def test_a_night(home: Home, first_night: str) -> None:
+    """A night runs every stage once, those of a task for QC and for QI, and publishes both."""
+    mapped = {f"adapter.{stage}[{index}]" for stage in BY_TASK for index in (0, 1)}
+    assert home.states(first_night) == dict.fromkeys([*STAGES, *mapped], "success")
+    assert home.client.xcom(DAG, first_night, "begin") == ["QC", "QI"]
+    assert {task: figures["version"] for task, figures in _published(home, first_night).items()} == served(home)
+
+
+def test_no_row_is_lost(home: Home, first_night: str) -> None:
+    """rows in = kept + quarantined + dropped in the report of every stage, with a reason for each row not kept."""
+    stages = reports(home, first_night)
+    assert stages["ingest"]["rows"]["in"] > 0
+    for stage, report in stages.items():
+        rows = report["rows"]
+        assert rows["in"] == rows["kept"] + rows["quarantined"] + rows["dropped"], stage
+        assert sum(rows["reasons"].values()) == rows["quarantined"] + rows["dropped"], stage
+    for before, after in (("ingest", "validate"), ("validate", "split"), ("split", "translate")):
+        assert stages[after]["rows"]["in"] - stages[after]["rows"]["made"] == stages[before]["rows"]["kept"], after
+
+
+def test_assets_tell_what_was_published(home: Home, first_night: str) -> None:
+    """Each task's asset gets one event of the run, from its own *publish*, with the version, its F1 and the verdict."""
+    published = _published(home, first_night)
+    events = {event["uri"]: event["extra"] for event in _events(home, first_night)}
+    assert set(events) == {"relevance://adapter/qc", "relevance://adapter/qi"}
+    for task, figures in published.items():
+        extra = events[f"relevance://adapter/{task.lower()}"]
+        assert extra["version"] == figures["version"]
+        assert extra["verdict"] == "publish"
+        assert extra["f1"] == reports(home, first_night)[f"evaluate {task}"]["figures"]["f1"]
+
+
+def test_the_command_line_is_its_twin(home: Home, first_night: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`relevance retrain` with the same settings, in another store, publishes the very same versions as the DAG."""
+    monkeypatch.setenv("RELEVANCE_SETTINGS", home.settings)
+    twin = relevance("retrain", "--store", str(home.folder / "twin"), "--window-end", "2026-10-04", "--json")
+    assert twin.code == 0, twin.log
+    assert {task: figures["version"] for task, figures in twin.result["tasks"].items()} == served(home)
+
+
+def test_a_killed_stage_goes_on_and_can_be_rolled_back(home: Home, first_night: str) -> None:
+    """A stage that is killed is tried again and the night ends well; the rollback DAG then lets the version before serve again."""
+    before = served(home)
+    killed: list[int] = []
+    killer = threading.Thread(target=lambda: killed.append(home.kill_stage("train")))
+    killer.start()
+    state = home.run("second", {"window.end": "2026-10-05", "onboard": ["de"], "tasks": ["QC"], **ANY_CANDIDATE})
+    killer.join()
+    assert len(killed) == 1
+    assert state == "success", home.states("second")
+    tries = {i["task_id"]: i["try_number"] for i in home.client.task_instances(DAG, "second")}
+    assert tries["adapter.train"] == 2
+    assert tries["adapter.evaluate"] == 1
+    after = served(home)
+    assert after["QC"] != before["QC"]
+    assert after["QI"] == before["QI"]
+    assert [event["uri"] for event in _events(home, "second")] == ["relevance://adapter/qc"]
+
+    why = 'it\'s "worse"; $(touch owned)'
+    assert home.run("back", {"task": "QC", "version": before["QC"][:12], "why": why}, dag="relevance_rollback") == "success"
+    release = Registry(open_store(str(home.folder / "store"))).current()
+    assert release is not None
+    assert (dict(release.versions), release.who, release.why) == (before, "admin", why)
+
+
+def test_dry_run(home: Home) -> None:
+    """A dry run of one task mines, builds and trains nothing, and ends well with its report."""
+    assert home.run("dry", {"window.end": "2026-10-03", "tasks": ["QI"], "dry_run": True}) == "success"
+    states = home.states("dry")
+    assert states["adapter.mine[0]"] == "success"
+    assert "adapter.mine[1]" not in states
+    assert {states[name] for name in states if name.partition("[")[0].rpartition(".")[2] in {"base", *BY_TASK} - {"mine"}} == {
+        "skipped"
+    }
+    assert states["report"] == "success"
+
+
+def test_unknown_conf_key(home: Home) -> None:
+    """A run with a mistyped key ends in its first task, at once, with the known keys in the log."""
+    assert home.run("typo", {"onbord": ["de"]}) == "failed"
+    states = home.states("typo")
+    assert states.pop("begin") == "failed"
+    assert set(states.values()) == {"upstream_failed"}
+    log = home.log("typo", "begin")
+    assert "unknown keys: onbord" in log
+    assert "gate.min_f1" in log
+
+
+def test_a_bad_window_is_not_tried_again(home: Home) -> None:
+    """A window without rows fails once, for trying again can't heal it; the report is written and the run has failed."""
+    assert home.run("empty", {"window.end": "2026-12-24"}) == "failed"
+    instances = {i["task_id"]: i for i in home.client.task_instances(DAG, "empty")}
+    failed = [name for name, i in instances.items() if i["state"] == "failed"]
+    assert len(failed) == 1
+    assert instances[failed[0]]["try_number"] == 1
+    assert "what to do" in home.log("empty", failed[0])
+    assert instances["report"]["state"] == "success"
+
+
+def test_login_is_needed(home: Home) -> None:
+    """Without the generated login the API answers 401, and the file that holds it is this user's alone."""
+    import httpx
+
+    login = Path(home.folder / "airflow" / "login.txt")
+    assert httpx.get(f"{home.client.url}/api/v2/dags", trust_env=False).status_code == 401
+    assert login.stat().st_mode & 0o077 == 0
+
+
+def _published(home: Home, run: str) -> dict[str, dict[str, Any]]:
+    return {name.removeprefix("publish "): r["figures"] for name, r in reports(home, run).items() if name.startswith("publish ")}
+
+
+def _events(home: Home, run: str) -> list[dict[str, Any]]:
+    events = home.client.call("GET", "assets/events", source_dag_id=DAG, source_run_id=run)["asset_events"]
+    return [event for event in events if event["source_task_id"] == "adapter.publish"]
