@@ -1,6 +1,6 @@
 """A real S3 server for tests: Ceph's gateway over one memory-backed OSD, all on loopback (about 470 MB, up in some 15 s).
 
-Needs Debian's `ceph-mon ceph-mgr ceph-osd radosgw`, installed with `--no-install-recommends`. As a script,
+Needs Debian's `ceph-mon ceph-mgr ceph-osd radosgw ceph-common`, installed with `--no-install-recommends`. As a script,
 `python -m tests.ceph_rgw FOLDER` starts one, prints its endpoint and keeps it up until it is interrupted.
 """
 
