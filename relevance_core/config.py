@@ -88,7 +88,7 @@ class WindowSettings(_Part):
 class ValidationSettings(_Part):
     """Bounds of the *validate* stage. Row rules quarantine rows; batch rules stop the run."""
 
-    languages: tuple[Language, ...] | None = Field(None, description="known languages; default: every language of pairs.LANGUAGES")
+    languages: tuple[Language, ...] | None = Field(None, description="known languages; default: every one in languages.py")
     max_query_chars: int = Field(500, ge=1)
     max_target_chars: int = Field(2000, ge=1)
     max_quarantine_share: Share = Field(0.1, description="largest share of fresh rows that may fail a row rule")
@@ -161,7 +161,7 @@ class BaseSettings(_Part):
     vocabulary: int | None = Field(None, ge=300, description="builtin: size of the byte-level BPE; default: by the corpus")
     hidden: int | None = Field(None, ge=64, multiple_of=64, description="builtin: width; default: by the corpus")
     layers: int = Field(2, ge=1, description="builtin: transformer layers")
-    contrastive_steps: int | None = Field(None, ge=0, description="builtin: steps that place the embeddings; default: by the corpus")
+    contrastive_steps: int | None = Field(None, ge=0, description="builtin: steps of the embeddings; default: by the corpus")
     documents: int | None = Field(
         None, ge=0, description="builtin: pretraining documents of one query and its candidates; default: by the corpus"
     )

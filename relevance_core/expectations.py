@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import polars as pl
 
 from relevance_core.config import Settings
-from relevance_core.pairs import LANGUAGES, TASKS
+from relevance_core.languages import LANGUAGES
+from relevance_core.pairs import TASKS
 
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult

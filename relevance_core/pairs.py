@@ -17,27 +17,6 @@ Side = Literal["train", "dev"]
 TASKS: Final[tuple[Task, ...]] = ("QC", "QI")
 TASK_NAMES: Final = {"QC": "query–category", "QI": "query–item"}
 
-LANGUAGES: Final = {
-    "ar": "Arabic",
-    "de": "German",
-    "en": "English",
-    "es": "Spanish",
-    "fr": "French",
-    "id": "Indonesian",
-    "it": "Italian",
-    "ja": "Japanese",
-    "ko": "Korean",
-    "nl": "Dutch",
-    "pl": "Polish",
-    "pt": "Portuguese",
-    "sv": "Swedish",
-    "th": "Thai",
-    "tr": "Turkish",
-    "vi": "Vietnamese",
-    "zh": "Chinese",
-}
-"""ISO 639-1 code → English name of every language that a log may carry."""
-
 SCHEMA: Final[dict[str, pl.DataType]] = {
     "pair_id": pl.String(),
     "task": pl.String(),

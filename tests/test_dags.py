@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from relevance_core import languages, pairs
+from relevance_core import languages
 from relevance_core.config import Settings, build
 from relevance_core.errors import SettingsError
 
@@ -124,11 +124,6 @@ def test_params_refuse_what_settings_refuse(retrain: Any, name: str, value: Any)
 
     with pytest.raises(ParamValidationError):
         retrain.params.get_param(name).resolve(value)
-
-
-def test_languages_are_the_pairs_languages() -> None:
-    """A person may onboard exactly the languages that a log may carry."""
-    assert languages.LANGUAGES == pairs.LANGUAGES
 
 
 def test_commands_hold_no_typed_text(retrain: Any, rollback: Any) -> None:

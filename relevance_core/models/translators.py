@@ -21,7 +21,8 @@ from typing import Final, NamedTuple, Protocol
 import polars as pl
 
 from relevance_core.errors import DataError, NotFound, SettingsError
-from relevance_core.pairs import LANGUAGES, normalise
+from relevance_core.languages import LANGUAGES
+from relevance_core.pairs import normalise
 from relevance_core.store import Store
 from relevance_core.store.memory import Memory
 

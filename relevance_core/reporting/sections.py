@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import polars as pl
 
-from relevance_core.pairs import LANGUAGES, TASK_NAMES, Task
+from relevance_core.languages import LANGUAGES
+from relevance_core.pairs import TASK_NAMES, Task
 from relevance_core.reporting import plots
 from relevance_core.reporting.blocks import Block, Card, Cell, Check, Checks, Facts, Page, Part, Plot, Section, Table
 from relevance_core.stages.base import Artifact, Rows, label

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from relevance_core.config import Settings
-from relevance_core.pairs import LANGUAGES
+from relevance_core.languages import LANGUAGES
 from relevance_core.stages.base import Artifact, Inputs, Output, Report, Rows, stage
 
 
