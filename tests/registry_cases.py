@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Barrier
-from typing import Any
+from threading import Barrier, BrokenBarrierError
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -26,6 +26,7 @@ from relevance_core.store import AdapterMeta, BaseInfo, PromptInfo, Registry, St
 WRITERS = 16
 KEYS = {"AWS_ACCESS_KEY_ID": "test-access", "AWS_SECRET_ACCESS_KEY": "test-secret", "AWS_REGION": "us-east-1"}
 TARGET = "base_model.model.model.layers.0.self_attn.q_proj"
+T = TypeVar("T")
 
 
 def make_adapter(folder: Path, *, golden: bool = True) -> Path:
@@ -64,19 +65,39 @@ def make_meta(**changes: object) -> AdapterMeta:
     return AdapterMeta.model_validate(fields | changes)
 
 
-def race_creates(store: Store, rounds: int) -> list[int]:
-    """Winners per round when 16 writers create one key at the same moment."""
+def together(work: Callable[[int, Callable[[], object]], T]) -> list[T]:
+    """What 16 threads return from `work(number, wait)`, where `wait` lets them go on at the same moment.
+
+    An error in one stops all, and is the one that is raised.
+    """
     barrier = Barrier(WRITERS, timeout=600)
 
-    def writer(number: int) -> list[bool]:
+    def thread(number: int) -> T:
+        try:
+            return work(number, barrier.wait)
+        except BaseException:
+            barrier.abort()
+            raise
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        futures = [pool.submit(thread, number) for number in range(WRITERS)]
+    causes = [error for future in futures if (error := future.exception()) and not isinstance(error, BrokenBarrierError)]
+    if causes:
+        raise causes[0]
+    return [future.result() for future in futures]
+
+
+def race_creates(store: Store, rounds: int) -> list[int]:
+    """Winners per round when 16 writers create one key at the same moment."""
+
+    def writer(number: int, wait: Callable[[], object]) -> list[bool]:
         wins = []
         for turn in range(rounds):
-            barrier.wait()
+            wait()
             wins.append(store.create(f"race/{turn:04d}", f"writer {number}".encode()))
         return wins
 
-    with ThreadPoolExecutor(WRITERS) as pool:
-        return [sum(wins) for wins in zip(*pool.map(writer, range(WRITERS)), strict=True)]
+    return [sum(wins) for wins in zip(*together(writer), strict=True)]
 
 
 def publisher(registry: Registry, folder: Path, number: int, rounds: int, wait: Callable[[], object]) -> list[tuple[str, str, int]]:
@@ -102,9 +123,7 @@ def publisher(registry: Registry, folder: Path, number: int, rounds: int, wait: 
 
 def race_publishers(registry: Registry, folder: Path, rounds: int) -> list[list[tuple[str, str, int]]]:
     """The outcomes of 16 publishers in threads."""
-    barrier = Barrier(WRITERS, timeout=600)
-    with ThreadPoolExecutor(WRITERS) as pool:
-        return list(pool.map(lambda number: publisher(registry, folder, number, rounds, barrier.wait), range(WRITERS)))
+    return together(lambda number, wait: publisher(registry, folder, number, rounds, wait))
 
 
 def race_processes(uri: str, folder: Path, rounds: int) -> list[list[tuple[str, str, int]]]:

@@ -121,9 +121,10 @@ def test_a_batch_puts_the_answer_after_the_prompt_and_the_probe_at_the_ends_of_t
 def test_respelling_follows_its_seed_and_spares_the_template() -> None:
     """The same calls give the same ids, some words in other pieces of the same text, the template's words always whole."""
     tokenizer = train_tokenizer(corpus(), PROMPT, 600)
-    rows = [("QC", "kettle", "shop,home,kettle", None)] * 50
-    once, again = (PROMPT.encode(Respelling(tokenizer, 0.2, PROMPT, 3), rows) for _ in range(2))
-    usual = PROMPT.encode(tokenizer, rows[:1])[0]
+    row = ("QC", "kettle", "shop,home,kettle", None)
+    spellers = [Respelling(tokenizer, 0.1, PROMPT, 3) for _ in range(2)]
+    once, again = ([PROMPT.encode(speller, [row])[0] for _ in range(200)] for speller in spellers)
+    usual = PROMPT.encode(tokenizer, [row])[0]
     assert once == again
     assert usual in once
     assert len({tuple(ids) for ids in once}) > 1
@@ -189,13 +190,13 @@ def train_rows() -> pl.DataFrame:
 def inputs_of(store: Store, clicks: pl.DataFrame, train: pl.DataFrame, **pinned: Any) -> Inputs:
     """Finished outputs of *ingest* and *translate* with these tables."""
 
-    @stage("ingest", uses=())
+    @stage("ingest", uses=(), fingerprint=lambda _: content(clicks))
     def ingest(settings: Settings, inputs: Inputs, out: Output) -> Report:
         out.table("clicks", clicks)
         out.table("catalogue", corpus().catalogue.with_columns(pl.col("target_id").cast(pl.String)))
         return Report(Rows())
 
-    @stage("translate", uses=())
+    @stage("translate", uses=(), fingerprint=lambda _: content(train))
     def translate(settings: Settings, inputs: Inputs, out: Output) -> Report:
         out.table("train", train)
         return Report(Rows(), {"translator": None})
@@ -207,6 +208,10 @@ def inputs_of(store: Store, clicks: pl.DataFrame, train: pl.DataFrame, **pinned:
         assert artifact is not None
         found[report.stage] = artifact
     return Inputs(found, **pinned)
+
+
+def content(frame: pl.DataFrame) -> str:
+    return hashlib.sha256(frame.write_csv().encode()).hexdigest()
 
 
 def clicks_of(rows: list[tuple[str, str, str]], times: int = 1) -> pl.DataFrame:

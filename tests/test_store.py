@@ -8,8 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,7 +18,7 @@ import pytest
 
 from relevance_core.errors import NotFound, SettingsError, StoreError
 from relevance_core.store import Entry, FileStore, Store, open_store
-from tests.registry_cases import WRITERS, make_bucket, moto_server, race_creates, use_server
+from tests.registry_cases import WRITERS, make_bucket, moto_server, race_creates, together, use_server
 
 BUCKETS = (f"bucket-{number}" for number in range(1000))
 
@@ -154,11 +154,25 @@ print(sum(store.create(f"race/{turn}", sys.argv[2].encode()) for turn in range(1
 def test_one_of_sixteen_processes_creates_a_file(tmp_path: Path) -> None:
     """16 processes that create the same 100 files win 100 times together."""
     store = FileStore(tmp_path)
-    racers = [subprocess.Popen([sys.executable, "-c", RACER, store.uri, str(n)], stdout=subprocess.PIPE) for n in range(WRITERS)]
-    store.write("go", b"")
-    wins = [int(racer.communicate(timeout=300)[0]) for racer in racers]
+    with ExitStack() as stack:
+        commands = ([sys.executable, "-c", RACER, store.uri, str(number)] for number in range(WRITERS))
+        racers = [stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE)) for command in commands]
+        store.write("go", b"")
+        wins = [int(racer.communicate()[0]) for racer in racers]
     assert sum(wins) == 100
     assert len(store.list("race/")) == 100
+
+
+def test_writers_that_start_together_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """Each new store looks for abandoned files while others finish theirs: files that vanish meanwhile are no error."""
+
+    def writer(number: int, wait: Callable[[], object]) -> None:
+        wait()
+        for turn in range(40):
+            FileStore(tmp_path).write(f"{number}/{turn}", b"")
+
+    together(writer)
+    assert len(FileStore(tmp_path).list()) == WRITERS * 40
 
 
 def test_a_store_survives_pickling(store: Store) -> None:

@@ -49,6 +49,7 @@ class Airflow:
     project: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     say: Say = lambda text: None
+    _children: list[subprocess.Popen[bytes]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def start(self, port: int) -> Client:
         """Starts Airflow, or finds it running. `port`: the UI's; a free one is taken, and said, where that is in use.
@@ -75,6 +76,8 @@ class Airflow:
                 _send(pid, number)
             while self._alive() and time.monotonic() < deadline:
                 time.sleep(0.1)
+        while self._children:
+            self._children.pop().wait()
         (self.home / "processes.json").unlink(missing_ok=True)
 
     def running(self) -> bool:
@@ -145,6 +148,7 @@ class Airflow:
             process = subprocess.Popen(
                 command, env=dict(variables), stdout=stream, stderr=stream, stdin=subprocess.DEVNULL, start_new_session=True
             )
+        self._children.append(process)
         return process.pid
 
     def _log(self, name: str) -> Path:
@@ -173,7 +177,7 @@ class Airflow:
 
 
 def free_port(wanted: int, say: Say) -> int:
-    """`wanted` if nothing listens there on loopback, else a free port, which is said."""
+    """`wanted` if nothing listens there on loopback, else a free port, which is said; 0 means any."""
     for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -182,7 +186,7 @@ def free_port(wanted: int, say: Say) -> int:
             except OSError:
                 continue
             found = int(probe.getsockname()[1])
-            if found != wanted:
+            if wanted not in (0, found):
                 say(f"port {wanted} is in use; the UI takes {found}")
             return found
     raise AirflowError("no free port on 127.0.0.1")

@@ -7,6 +7,7 @@ stages are found.
 
 from __future__ import annotations
 
+import functools
 import shutil
 import subprocess
 import sys
@@ -66,7 +67,7 @@ class Demo:
     folder: Path
     say: Say
 
-    @property
+    @functools.cached_property
     def airflow(self) -> Airflow:
         """The Airflow of this demo."""
         environment = {

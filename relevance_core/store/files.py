@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from typing_extensions import override
@@ -50,9 +50,10 @@ class FileStore(Store):
     def stream(self, key: str) -> Iterator[bytes]:
         path = self._path(key)
         with disk_errors("reading an object", path):
-            if not path.is_file():
-                raise NotFound(f"there is no object {key!r}", where=self.uri, do="list the store to see what is there")
-            yield from file_chunks(path)
+            try:
+                yield from file_chunks(path)
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+                raise NotFound(f"there is no object {key!r}", where=self.uri, do="list the store to see what is there") from error
 
     @override
     def exists(self, key: str) -> bool:
@@ -86,7 +87,9 @@ class FileStore(Store):
                     if folder != self._root or child.name not in RESERVED:
                         yield from self._walk(Path(child.path))
                 elif child.is_file(follow_symlinks=False):
-                    yield Entry(Path(child.path).relative_to(self._root).as_posix(), child.stat().st_size)
+                    with suppress(FileNotFoundError):  # deleted since the folder was read
+                        size = child.stat().st_size
+                        yield Entry(Path(child.path).relative_to(self._root).as_posix(), size)
 
     @override
     def _put(self, key: str, data: bytes | Path) -> None:
@@ -125,5 +128,6 @@ class FileStore(Store):
             return
         self._swept = True
         for path in self._scratch.glob("*.part"):
-            if path.lstat().st_mtime < time.time() - _ABANDONED_S:
-                path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # its writer has just finished
+                if path.lstat().st_mtime < time.time() - _ABANDONED_S:
+                    path.unlink()
