@@ -12,6 +12,7 @@ look first with *dry run*. Pool `relevance_gpu`: the tasks that want a GPU (docs
 import os
 from datetime import UTC, datetime, timedelta
 
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, CronTriggerTimetable, Param, task_group
 
 from relevance_core.languages import LANGUAGES
@@ -90,6 +91,7 @@ with DAG(
 
     adapters = adapter.expand(task=begin.output)
     begin >> ingest >> validate >> split >> translate >> [base, adapters]
-    adapters >> report
-    # A teardown runs whatever happened since its setup, and does not hide that something failed.
+    adapters >> [report, EmptyOperator(task_id="done")]
+    # A teardown runs whatever happened since its setup. The run's state is that of the last tasks: without `done`, which fails
+    # with any stage, a written report would make a failed run a success.
     report.as_teardown(setups=begin, on_failure_fail_dagrun=True)

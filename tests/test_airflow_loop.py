@@ -52,7 +52,7 @@ def reports(home: Home, run: str) -> dict[str, dict[str, Any]]:
 def test_a_night(home: Home, first_night: str) -> None:
     """A night runs every stage once, those of a task for QC and for QI, and publishes both."""
     mapped = {f"adapter.{stage}[{index}]" for stage in BY_TASK for index in (0, 1)}
-    assert home.states(first_night) == dict.fromkeys([*STAGES, *mapped], "success")
+    assert home.states(first_night) == dict.fromkeys([*STAGES, *mapped, "done"], "success")
     assert home.client.xcom(DAG, first_night, "begin") == ["QC", "QI"]
     assert {task: figures["version"] for task, figures in _published(home, first_night).items()} == served(home)
 

@@ -57,14 +57,16 @@ def rollback(load_dag: Callable[[str], Any]) -> Any:
 def test_one_task_a_stage(retrain: Any) -> None:
     """Every stage is one task named after it, those of a task inside the mapped group, in the order of the loop."""
     assert [task.task_id for task in retrain.topological_sort()].index("begin") == 0
-    assert {task.task_id for task in retrain.tasks} == {*STAGES, *(f"adapter.{stage}" for stage in BY_TASK)}
+    assert {task.task_id for task in retrain.tasks} == {*STAGES, *(f"adapter.{stage}" for stage in BY_TASK), "done"}
     order = ["begin", "ingest", "validate", "split", "translate"]
     for before, after in itertools.pairwise(order):
         assert before in retrain.get_task(after).upstream_task_ids
     for before, after in itertools.pairwise(BY_TASK):
         assert f"adapter.{before}" in retrain.get_task(f"adapter.{after}").upstream_task_ids
     assert "base" in retrain.get_task("adapter.denoise").upstream_task_ids
-    assert all(task.bash_command.startswith(f"relevance stage {task.task_id.rpartition('.')[2]} ") for task in retrain.tasks)
+    for task in retrain.tasks:
+        if task.task_id != "done":
+            assert task.bash_command.startswith(f"relevance stage {task.task_id.rpartition('.')[2]} ")
 
 
 def test_mapped_over_the_tasks_that_begin_names(retrain: Any) -> None:
@@ -75,12 +77,15 @@ def test_mapped_over_the_tasks_that_begin_names(retrain: Any) -> None:
 
 
 def test_report_is_a_teardown(retrain: Any) -> None:
-    """*report* runs whatever happened since *begin*, and the run's state is decided by *publish*, not by *report* alone."""
+    """*report* runs whatever happened since *begin*, and a leaf beside it, *done*, fails with any stage."""
     report = retrain.get_task("report")
     assert report.is_teardown
     assert report.on_failure_fail_dagrun
     assert retrain.get_task("begin").is_setup
     assert report.upstream_task_ids == {"begin", "adapter.publish"}
+    assert retrain.get_task("done").upstream_task_ids == {"adapter.publish"}
+    assert retrain.get_task("done").trigger_rule == "all_success"
+    assert {task.task_id for task in retrain.leaves} == {"report", "done"}
 
 
 def test_nightly(retrain: Any) -> None:
@@ -128,7 +133,7 @@ def test_params_refuse_what_settings_refuse(retrain: Any, name: str, value: Any)
 
 def test_commands_hold_no_typed_text(retrain: Any, rollback: Any) -> None:
     """No command has anything filled in: what a person types reaches it as environment, in double quotes."""
-    commands = [task.bash_command for dag in (retrain, rollback) for task in dag.tasks]
+    commands = [task.bash_command for dag in (retrain, rollback) for task in dag.tasks if task.task_id != "done"]
     assert len(commands) == 15
     for command in commands:
         assert "{{" not in command
@@ -164,7 +169,9 @@ def test_database_address_reaches_ingest_alone(retrain: Any, monkeypatch: pytest
     params = {name: retrain.params.get_param(name).value for name in retrain.params}
     run = SimpleNamespace(run_id="one", data_interval_end=None, run_after=datetime(2026, 10, 8, 5, tzinfo=UTC))
     context = {"dag_run": run, "params": params, "dag": retrain}
-    settings = {task.task_id: json.loads(task.variables(context)["RELEVANCE_SETTINGS"]) for task in retrain.tasks}
+    settings = {
+        task.task_id: json.loads(task.variables(context)["RELEVANCE_SETTINGS"]) for task in retrain.tasks if task.task_id != "done"
+    }
     assert settings.pop("ingest") == {"source": {"connection": "postgresql+psycopg://reader:s3cr%40et@db:5432/logs"}}
     assert "s3cr" not in json.dumps(settings)
     ingest = retrain.get_task("ingest")
@@ -183,6 +190,7 @@ def test_parse_is_light() -> None:
 import importlib.util, json, sys, time
 sys.path.insert(0, {str(PROJECT / "plugins")!r})
 from airflow.providers.standard.operators.bash import BashOperator
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Asset, BaseHook, CronTriggerTimetable, Param, task_group
 with DAG("empty", params={{"one": Param(1, type="integer")}}):
     BashOperator(task_id="one", bash_command="true", outlets=[Asset("relevance://one")])

@@ -15,8 +15,7 @@ from relevance_core import config, pipeline
 from relevance_core.config import Settings
 from relevance_core.errors import RelevanceError, SettingsError
 from relevance_core.pairs import Task
-from relevance_core.store import open_store
-from relevance_core.store.registry_cli import add_registry_parser
+from relevance_core.store import open_store, registry_cli
 
 _STARTED = time.monotonic()
 
@@ -69,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     _add_loop(add)
     _add_models(add)
-    add_registry_parser(commands, common)
+    registry_cli.add_registry_parser(commands, common).set_defaults(run=_registry)
     commands.add_parser("settings", help="print every setting, its default and its meaning").set_defaults(
         run=_settings_page, json=False
     )
@@ -179,6 +178,10 @@ def _score(options: argparse.Namespace) -> dict[str, Any]:
 
     engine = _settings(options).engine
     return score_file(open_store(options.store), options.task, options.input, options.output, options.version, engine, say)
+
+
+def _registry(options: argparse.Namespace) -> dict[str, Any]:
+    return registry_cli.run(options, open_store(options.store), say)
 
 
 def _date(text: str) -> date:

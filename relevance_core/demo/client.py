@@ -94,7 +94,7 @@ class Client:
         path = f"dags/{instance['dag_id']}/dagRuns/{quote(instance['dag_run_id'])}/taskInstances/{instance['task_id']}"
         path += f"/logs/{max(instance['try_number'], 1)}"
         answer = self.call("GET", path, map_index=instance["map_index"], full_content=True)
-        return [line if isinstance(line, str) else str(line.get("event", "")) for line in answer["content"]]
+        return [text for line in answer["content"] for text in _log_lines(line)]
 
     def follow(self, dag_id: str, run_id: str, interval: float = 2.0) -> Iterator[dict[str, Any]]:
         """Yields a task instance whenever its state has changed, until the run has ended."""
@@ -110,3 +110,11 @@ class Client:
             if ended:
                 return
             time.sleep(interval)
+
+
+def _log_lines(line: str | dict[str, Any]) -> list[str]:
+    """What a person reads of one entry of a log: its text, and the errors that it carries."""
+    if isinstance(line, str):
+        return [line]
+    errors = [f"{error['exc_type']}: {error['exc_value']}" for error in line.get("error_detail") or []]
+    return [str(line.get("event", "")), *errors]

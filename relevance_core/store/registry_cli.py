@@ -14,7 +14,9 @@ Say = Callable[[str], None]
 Result = dict[str, Any]
 
 
-def add_registry_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]", common: argparse.ArgumentParser) -> None:
+def add_registry_parser(
+    subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]", common: argparse.ArgumentParser
+) -> argparse.ArgumentParser:
     """Add `registry` and its commands; `common` holds the options that every command has (`--store`, `--json` …)."""
     parser = subparsers.add_parser("registry", help="published versions, and which of them serve", description=__doc__)
     commands = parser.add_subparsers(dest="registry_command", required=True, metavar="COMMAND")
@@ -50,6 +52,7 @@ def add_registry_parser(subparsers: "argparse._SubParsersAction[argparse.Argumen
     target.add_argument("--release", type=int, metavar="N", help="go back to what release N served")
     target.add_argument("--version", help="let this version of --task serve")
     _add_decision(rollback)
+    return parser
 
 
 def _add_decision(parser: argparse.ArgumentParser) -> None:
