@@ -164,6 +164,8 @@ def spread(figures: list[dict[str, Any]], path: str) -> str:
         for step in path.split("."):
             value = value[step]
         values.append(value)
+    if path.startswith("filter.") and not any(figure["filter"]["acted"] for figure in figures):
+        return "–"
     digits = 0 if path == "seconds" else 3
     text = f"{statistics.mean(values):.{digits}f}"
     return text if len(values) == 1 else f"{text} ± {max(values) - min(values):.{digits}f}"

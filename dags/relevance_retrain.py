@@ -54,6 +54,7 @@ PARAMS = {
     "gate.min_gain": setting_param("gate.min_gain", "Gain over the champion", GATE),
     "gate.max_language_loss": setting_param("gate.max_language_loss", "Loss of one language", GATE),
     "gate.min_language_rows": setting_param("gate.min_language_rows", "Dev rows of a language", GATE),
+    "gate.min_evidence_rows": setting_param("gate.min_evidence_rows", "Dev rows to onboard a language", GATE),
 }
 
 with DAG(

@@ -63,10 +63,10 @@ class Home:
         raise AssertionError(f"{run_id} has no {task_id}")
 
     def kill_stage(self, name: str, seconds: float = 300) -> int:
-        """Kills the process of a stage (SIGKILL) as soon as there is one; its id."""
+        """Kills the process of a stage of this Airflow (SIGKILL) as soon as there is one; its id."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            for pid in _processes_of(f"relevance\0stage\0{name}\0"):
+            for pid in _processes_of(f"relevance\0stage\0{name}\0", f"AIRFLOW_HOME={self.folder / 'airflow'}\0"):
                 os.kill(pid, signal.SIGKILL)
                 return pid
             time.sleep(0.02)
@@ -107,12 +107,13 @@ def _await_dags(client: Client) -> None:
         time.sleep(0.5)
 
 
-def _processes_of(command: str) -> Iterator[int]:
+def _processes_of(command: str, variable: str) -> Iterator[int]:
+    """Processes with `command` in their command line and `variable` in their environment, as /proc separates them."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                line = (entry / "cmdline").read_text(errors="replace")
-            except (FileNotFoundError, ProcessLookupError):
+                line, environment = ((entry / name).read_text(errors="replace") for name in ("cmdline", "environ"))
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
                 continue
-            if command in line and "\0-c\0" not in line:
+            if command in line and variable in environment:
                 yield int(entry.name)

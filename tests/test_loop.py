@@ -19,6 +19,7 @@ from tests.loop import Done, command, environment, relevance, retrain, retrain_a
 
 pytestmark = pytest.mark.slow
 
+LONG = ("ingest", "validate", "base", "denoise QC", "train QC")
 FIRST_NIGHT, SECOND_NIGHT = "2026-10-04", "2026-10-05"
 
 
@@ -83,26 +84,31 @@ def test_the_same_inputs_find_finished_work(night: tuple[Path, Done], shop: Path
 def test_a_run_killed_in_every_stage_ends_with_the_same_version(night: tuple[Path, Done], shop: Path, tmp_path: Path) -> None:
     """SIGKILL in each stage in turn, and the command started again: the same versions as the undisturbed run."""
     arguments = retrain_arguments(tmp_path / "store", shop, FIRST_NIGHT, "--set", "engine.workers=1")
-    stages = [f"{stage}: started" for stage in COMMON] + [f"{stage} QC: started" for stage in BY_TASK]
-    for line in stages:
-        kill_at(line, arguments, tmp_path / "log")
+    stages = [*COMMON, *(f"{stage} QC" for stage in BY_TASK)]
+    killed = [stage for stage in stages if kill_in(stage, arguments, tmp_path / "log")]
+    # A stage of a few milliseconds may be over when the signal of the one before it arrives; no other is left out.
+    assert set(stages) - set(killed) <= {"split", "gate QC", "publish QC"}
     last = relevance(*arguments)
     assert last.code == 0, last.log
     assert versions(last) == versions(night[1])
 
 
-def kill_at(line: str, arguments: list[str], log: Path) -> None:
-    """Runs the command until its log holds `line`, then kills it and every process it started."""
+def kill_in(stage: str, arguments: list[str], log: Path) -> bool:
+    """Runs the command until it says that the stage has started, then kills it and every process it started; False if it had ended."""
     with log.open("w") as stream:
         process = subprocess.Popen(
             command(*arguments), stdout=subprocess.DEVNULL, stderr=stream, env=environment(), start_new_session=True
         )
-    while line not in log.read_text():
-        assert process.poll() is None, f"ended before {line!r}: {log.read_text()}"
-        time.sleep(0.02)
-    time.sleep(0.3)
+    while f"{stage}: started" not in log.read_text():
+        if f"{stage}: found" in log.read_text():
+            break
+        assert process.poll() is None, f"ended before {stage!r}: {log.read_text()}"
+        time.sleep(0.01)
+    started = f"{stage}: started" in log.read_text()
+    time.sleep(0.2 if stage in LONG else 0)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    return started
 
 
 def spoiled(shop: Path, folder: Path, day: pl.DataFrame) -> Path:
@@ -125,8 +131,8 @@ def test_shuffled_labels_in_the_fresh_window_hold(night: tuple[Path, Done], shop
     done = retrain(folder, spoiled(shop, tmp_path / "shop", noise), SECOND_NIGHT)
     assert done.code == 0, done.log
     assert {figures["verdict"] for figures in done.result["tasks"].values()} == {"hold"}
-    shown = relevance("registry", "list", "--store", str(folder), "--json")
-    assert shown.result["champion"]["versions"] == versions(first)
+    listed = relevance("registry", "list", "--store", str(folder), "--json").result["tasks"]
+    assert {task: row["version"] for task, rows in listed.items() for row in rows if row["champion"]} == versions(first)
 
 
 @pytest.mark.parametrize(
