@@ -94,7 +94,7 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_version(night: tuple[Pat
 
 
 def kill_in(stage: str, arguments: list[str], log: Path) -> bool:
-    """Runs the command until it says that the stage has started, then kills it and every process it started; False if it had ended."""
+    """Runs the command until it says that the stage has started, then kills it and every process it started."""
     with log.open("w") as stream:
         process = subprocess.Popen(
             command(*arguments), stdout=subprocess.DEVNULL, stderr=stream, env=environment(), start_new_session=True
