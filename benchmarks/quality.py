@@ -125,12 +125,11 @@ def tables(figures: list[dict[str, Any]]) -> str:
     for what, task in sorted({(figure["what"], figure["task"]) for figure in figures}):
         mine = [figure for figure in figures if (figure["what"], figure["task"]) == (what, task)]
         columns = MARKET_COLUMNS if what == "market" else terms_columns(mine)
-        seeds = sorted({figure["seed"] for figure in mine})
-        page += [f"### {what}, {task} (seeds {', '.join(map(str, seeds))})", "", "| variant | " + " | ".join(columns) + " |"]
-        page.append("|---" * (len(columns) + 1) + "|")
+        page += [f"### {what}, {task}", "", "| variant | seeds | " + " | ".join(columns) + " |"]
+        page.append("|---" * (len(columns) + 2) + "|")
         for variant in dict.fromkeys(figure["variant"] for figure in mine):
             rows = [figure for figure in mine if figure["variant"] == variant]
-            page.append(f"| {variant} | " + " | ".join(spread(rows, path) for path in columns.values()) + " |")
+            page.append(f"| {variant} | {len(rows)} | " + " | ".join(spread(rows, path) for path in columns.values()) + " |")
         page.append("")
     return "\n".join(page)
 
@@ -144,7 +143,6 @@ MARKET_COLUMNS = {
     "false-positive rate": "trained.false_positive_rate",
     "filter precision": "filter.precision",
     "filter recall": "filter.recall",
-    "seconds": "seconds",
 }
 
 
