@@ -20,7 +20,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --progress-bar on --constraint constraints.txt --editable '.[airflow,train,dev]'
 	@touch $@
 
-demo: install ## two nights of the loop in a real Airflow, about ten minutes
+demo: install ## two nights of the loop in a real Airflow, a quarter of an hour
 	$(BIN)/python -m relevance_core.demo run
 
 up: install ## Airflow for a person, on 127.0.0.1:$RELEVANCE_UI_PORT (8080)

@@ -17,6 +17,9 @@ from relevance_core.errors import RelevanceError, SettingsError
 from relevance_core.pairs import Task
 from relevance_core.store import open_store, registry_cli
 
+STORELESS = ("simulate", "settings")
+"""The commands that work without a store."""
+
 _STARTED = time.monotonic()
 
 
@@ -27,6 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
+        if getattr(options, "store", None) == "" and options.command not in STORELESS:
+            raise SettingsError(
+                "no store is named", where="--store", expected="a folder or s3://bucket/prefix", do="or set RELEVANCE_STORE"
+            )
         result = options.run(options)
     except RelevanceError as error:
         say(f"relevance {options.command}: {error}")
@@ -196,6 +203,3 @@ def _print_result(result: dict[str, Any]) -> None:
         f1 = f"F1 {figures['f1']:.4f} (always yes {figures['always_yes_f1']:.4f})"
         say(f"{task}: {figures['verdict']}, version {figures['version']}, {f1}")
     say(f"report: {result['report']}")
-
-
-__all__ = ["SettingsError", "build_parser", "main", "say"]

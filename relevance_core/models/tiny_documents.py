@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -251,8 +251,3 @@ def _holders(texts: Sequence[Sequence[str]]) -> dict[str, NDArray[np.int64]]:
         for word in set(text):
             found[word].append(number)
     return {word: np.array(numbers) for word, numbers in found.items()}
-
-
-def summary(samplers: Sequence[Any]) -> dict[str, int]:
-    """How many queries each task's documents are drawn from."""
-    return {type(s).__name__: len(s.queries) for s in samplers}

@@ -30,7 +30,6 @@ _READ_SHARE: Final = 0.15
 _READ_WEIGHT: Final = 0.15
 _LEAST_SHARE: Final = 0.2
 _RATE: Final = 2.5e-3
-_EMBEDDING_RATE: Final = 1.0
 _SECONDS_BETWEEN_WORDS: Final = 5.0
 
 
@@ -58,10 +57,8 @@ def pretrain(model: Any, reader: Reader, documents: int, say: Say) -> dict[str, 
     """
     steps = max(1, documents * CANDIDATES // _BATCH)
     probe = nn.Linear(model.config.hidden_size, 2)
-    embeddings = list(model.get_input_embeddings().parameters())
-    rest = [p for p in model.parameters() if p is not embeddings[0]] + list(probe.parameters())
-    groups = [{"params": embeddings, "lr": _RATE * _EMBEDDING_RATE}, {"params": rest, "lr": _RATE}]
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    parameters = [*model.parameters(), *probe.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=_RATE, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _cosine(step, steps))
     progress = Progress("documents", steps, say)
     model.train()
