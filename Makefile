@@ -1,13 +1,14 @@
-# The environment is .venv/, all of the demo is .demo/. `make help` lists the targets.
+# The environments are .venv/ and, for vLLM, .venv-serving/; all of the demo is .demo/. `make help` lists the targets.
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name))))
 VENV := .venv
 BIN := $(VENV)/bin
+SERVING := .venv-serving
 export RELEVANCE_UI_PORT
 
-.PHONY: help install demo up down test lint bench clean
+.PHONY: help install install-serving demo up down test test-serving lint bench clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@sed -n 's/^\([a-z-]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
 
 install: $(VENV)/installed ## the environment, pinned by constraints.txt
 
@@ -18,6 +19,18 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=26'
 	$(BIN)/python -m pip install --progress-bar on --constraint constraints.txt --editable '.[airflow,train,dev]'
+	@touch $@
+
+install-serving: $(SERVING)/installed ## the environment of the vLLM servers (its CPU build), pinned by constraints-serving.txt
+
+# constraints-serving.txt is everything that is in there, so pip resolves nothing, except what the build of torch that it finds needs.
+$(SERVING)/installed: pyproject.toml constraints-serving.txt
+	@echo "installing vLLM's environment into $(SERVING) (2.5 GB, about two minutes)"
+	$(PYTHON) -m venv $(SERVING)
+	$(SERVING)/bin/python -m pip install --quiet --upgrade 'pip>=26'
+	$(SERVING)/bin/python -m pip install --progress-bar on --constraint constraints-serving.txt torch
+	$(SERVING)/bin/python -m pip install --progress-bar on --no-deps --requirement constraints-serving.txt
+	$(SERVING)/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
 demo: install ## two nights of the loop in a real Airflow, a quarter of an hour
@@ -34,12 +47,15 @@ lint: install ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint ## lint, and every test
+test: lint install-serving ## lint, and every test
 	$(BIN)/python -m pytest
+
+test-serving: install install-serving ## only the tests that start vLLM
+	$(BIN)/python -m pytest -m serving
 
 bench: install ## the tables of docs/method.md on the simulated shop, three seeds; about 40 minutes
 	for seed in 17 18 19; do $(BIN)/python benchmarks/quality.py market --seed $$seed --out benchmarks/out || exit 1; done
 	$(BIN)/python benchmarks/quality.py table --out benchmarks/out
 
-clean: down ## remove the environment and the demo
-	rm -rf $(VENV) .demo
+clean: down ## remove the environments and the demo
+	rm -rf $(VENV) $(SERVING) .demo

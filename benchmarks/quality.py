@@ -40,8 +40,9 @@ MARKET: dict[str, tuple[str, ...]] = {
 }
 TERMS: dict[str, tuple[str, ...]] = {
     "plain": (),
-    "onboarded": ("--onboard", "de", "--onboard", "it"),
     "translation in the prompt": ("--set", "prompt.translation=true"),
+    # After those without: once it is published, a language stays onboarded in the store that the variants share.
+    "onboarded": ("--onboard", "de", "--onboard", "it"),
     "both": ("--onboard", "de", "--onboard", "it", "--set", "prompt.translation=true"),
 }
 

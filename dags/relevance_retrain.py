@@ -2,7 +2,8 @@
 
 The window's labelled logs are validated, split, translated to new markets, sharpened with hard negatives and cleaned; from them
 one LoRA adapter each is trained for **QC** (query–category) and **QI** (query–item), judged by language against the one that
-serves, and published if it is better. Until then, and whenever something fails, the champion goes on serving.
+serves, published if it is better, and proved on the servers before it serves. Until then, and whenever something fails, the
+champion goes on serving.
 
 Each task is one process, `relevance stage NAME`. A task that finds its finished output ends at once, so clearing and running again
 is cheap. *report* is written whatever happened. Trigger it by hand to onboard a language, try other strategies or thresholds, or
@@ -84,15 +85,20 @@ with DAG(
         train = StageOperator(task_id="train", for_task=task, pool=GPU)
         evaluate = StageOperator(task_id="evaluate", for_task=task, pool=GPU)
         gate = StageOperator(task_id="gate", for_task=task)
-        publish = StageOperator(task_id="publish", for_task=task, outlets=ADAPTERS, post_execute=announce)
+        publish = StageOperator(task_id="publish", for_task=task)
         base >> denoise
         mine >> denoise >> train >> evaluate >> gate >> publish
 
+    # One task's failure does not keep the other's better adapter from serving.
+    rollout = StageOperator(
+        task_id="rollout", trigger_rule="all_done_min_one_success", outlets=ADAPTERS, post_execute=announce, pool=GPU
+    )
     report = StageOperator(task_id="report")
 
     adapters = adapter.expand(task=begin.output)
     begin >> ingest >> validate >> split >> translate >> [base, adapters]
-    adapters >> [report, EmptyOperator(task_id="done")]
+    adapters >> [rollout, done := EmptyOperator(task_id="done")]
+    rollout >> [report, done]
     # A teardown runs whatever happened since its setup. The run's state is that of the last tasks: without `done`, which fails
     # with any stage, a written report would make a failed run a success.
     report.as_teardown(setups=begin, on_failure_fail_dagrun=True)

@@ -38,7 +38,11 @@ STAGES = {
     "train": ("train the adapter", "LoRA on the yes/no answer. Goes on from its last checkpoint after a kill."),
     "evaluate": ("evaluate by language", "F1 and AUC on the judgement rows, beside the champion and always-yes."),
     "gate": ("gate: is it better?", "The verdict: publish, hold or needs-approval, with every reason and number."),
-    "publish": ("publish to the registry", "An immutable version; the champion's alias moves only on the verdict publish."),
+    "publish": ("publish to the registry", "An immutable version, unless the verdict is hold. What serves does not change yet."),
+    "rollout": (
+        "roll out to the servers",
+        "The versions with the verdict publish answer their golden pairs; then the alias moves.",
+    ),
     "report": ("report for people", "Written whatever happened before it, as soon as the run has begun."),
 }
 """Stage → its name in the graph, and what it does in a sentence."""
@@ -182,22 +186,22 @@ def adapter_asset(task: str) -> Asset:
 
 
 def announce(context: Context, result: dict[str, Any]) -> None:
-    """After *publish*: the task's asset is updated only if the version serves now, and says which one and how good it is.
+    """After *rollout*: an adapter's asset is updated only if its version serves now, and says which one and how good it is.
 
-    Every mapped publish declares both assets, since the graph shows what a task may update; here only its own one is left.
+    The task declares the assets of all tasks, since the graph shows what it may update; here only those that moved are left.
     """
-    operator, asset = context["task"], adapter_asset(result["task"])
-    operator.outlets = [asset] if result["figures"]["promoted"] else []
-    if operator.outlets:
-        before = {name: _before(context, name) for name in ("evaluate", "gate")}
-        context["outlet_events"][asset].extra = {
-            "version": result["figures"]["version"],
-            "f1": before["evaluate"]["f1"],
-            "verdict": before["gate"]["verdict"],
+    moved = [task for task, about in result["figures"]["tasks"].items() if about["promoted"]]
+    context["task"].outlets = [adapter_asset(task) for task in moved]
+    for task in moved:
+        context["outlet_events"][adapter_asset(task)].extra = {
+            "version": result["figures"]["tasks"][task]["version"],
+            "f1": _before(context, "evaluate", task)["f1"],
+            "verdict": _before(context, "gate", task)["verdict"],
         }
 
 
-def _before(context: Context, stage: str) -> Any:
-    """The figures of an earlier stage of the same task."""
+def _before(context: Context, stage: str, task: str) -> Any:
+    """The figures of an earlier stage of a task."""
     instance = context["ti"]
-    return instance.xcom_pull(task_ids=f"adapter.{stage}", map_indexes=instance.map_index)["figures"]
+    place = instance.xcom_pull(task_ids="begin").index(task)
+    return instance.xcom_pull(task_ids=f"adapter.{stage}", map_indexes=place)["figures"]

@@ -211,6 +211,40 @@ class EngineSettings(_Part):
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
+class ServingSettings(_Part):
+    """vLLM servers, and what a version must show on them before it serves. No part of what a run is."""
+
+    endpoints: tuple[str, ...] = Field(
+        (), description="the vLLM servers, e.g. http://10.0.0.5:8000; none: a version is proved on one of its own"
+    )
+    python: str = Field(
+        "auto", description="Python of the environment that has vLLM; auto: this one, else .venv-serving beside it; '' none"
+    )
+    tolerance: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="largest |p(yes)| difference to the golden pairs; default: 1e-3, with bfloat16 3e-2"
+    )
+    max_rank: int = Field(32, ge=1, description="largest LoRA rank that the servers take")
+    slots: int = Field(4, ge=2, description="adapters that a server computes with at a time")
+    cached: int = Field(8, ge=2, description="adapters that a server keeps in memory and on disk")
+    verify_key: str = Field(
+        "", description="file of the key that manifests must be signed with: Ed25519 public (PEM) or HMAC (text)"
+    )
+    sign_key: str = Field(
+        "", description="file of the key that *publish* signs manifests with: Ed25519 private (PEM) or HMAC (text)"
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the servers; auto: bfloat16 on a GPU, else float32"
+    )
+    start_servers: int = Field(
+        0, ge=0, description="servers that a rollout starts on its machine for a base that none runs; 0: it stops and says so"
+    )
+    start_seconds: float = Field(600, gt=0, description="longest wait for a server that starts")
+    drain_seconds: float = Field(10, ge=0, description="wait between the alias's move and the unloading of what served before")
+    staleness_seconds: float = Field(5, ge=0, description="longest time that a client goes on with an alias that has moved")
+    timeout_seconds: float = Field(30, gt=0, description="longest wait for one answer of a server")
+    mixed_bases: bool = Field(False, description="let the tasks serve on different bases, each with servers of its own")
+
+
 class Settings(_Part):
     """Everything a run needs to know; the same settings and the same inputs give the same outputs."""
 
@@ -228,6 +262,7 @@ class Settings(_Part):
     denoise: DenoiseSettings = DenoiseSettings()
     train: TrainSettings = TrainSettings()
     gate: GateSettings = GateSettings()
+    serving: ServingSettings = ServingSettings()
     engine: EngineSettings = EngineSettings()
 
     @field_validator("tasks", "onboard")

@@ -78,3 +78,10 @@ class Conflict(StoreError):
 
     exit_code = 75
     permanent = True
+
+
+class ServingError(RelevanceError, ConnectionError):
+    """A vLLM server that is not there, refuses, or answers with other scores than it should."""
+
+    exit_code = 69
+    permanent = False

@@ -30,6 +30,9 @@ COMMON: Final = ("ingest", "validate", "split", "translate", "base")
 BY_TASK: Final = ("mine", "denoise", "train", "evaluate", "gate", "publish")
 """Stages that run once for each of QC and QI, in their order."""
 
+TOGETHER: Final = ("rollout",)
+"""Stages that run once after those of all tasks, with what these have finished."""
+
 NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "ingest": (),
     "validate": ("ingest",),
@@ -42,6 +45,7 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "evaluate": ("base", "train", "translate"),
     "gate": ("evaluate", "translate"),
     "publish": ("base", "train", "evaluate", "gate", "translate", "denoise"),
+    "rollout": ("publish",),
 }
 """What each stage reads. *report* reads whatever is there."""
 
@@ -96,7 +100,12 @@ class Run:
         return found
 
     def _inputs(self, name: str, task: Task | None) -> Inputs:
-        artifacts = self._everything() if name == "report" else {need: self._need(need, task) for need in NEEDS[name]}
+        if name == "report":
+            artifacts = self._everything()
+        elif name in TOGETHER:
+            artifacts = {key: found for key, found in self._everything().items() if key.partition(":")[0] in NEEDS[name]}
+        else:
+            artifacts = {need: self._need(need, task) for need in NEEDS[name]}
         return Inputs(artifacts, task, self.champion, self.onboarded)
 
     def _need(self, need: str, task: Task | None) -> Artifact:
@@ -106,6 +115,7 @@ class Run:
         """Every output that the run has by now, `mine:QC` for that of a task."""
         wanted: list[tuple[str, Task | None]] = [(name, None) for name in COMMON]
         wanted += [(name, task) for task in self.settings.tasks for name in BY_TASK]
+        wanted += [(name, None) for name in TOGETHER]
         present = [(name, task) for name, task in wanted if self.store.exists(self._ref(name, task))]
         return {f"{name}:{task}" if task else name: self.artifact(name, task) for name, task in present}
 
@@ -120,7 +130,7 @@ def begin(settings: Settings, store: Store, run_id: str = "", say: Say = print_n
     SettingsError for a run that was begun with other settings.
     """
     run_id = run_id or default_run_id(settings)
-    values = settings.model_dump(mode="json", exclude={"engine"})
+    values = settings.model_dump(mode="json", exclude={"engine", "serving"})
     key = f"runs/{run_id}/run.json"
     if not store.exists(key):
         champion, onboarded = _champion(store)
@@ -136,7 +146,8 @@ def begin(settings: Settings, store: Store, run_id: str = "", say: Say = print_n
 
 
 def open_run(store: Store, run_id: str, here: Settings, say: Say = print_nothing) -> Run:
-    """A run that was begun before, with its own settings; only those of the machine (`engine`, the database's URL) are `here`'s.
+    """A run that was begun before, with its own settings; only those of the machine (`engine`, `serving`, the database's URL) are
+    `here`'s.
 
     Raises NotFound that names the newest runs.
     """
@@ -144,7 +155,8 @@ def open_run(store: Store, run_id: str, here: Settings, say: Say = print_nothing
     if not store.exists(key):
         known = [entry.key.split("/")[1] for entry in store.list("runs/") if entry.key.endswith("/run.json")]
         raise NotFound(f"no run {run_id!r}", where=store.uri, expected=", ".join(known[-5:]) or "a run: this store has none yet")
-    values = json.loads(store.read(key))["settings"] | {"engine": here.engine.model_dump()}
+    machine = {"engine": here.engine.model_dump(), "serving": here.serving.model_dump()}
+    values = json.loads(store.read(key))["settings"] | machine
     values["source"]["connection"] = here.source.connection
     return begin(config.build(values), store, run_id, say)
 
@@ -153,7 +165,7 @@ def default_run_id(settings: Settings) -> str:
     """`<window end>-<digest of settings and source>`."""
     from relevance_core.stages.ingest import fingerprint
 
-    values = json.dumps(settings.model_dump(mode="json", exclude={"engine"}), sort_keys=True)
+    values = json.dumps(settings.model_dump(mode="json", exclude={"engine", "serving"}), sort_keys=True)
     what = hashlib.sha256(f"{values}\n{fingerprint(settings)}".encode()).hexdigest()[:8]
     return f"{settings.window.bounds()[1]:%Y-%m-%d}-{what}"
 
@@ -177,6 +189,7 @@ def retrain(settings: Settings, store: Store, run_id: str = "", dry_run: bool = 
             here = settings.model_copy(update={"engine": _share(settings.engine, len(settings.tasks))})
             work = [(store.uri, run.run_id, task, here, say) for task in settings.tasks]
             map_processes(_retrain_task, work, settings.engine.workers)
+            run.stage("rollout")
     except RelevanceError:
         run.stage("report")
         raise
@@ -209,7 +222,8 @@ def summary(run: Run) -> dict[str, Any]:
         if f"publish:{task}" in everything:
             figures = everything[f"evaluate:{task}"].report.figures
             verdict = everything[f"gate:{task}"].report.figures["verdict"]
-            tasks[task] = {"verdict": verdict} | dict(everything[f"publish:{task}"].report.figures) | dict(figures)
+            published = everything[f"publish:{task}"].report.figures
+            tasks[task] = {"verdict": verdict} | dict(published) | _served(everything, task) | dict(figures)
     rows: dict[str, dict[str, int]] = {}
     for name, artifact in everything.items():
         total = rows.setdefault(name.partition(":")[0], {})
@@ -223,6 +237,12 @@ def summary(run: Run) -> dict[str, Any]:
         "rows": rows,
         "report": run.store.uri_of(report.key("report.html")) if report else None,
     }
+
+
+def _served(everything: Mapping[str, Artifact], task: Task) -> dict[str, Any]:
+    """Whether the task's version of this run serves, and since which release."""
+    tasks = everything["rollout"].report.figures["tasks"] if "rollout" in everything else {}
+    return {name: tasks.get(task, {}).get(name, default) for name, default in (("promoted", False), ("number", None))}
 
 
 def _champion(store: Store) -> tuple[dict[str, str], set[str]]:

@@ -29,6 +29,7 @@ SETTINGS: Mapping[str, Any] = {
     "denoise": {"epochs": 1},
     "train": {"epochs": 1, "r": 4, "alpha": 8, "save_steps": 2},
     "gate": {"min_f1": 0.0, "min_over_always_yes": -1.0, "resamples": 100},
+    "serving": {"python": ""},
     "engine": {"workers": 1},
 }
 

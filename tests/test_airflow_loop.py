@@ -68,7 +68,7 @@ def test_no_row_is_lost(home: Home, first_night: str) -> None:
 
 
 def test_assets_tell_what_was_published(home: Home, first_night: str) -> None:
-    """Each task's asset gets one event of the run, from its own *publish*, with the version, its F1 and the verdict."""
+    """Each task's asset gets one event of the run, from *rollout*, with the version, its F1 and the verdict."""
     published = _published(home, first_night)
     events = {event["uri"]: event["extra"] for event in _events(home, first_night)}
     assert set(events) == {"relevance://adapter/qc", "relevance://adapter/qi"}
@@ -100,7 +100,7 @@ def test_a_killed_stage_is_tried_again(home: Home, first_night: str) -> None:
     tries = {i["task_id"]: i["try_number"] for i in home.client.task_instances(DAG, "second")}
     assert tries["adapter.train"] == 2
     assert tries["adapter.evaluate"] == 1
-    promoted = _published(home, "second")["QC"]["promoted"]
+    promoted = reports(home, "second")["rollout"]["figures"]["tasks"].get("QC", {}).get("promoted", False)
     assert (served(home)["QC"] != before["QC"]) is promoted
     assert served(home)["QI"] == before["QI"]
     assert [event["uri"] for event in _events(home, "second")] == ["relevance://adapter/qc"] * promoted
@@ -167,4 +167,4 @@ def _published(home: Home, run: str) -> dict[str, dict[str, Any]]:
 
 def _events(home: Home, run: str) -> list[dict[str, Any]]:
     events = home.client.call("GET", "assets/events", source_dag_id=DAG, source_run_id=run)["asset_events"]
-    return [event for event in events if event["source_task_id"] == "adapter.publish"]
+    return [event for event in events if event["source_task_id"] == "rollout"]

@@ -20,7 +20,7 @@ from relevance_core.config import Settings, build
 from relevance_core.errors import SettingsError
 
 PROJECT = Path(__file__).resolve().parents[1]
-STAGES = ["begin", "ingest", "validate", "split", "translate", "base", "report"]
+STAGES = ["begin", "ingest", "validate", "split", "translate", "base", "rollout", "report"]
 BY_TASK = ["mine", "denoise", "train", "evaluate", "gate", "publish"]
 SHELL_BAIT = "x\"; $(touch owned) `touch owned` {{ 7 * 7 }} ' \n| touch owned"
 
@@ -82,8 +82,8 @@ def test_report_is_a_teardown(retrain: Any) -> None:
     assert report.is_teardown
     assert report.on_failure_fail_dagrun
     assert retrain.get_task("begin").is_setup
-    assert report.upstream_task_ids == {"begin", "adapter.publish"}
-    assert retrain.get_task("done").upstream_task_ids == {"adapter.publish"}
+    assert report.upstream_task_ids == {"begin", "rollout"}
+    assert retrain.get_task("done").upstream_task_ids == {"adapter.publish", "rollout"}
     assert retrain.get_task("done").trigger_rule == "all_success"
     assert {task.task_id for task in retrain.leaves} == {"report", "done"}
 
@@ -98,13 +98,13 @@ def test_nightly(retrain: Any) -> None:
 def test_gpu_pool(retrain: Any) -> None:
     """The tasks that run a model wait for a slot of `relevance_gpu`; the others do not."""
     pooled = {task.task_id for task in retrain.tasks if task.pool == "relevance_gpu"}
-    assert pooled == {"base", "adapter.mine", "adapter.denoise", "adapter.train", "adapter.evaluate"}
+    assert pooled == {"base", "adapter.mine", "adapter.denoise", "adapter.train", "adapter.evaluate", "rollout"}
 
 
 def test_outlets(retrain: Any) -> None:
-    """*publish* is what may update the assets of the adapters."""
+    """*rollout* is what may update the assets of the adapters."""
     assets = {asset.uri: task.task_id for task in retrain.tasks for asset in task.outlets}
-    assert assets == {"relevance://adapter/qc": "adapter.publish", "relevance://adapter/qi": "adapter.publish"}
+    assert assets == {"relevance://adapter/qc": "rollout", "relevance://adapter/qi": "rollout"}
 
 
 def test_params_are_documented_and_default_to_the_settings(retrain: Any) -> None:
@@ -134,7 +134,7 @@ def test_params_refuse_what_settings_refuse(retrain: Any, name: str, value: Any)
 def test_commands_hold_no_typed_text(retrain: Any, rollback: Any) -> None:
     """No command has anything filled in: what a person types reaches it as environment, in double quotes."""
     commands = [task.bash_command for dag in (retrain, rollback) for task in dag.tasks if task.task_id != "done"]
-    assert len(commands) == 15
+    assert len(commands) == 16
     for command in commands:
         assert "{{" not in command
         assert "{%" not in command

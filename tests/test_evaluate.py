@@ -18,7 +18,7 @@ from relevance_core.metrics import measure
 from relevance_core.models.translators import GlossaryTranslator, Term, add_english, save
 from relevance_core.prompts import prompt_from
 from relevance_core.stages.base import Artifact, Inputs, Output, Report, Rows, open_artifact, stage
-from relevance_core.stages.evaluate import evaluate_file, judge, run, score_file, score_with
+from relevance_core.stages.evaluate import ScoreRows, evaluate_file, judge, run, score_file, score_with
 from relevance_core.stages.publish import prompt_info
 from relevance_core.store import AdapterMeta, BaseInfo, Manifest, PromptInfo, Registry, Store, open_store
 from relevance_core.store.manifest import LoraInfo
@@ -200,6 +200,11 @@ def old(shop: Shop) -> Manifest:
     return shop.publish(save_adapter(shop.folder / "old", shop.base_folder, seed=3), threshold=0.4)
 
 
+def here(shop: Shop) -> ScoreRows:
+    """Scores rows with this process's own torch."""
+    return lambda version, rows: score_with(shop.store, version, rows, ENGINE, lambda text: None)
+
+
 def labelled_file(shop: Shop, name: str = "data.csv") -> Path:
     """The dev rows as somebody else's file."""
     path = shop.folder / name
@@ -304,7 +309,7 @@ def test_a_file_is_scored_in_its_own_order(shop: Shop, old: Manifest, suffix: st
     """Every row of the task with p, the decision at the version's threshold and the version; labels are not needed."""
     data, result = shop.folder / "unlabelled.csv", shop.folder / f"scores{suffix}"
     shop.dev.select("task", "language", "query", "target").write_csv(data)
-    told = score_file(shop.store, "QC", str(data), str(result), old.version, ENGINE, lambda text: None)
+    told = score_file(shop.store, "QC", str(data), str(result), old.version, here(shop), lambda text: None)
     read = {".parquet": pl.read_parquet, ".jsonl": pl.read_ndjson, ".csv": pl.read_csv}[suffix](result)
     rows = shop.dev.filter(task="QC")
     assert read["query"].to_list() == rows["query"].to_list()
@@ -319,7 +324,7 @@ def test_what_cannot_be_scored_is_told(shop: Shop, old: Manifest, tmp_path: Path
     """An output of an unknown form, a file without rows of the task, and a store without versions: each names what is wrong."""
     data = labelled_file(shop)
     with pytest.raises(SettingsError, match=r"\.parquet, \.jsonl, \.csv"):
-        score_file(shop.store, "QC", str(data), "scores.xlsx", old.version, ENGINE, lambda text: None)
+        score_file(shop.store, "QC", str(data), "scores.xlsx", old.version, here(shop), lambda text: None)
     only_qi = shop.folder / "qi.csv"
     shop.dev.filter(task="QI").select("task", "language", "query", "target", "label").write_csv(only_qi)
     with pytest.raises(DataError, match="no row of the task QC"):

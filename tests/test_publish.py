@@ -1,16 +1,13 @@
-"""What *publish* does with each verdict, and that doing it twice, or both tasks at once, comes out right."""
+"""What *publish* does with each verdict, and that doing it twice comes out right."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pytest
 
 from relevance_core.config import Settings, build
-from relevance_core.errors import Conflict
 from relevance_core.metrics import Gain
 from relevance_core.pairs import Task
 from relevance_core.prompts import prompt_from
@@ -61,16 +58,27 @@ def inputs(
     return Inputs(artifacts, task, champion or {}, ("de", "it"))
 
 
-def test_the_first_version_is_published_and_serves(store: Store, tmp_path: Path) -> None:
-    """The version is in the registry, intact, and the alias names it with the reason and its numbers."""
+def test_the_first_version_is_published_and_does_not_serve_yet(store: Store, tmp_path: Path) -> None:
+    """The version is in the registry, intact, with the reason to let it serve and its numbers; the alias is left to *rollout*."""
     report = run(SETTINGS, inputs(store, tmp_path / "a", "publish"), store)
     registry, version = Registry(store), report.figures["version"]
-    assert report.figures == {"version": version, "promoted": True, "number": 1}
+    assert report.figures == {"version": version, "published": True}
     assert registry.verify("QC", version) == []
-    release = registry.current()
-    assert release is not None
-    assert release.versions == {"QC": version}
-    assert release.why == "QC F1 0.9300, always yes 0.8000; the first version"
+    assert registry.current() is None
+    assert told(store, report)["why"] == "QC F1 0.9300, always yes 0.8000; the first version"
+
+
+def test_the_reason_to_replace_a_champion_has_its_interval(store: Store, tmp_path: Path) -> None:
+    """The mean gain of the paired bootstrap with its bounds."""
+    report = run(SETTINGS, inputs(store, tmp_path / "a", "publish", champion={"QC": "0" * 16}), store)
+    assert told(store, report)["why"].endswith("+0.0210 over the champion (95 % interval +0.0040 to +0.0400)")
+
+
+def told(store: Store, report: Report) -> Any:
+    """The stage's `version.json`."""
+    found = open_artifact(store, report.address)
+    assert found is not None
+    return found.json("version")
 
 
 def test_the_manifest_holds_what_decides_a_score_and_what_was_measured(store: Store, tmp_path: Path) -> None:
@@ -92,7 +100,7 @@ def test_a_version_that_needs_approval_is_written_and_does_not_serve(store: Stor
     """A person can promote it by its id; until then nothing serves."""
     report = run(SETTINGS, inputs(store, tmp_path / "a", "needs-approval"), store)
     registry, version = Registry(store), report.figures["version"]
-    assert report.figures == {"version": version, "promoted": False, "number": None}
+    assert report.figures == {"version": version, "published": True}
     assert registry.current() is None
     assert registry.promote({"QC": version}, who="somebody", why="looked at it").versions == {"QC": version}
 
@@ -100,46 +108,21 @@ def test_a_version_that_needs_approval_is_written_and_does_not_serve(store: Stor
 def test_a_held_version_leaves_no_trace_but_its_name(store: Store, tmp_path: Path) -> None:
     """Nothing is written into the registry, and the id is the one that publishing would have given."""
     held = run(SETTINGS, inputs(store, tmp_path / "a", "hold"), store)
-    assert held.figures["promoted"] is False
+    assert held.figures["published"] is False
     assert Registry(store).version_ids("QC") == []
     published = run(SETTINGS, inputs(store, tmp_path / "b", "publish"), store)
     assert published.figures["version"] == held.figures["version"]
 
 
 def test_a_run_that_was_killed_after_it_published_just_does_it_again(store: Store, tmp_path: Path) -> None:
-    """Without the stage's manifest it runs once more and ends with the same output, though the other task has served since."""
+    """Without the stage's manifest it runs once more and ends with the same output; the registry holds the one version."""
     given = inputs(store, tmp_path / "a", "publish")
     first = run(SETTINGS, given, store)
-    run(SETTINGS, inputs(store, tmp_path / "b", "publish", "QI"), store)
     for entry in list(store.list(first.address + "/")):
         store.delete(entry.key)
     again = run(SETTINGS, given, store)
     assert (again.digest, again.figures) == (first.digest, first.figures)
-    assert len(Registry(store).history()) == 2
-
-
-def test_a_champion_that_moved_meanwhile_is_not_overruled(store: Store, tmp_path: Path) -> None:
-    """The gate knew another champion than the one that serves now: Conflict, and the one that serves goes on."""
-    known = run(SETTINGS, inputs(store, tmp_path / "a", "publish"), store).figures["version"]
-    moved = run(SETTINGS, inputs(store, tmp_path / "b", "publish", champion={"QC": known}, value=2.0), store).figures["version"]
-    with pytest.raises(Conflict, match=moved):
-        run(SETTINGS, inputs(store, tmp_path / "c", "publish", champion={"QC": known}, value=3.0), store)
-    current = Registry(store).current()
-    assert current is not None
-    assert current.versions == {"QC": moved}
-    assert current.why.endswith("+0.0210 over the champion (95 % interval +0.0040 to +0.0400)")
-
-
-def test_both_tasks_publish_at_the_same_moment(store: Store, tmp_path: Path) -> None:
-    """Two tasks race for one alias log, and both serve afterwards, each since a release of its own."""
-    tasks: tuple[Task, ...] = ("QC", "QI")
-    given = [inputs(store, tmp_path / task, "publish", task) for task in tasks]
-    with ThreadPoolExecutor(2) as pool:
-        reports = list(pool.map(lambda one: run(SETTINGS, one, store), given))
-    current = Registry(store).current()
-    assert current is not None
-    assert current.versions == {task: report.figures["version"] for task, report in zip(tasks, reports, strict=True)}
-    assert sorted(report.figures["number"] for report in reports) == [1, 2]
+    assert Registry(store).version_ids("QC") == [first.figures["version"]]
 
 
 def test_a_prompt_with_the_translation_names_its_translator_and_memory(store: Store) -> None:

@@ -189,6 +189,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "broken configuration": (lambda folder: (folder / "adapter_config.json").write_text("{"), "can't be read"),
     "other method": (config(peft_type="IA3"), "no LoRA"),
     "targets by pattern": (config(target_modules=".*proj"), "no LoRA"),
+    "rank that is no number": (config(r="two"), "has r = 'two'"),
     "modules_to_save": (config(modules_to_save=["lm_head"]), "uses modules_to_save"),
     "bias": (config(bias="all"), "uses bias"),
     "DoRA": (config(use_dora=True), "uses use_dora"),
@@ -497,7 +498,7 @@ def command(store: Store, *arguments: str) -> tuple[dict[str, Any], str]:
     parser = argparse.ArgumentParser()
     registry_cli.add_registry_parser(parser.add_subparsers(), argparse.ArgumentParser(add_help=False))
     said: list[str] = []
-    result = registry_cli.run(parser.parse_args(["registry", *arguments]), store, said.append)
+    result = registry_cli.run(parser.parse_args(["registry", *arguments]), store, said.append, lambda *given: given[2]())
     assert json.loads(json.dumps(result)) == result
     return result, "\n".join(said)
 
@@ -543,7 +544,7 @@ def test_the_command_shows_damage(local: Registry, adapter: Path) -> None:
     parser = argparse.ArgumentParser()
     registry_cli.add_registry_parser(parser.add_subparsers(), argparse.ArgumentParser(add_help=False))
     with pytest.raises(RegistryError, match=f"damaged: QC@{bad}"):
-        registry_cli.run(parser.parse_args(["registry", "verify", "QC"]), local.store, said.append)
+        registry_cli.run(parser.parse_args(["registry", "verify", "QC"]), local.store, said.append, lambda *given: given[2]())
     assert f"QC {good}: intact" in said
     rows = command(local.store, "list")[0]["tasks"]["QC"]
     assert {row["version"]: bool(row["problem"]) for row in rows} == {good: False, bad: True}

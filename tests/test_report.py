@@ -238,8 +238,14 @@ def gate(evaluated: Artifact, settings: GateSettings) -> Callable[[Output], Repo
     return write
 
 
-def publish(promoted: bool) -> Callable[[Output], Report]:
-    return lambda out: Report(Rows(), {"version": "0123456789abcdef", "promoted": promoted, "number": 3 if promoted else None})
+def publish(out: Output) -> Report:
+    return Report(Rows(), {"version": "0123456789abcdef", "published": True})
+
+
+def rollout(out: Output) -> Report:
+    proof = {"task": "QC", "version": "0123456789abcdef", "engine": "vLLM", "where": ["http://a:1"], "pairs": 32, "largest": 2e-6}
+    tasks = {"QC": {"version": "0123456789abcdef", "promoted": True, "number": 3}}
+    return Report(Rows(), {"waits": "", "proofs": [proof | {"tolerance": 1e-3}], "tasks": tasks})
 
 
 def whole_run(store: Store) -> dict[str, Artifact]:
@@ -253,8 +259,8 @@ def whole_run(store: Store) -> dict[str, Artifact]:
             for name, body in (("mine", mine), ("denoise", denoise), ("train", train), ("evaluate", evaluate))
         }
         found[f"gate:{task}"] = output(store, "gate", gate(found[f"evaluate:{task}"], GateSettings(min_f1=floor)), task)
-        found[f"publish:{task}"] = output(store, "publish", publish(promoted=task == "QC"), task)
-    return found
+        found[f"publish:{task}"] = output(store, "publish", publish, task)
+    return found | {"rollout": output(store, "rollout", rollout)}
 
 
 @pytest.fixture(scope="module")
@@ -280,10 +286,11 @@ def text(page: str) -> str:
 
 
 def test_the_outcome_of_each_task_stands_first_in_words(page: str) -> None:
-    """Published with its release and held with the rule that failed, its figure and its bound, before any section."""
+    """Published with its release and proof, and held with the rule that failed, its figure and its bound, before any section."""
     top = text(page.partition("<nav")[0])
     assert "Published" in top
     assert "Version 0123456789abcdef serves since release 3." in top
+    assert "Proved servable by vLLM on http://a:1: 32 golden pairs within 2.0e-06 of the trainer's." in top
     assert "Held" in top
     assert re.search(r"F1 0\.9\d+ on 720 judgement rows, at least 0\.9990 wanted", top)
     assert "the champion was not changed" in top

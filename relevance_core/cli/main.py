@@ -7,17 +7,21 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from relevance_core import config, pipeline
+from relevance_core.cli.serving import add_serving_parsers
 from relevance_core.config import Settings
 from relevance_core.errors import RelevanceError, SettingsError
 from relevance_core.pairs import Task
-from relevance_core.store import open_store, registry_cli
+from relevance_core.store import Manifest, Registry, Release, open_store, registry_cli
 
-STORELESS = ("simulate", "settings")
+if TYPE_CHECKING:
+    from polars import DataFrame, Series
+
+STORELESS = ("simulate", "settings", "ready")
 """The commands that work without a store."""
 
 _STARTED = time.monotonic()
@@ -75,6 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     _add_loop(add)
     _add_models(add)
+    add_serving_parsers(add, say)
     registry_cli.add_registry_parser(commands, common).set_defaults(run=_registry)
     commands.add_parser("settings", help="print every setting, its default and its meaning").set_defaults(
         run=_settings_page, json=False
@@ -118,6 +123,19 @@ def _add_models(add: Callable[..., argparse.ArgumentParser]) -> None:
     command.add_argument("--input", required=True, metavar="FILE")
     command.add_argument("--output", required=True, metavar="FILE", help=".parquet, .jsonl or .csv")
     command.add_argument("--version", help="a version's id or its first letters (default: the champion)")
+    command.add_argument(
+        "--engine",
+        choices=["transformers", "vllm"],
+        default="transformers",
+        help="score here, or on servers (default: %(default)s)",
+    )
+    command.add_argument(
+        "--endpoint",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="vLLM server; may be repeated (default: those that are known)",
+    )
 
 
 def _settings_page(options: argparse.Namespace) -> None:
@@ -181,14 +199,34 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _score(options: argparse.Namespace) -> dict[str, Any]:
-    from relevance_core.stages.evaluate import score_file
+    from relevance_core.serving.bulk import score_rows
+    from relevance_core.stages.evaluate import score_file, score_with
 
-    engine = _settings(options).engine
-    return score_file(open_store(options.store), options.task, options.input, options.output, options.version, engine, say)
+    store, settings = open_store(options.store), _settings(options)
+    if options.endpoint and options.engine != "vllm":
+        raise SettingsError("--endpoint is for --engine vllm", where="--engine", expected="vllm")
+
+    def score(version: Manifest, rows: DataFrame) -> Series:
+        if options.engine == "vllm":
+            return score_rows(store, version, rows, options.endpoint, settings.serving)
+        return score_with(store, version, rows, settings.engine, say)
+
+    return score_file(store, options.task, options.input, options.output, options.version, score, say)
 
 
 def _registry(options: argparse.Namespace) -> dict[str, Any]:
-    return registry_cli.run(options, open_store(options.store), say)
+    from relevance_core.serving import fleet
+    from relevance_core.serving.rollout import roll_out
+
+    settings = _settings(options)
+
+    def serve(registry: Registry, versions: Mapping[str, str], move: Callable[[], Release]) -> Release:
+        """Where there are servers, a version is proved on them before the alias moves."""
+        if not fleet.endpoints(registry.store, settings.serving):
+            return move()
+        return roll_out(registry, versions, move, settings, say)[0]
+
+    return registry_cli.run(options, open_store(options.store), say, serve)
 
 
 def _date(text: str) -> date:

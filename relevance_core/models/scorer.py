@@ -45,13 +45,20 @@ class Scorer:
         self._device = prepare(engine, _SEED)
         model, self._tokenizer = load_base(base, dtype, self._device, revision)
         self._model = model if adapter is None else with_adapter(model, adapter).merge_and_unload()
-        yes, no = answer_ids(self._tokenizer)
+        self.answers = yes, no = answer_ids(self._tokenizer)
         head = self._model.get_output_embeddings().weight.detach()
         self._direction = head[yes].float() - head[no].float()
 
+    def encode(self, rows: Iterable[PairText]) -> list[list[int]]:
+        """The token ids of each row's prompt."""
+        return self._prompt.encode(self._tokenizer, rows)
+
     def score(self, rows: Iterable[PairText], say: Say) -> npt.NDArray[np.float64]:
         """p(yes) of each (task, query, target, english), in the rows' order."""
-        prompts = self._prompt.encode(self._tokenizer, rows)
+        return self.score_ids(self.encode(rows), say)
+
+    def score_ids(self, prompts: Sequence[list[int]], say: Say) -> npt.NDArray[np.float64]:
+        """p(yes) of each prompt, given as token ids, in their order."""
         shared = shared_start(prompts)
         scores = np.empty(len(prompts))
         progress, done = Progress(say, "scored", len(prompts)), 0

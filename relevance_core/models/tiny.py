@@ -60,7 +60,7 @@ def size_of(corpus: Corpus, settings: BaseSettings) -> Size:
     """
     distinct = len({word for text in corpus.texts() for word in words(text)})
     large = distinct > 3000
-    automatic = Size(6000, 192, 2, 1500, 60_000, 0.1) if large else Size(3072, 128, 2, 600, 20_000, 0.05)
+    automatic = Size(6000, 192, 2, 1500, 80_000, 0.1) if large else Size(3072, 128, 2, 600, 20_000, 0.05)
     return Size(
         settings.vocabulary or automatic.vocabulary,
         settings.hidden or automatic.hidden,

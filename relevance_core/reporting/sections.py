@@ -66,7 +66,7 @@ def _card(artifacts: Artifacts, task: Task) -> Card:
         return Card(title, "Not judged yet", "none", [], figures)
     word, tone = _VERDICTS[gate.report.figures["verdict"]]
     lines = [check.text for check in _checks(gate) if not check.passed] or [_why_published(metrics)]
-    return Card(title, word, tone, [*lines, *_release(artifacts.get(f"publish:{task}"))], figures)
+    return Card(title, word, tone, [*lines, *_release(artifacts, task)], figures)
 
 
 def _against(metrics: Mapping[str, Any]) -> str:
@@ -80,14 +80,25 @@ def _why_published(metrics: Mapping[str, Any]) -> str:
     return "Better than the champion on the same rows, and no language with enough rows loses too much."
 
 
-def _release(publish: Artifact | None) -> list[str]:
+def _release(artifacts: Artifacts, task: Task) -> list[str]:
+    """What became of the version: serving or not, and what proved it servable."""
+    publish, rollout = artifacts.get(f"publish:{task}"), artifacts.get("rollout")
     if publish is None:
         return []
-    figures = publish.report.figures
-    version = f"Version {figures['version']}"
-    if figures["promoted"]:
-        return [f"{version} serves since release {figures['number']}."]
-    return [f"{version}; the champion was not changed."]
+    version = f"Version {publish.report.figures['version']}"
+    nothing: Mapping[str, Any] = {"tasks": {}, "proofs": [], "waits": ""}
+    figures = rollout.report.figures if rollout is not None else nothing
+    if not figures["tasks"].get(task, {}).get("promoted"):
+        waits = f" It waits: {figures['waits']}." if task in figures["tasks"] and figures["waits"] else ""
+        return [f"{version}; the champion was not changed.{waits}"]
+    proofs = [_proof(proof) for proof in figures["proofs"] if proof["task"] == task]
+    return [f"{version} serves since release {figures['tasks'][task]['number']}.", *proofs]
+
+
+def _proof(proof: Mapping[str, Any]) -> str:
+    where = f" on {', '.join(proof['where'])}" if proof["where"] else ""
+    pairs = f"{proof['pairs']} golden pairs within {proof['largest']:.1e} of the trainer's"
+    return f"Proved servable by {proof['engine']}{where}: {pairs}."
 
 
 def _quality(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:

@@ -12,18 +12,19 @@ from relevance_core.config import EngineSettings, Settings
 from relevance_core.errors import DataError, NotFound, SettingsError
 from relevance_core.metrics import best_threshold, f1_interval, measure, pr_curve, threshold_curve
 from relevance_core.pairs import Task
-from relevance_core.prompts import Prompt, prompt_from
+from relevance_core.prompts import prompt_from
 from relevance_core.sources import read_labelled
 from relevance_core.stages.base import Inputs, Output, Report, Rows, open_artifact, scratch, stage
 from relevance_core.stages.bases import open_base
-from relevance_core.store import Manifest, PromptInfo, Registry, Store
+from relevance_core.store import Manifest, Registry, Store
+from relevance_core.versions import base_of, prompt_of, translator_reference
 
 if TYPE_CHECKING:
     from relevance_core.metrics import Labels, Scores
-    from relevance_core.models.lm import BaseRef
     from relevance_core.models.scorer import Scorer
 
 Say = Callable[[str], None]
+ScoreRows = Callable[[Manifest, pl.DataFrame], pl.Series]
 
 _RESAMPLES: Final = 500
 _TEXT: Final = ("task", "query", "target", "english")
@@ -126,40 +127,6 @@ def score_with(store: Store, version: Manifest, rows: pl.DataFrame, engine: Engi
     return pl.Series(scorer.score(add_english(rows, translator, store).select(_TEXT).iter_rows(), say), dtype=pl.Float64)
 
 
-def base_of(store: Store, version: Manifest) -> BaseRef:
-    """The base model of a published version: the output of *base* that built it, or a Hugging Face id or folder.
-
-    Raises NotFound when that output is gone.
-    """
-    from relevance_core.models.lm import BaseRef
-
-    base = version.base
-    if not base.uri.startswith("stages/"):
-        return BaseRef(base.id, base.uri or base.id, base.revision)
-    built = open_artifact(store, base.uri)
-    if built is None:
-        raise NotFound(
-            f"the base model {base.id} of {version.name} is damaged or gone",
-            where=store.uri_of(base.uri),
-            expected="the folder model/ of a finished output of the stage base",
-            do="restore it from a backup, or promote a version whose base is there",
-        )
-    return BaseRef(base.id, str(built.folder("model")), base.revision)
-
-
-def prompt_of(info: PromptInfo) -> Prompt:
-    """The prompt that a manifest records."""
-    return Prompt.from_json(
-        {"template": info.name, "version": int(info.version), "translation": info.translation, "max_tokens": info.max_tokens}
-    )
-
-
-def translator_reference(info: PromptInfo) -> dict[str, str]:
-    """What `open_translator` opens, from the `name-version` that a manifest records."""
-    name, _, version = info.translator.rpartition("-")
-    return {"name": name, "version": version, "key": f"translators/{info.translator}"}
-
-
 def evaluate_file(store: Store, task: Task, data: str, version: str | None, engine: EngineSettings, say: Say) -> dict[str, Any]:
     """The figures of a version on the task's rows of any labelled file, at the version's own threshold (`relevance evaluate`).
 
@@ -192,11 +159,11 @@ def _training_queries(store: Store, manifest: Manifest) -> pl.Series | None:
     return None
 
 
-def score_file(
-    store: Store, task: Task, data: str, output: str, version: str | None, engine: EngineSettings, say: Say
-) -> dict[str, Any]:
+def score_file(store: Store, task: Task, data: str, output: str, version: str | None, score: ScoreRows, say: Say) -> dict[str, Any]:
     """Scores the task's rows of a file, labelled or not, into `output` (.parquet, .jsonl or .csv): the texts, `p_yes`, `decision`
     (1 from the threshold on) and `version`; `id` is the file's own or the row's number. Version and errors as in `evaluate_file`.
+
+    score: gives p(yes) of each row under a version, as `score_with` does here and `serving.bulk.score_rows` on servers.
     """
     path = Path(output)
     if path.suffix not in _WRITERS:
@@ -209,7 +176,7 @@ def score_file(
         language="language",
         query="query_original",
         target="target_original",
-        p_yes=score_with(store, manifest, rows, engine, say),
+        p_yes=score(manifest, rows),
     ).with_columns(decision=(pl.col("p_yes") >= manifest.threshold).cast(pl.Int8), version=pl.lit(manifest.version))
     path.parent.mkdir(parents=True, exist_ok=True)
     _WRITERS[path.suffix](scored, path)

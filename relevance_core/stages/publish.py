@@ -1,7 +1,8 @@
-"""*publish*: the adapter becomes an immutable version of the registry, and serves if the gate says so (contract 6)."""
+"""*publish*: the adapter becomes an immutable version of the registry, if the gate lets it (contract 6)."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from relevance_core.config import Settings
@@ -9,39 +10,32 @@ from relevance_core.metrics import INTERVAL
 from relevance_core.pairs import Task
 from relevance_core.prompts import Prompt, prompt_from
 from relevance_core.stages.base import Artifact, Inputs, Output, Report, Rows, stage
-from relevance_core.store import AdapterMeta, BaseInfo, Manifest, PromptInfo, Registry, Release
+from relevance_core.store import AdapterMeta, BaseInfo, Manifest, PromptInfo, Registry
 from relevance_core.store.adapter_files import read_adapter
+from relevance_core.store.signing import Key
 
-WHO = "gate"
 
-
-@stage("publish", uses=("prompt", "base.model", "window"), by_task=True, pinned=("champion", "onboarded"))
+@stage("publish", uses=("prompt", "base.model", "window"), version=2, by_task=True, pinned=("champion", "onboarded"))
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
-    """Does what the gate decided and leaves `release.json`: the version, whether it serves, and since which release.
+    """Writes the version that the gate lets into the registry, and leaves `version.json`: its id, and why it should serve.
 
-    How: *publish* writes the version and moves the alias, provided that the champion is still the one that the gate knew;
-    *needs-approval* writes the version and leaves the alias to a person; *hold* writes nothing into the registry, and names the
-    version that would have been. Everything it does may be done twice, so a run that was killed here just does it again. The two
-    tasks may do it at the same moment.
-    What it does not do: judge, or move an alias that somebody else moved meanwhile (Conflict; run the loop again).
+    How: *publish* and *needs-approval* write the version, *hold* writes nothing and names the version that would have been. Which
+    version serves is not decided here: *rollout* moves the alias, or a person does. Publishing twice is publishing once.
+    What it does not do: judge, or move an alias.
     Known limits: a held adapter is kept in its *train* output only, where `relevance evaluate` does not look.
     """
     task = inputs.task
     assert task is not None  # noqa: S101 - by_task
     adapter, verdict = inputs["train"].folder("adapter"), inputs["gate"].json("verdict")
-    meta, registry = describe(settings, inputs), Registry(out.store)
+    meta = describe(settings, inputs)
     version = Manifest.build(task, *read_adapter(adapter, meta.base), meta).version
-    release = None
-    if verdict["verdict"] != "hold":
-        registry.publish(task, adapter, meta)
-    if verdict["verdict"] == "publish":
-        promoted = registry.promote({task: version}, who=WHO, why=_why(task, inputs), expect={task: inputs.champion.get(task)})
-        release = since(registry, promoted, task)
-    figures: dict[str, Any] = {"version": version, "promoted": release is not None, "number": release.number if release else None}
-    out.say(
-        f"publish {task}: {verdict['verdict']}, version {version}" + (f" serves since release {release.number}" if release else "")
-    )
-    out.json("release", figures | {"task": task, "verdict": verdict["verdict"]})
+    published = verdict["verdict"] != "hold"
+    if published:
+        key = Key.load(Path(settings.serving.sign_key)) if settings.serving.sign_key else None
+        Registry(out.store).publish(task, adapter, meta, sign=key)
+    figures: dict[str, Any] = {"version": version, "published": published}
+    out.say(f"publish {task}: {verdict['verdict']}, version {version}{'' if published else ' not written'}")
+    out.json("version", figures | {"task": task, "verdict": verdict["verdict"], "why": _why(task, inputs)})
     return Report(Rows(), figures)
 
 
@@ -75,16 +69,6 @@ def prompt_info(prompt: Prompt, translate: Artifact) -> PromptInfo:
     reference = translate.report.figures["translator"]
     translator = f"{reference['name']}-{reference['version']}"
     return info.model_copy(update={"translator": translator, "memory": f"memory/{translator}"})
-
-
-def since(registry: Registry, release: Release, task: Task) -> Release:
-    """The release from which on the task has served what it serves at `release`; the other task may have moved since."""
-    while release.previous is not None:
-        before = registry.release(release.previous)
-        if before.versions.get(task) != release.versions[task]:
-            break
-        release = before
-    return release
 
 
 def _why(task: Task, inputs: Inputs) -> str:

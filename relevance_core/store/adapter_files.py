@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +26,24 @@ _MUST_BE_OFF: dict[str, object] = {
 _FLOATS = {"F32": (4, 0x7F800000), "F16": (2, 0x7C00), "BF16": (2, 0x7F80)}
 
 
-def read_adapter(folder: Path, base: BaseInfo) -> tuple[dict[str, FileInfo], LoraInfo]:
+def read_adapter(folder: Path, base: BaseInfo, beside: Collection[str] = ()) -> tuple[dict[str, FileInfo], LoraInfo]:
     """Check the adapter in `folder` and return its files (name to size and digest) and its LoRA settings.
 
-    Raises `RegistryError` for anything but safetensors and JSON files, for an adapter that is not plain LoRA on linear
-    layers or names another base, and for tensors that are missing, of another rank, or not finite.
+    beside: names of files in the folder that are no part of the adapter: a fetched version's documents. Raises `RegistryError`
+    for anything but safetensors and JSON files, for an adapter that is not plain LoRA on linear layers or names another base, and
+    for tensors that are missing, of another rank, or not finite.
     """
-    names = _file_names(folder)
+    names = _file_names(folder, beside)
     lora = _read_config(folder / CONFIG, base)
     _check_tensors(folder / WEIGHTS, lora)
     digests = {name: digest_of(file_chunks(folder / name)) for name in names}
     return {name: FileInfo(size=d.size, sha256=d.sha256) for name, d in digests.items()}, lora
 
 
-def _file_names(folder: Path) -> list[str]:
+def _file_names(folder: Path, beside: Collection[str]) -> list[str]:
     if not folder.is_dir():
         raise RegistryError("there is no folder to publish", where=str(folder), expected="a folder written by save_pretrained")
-    paths = sorted(folder.iterdir())
+    paths = sorted(path for path in folder.iterdir() if path.name not in beside)
     for path in paths:
         if path.is_symlink() or not path.is_file() or not _FILE_NAME.fullmatch(path.name) or path.name == MANIFEST:
             raise RegistryError(
@@ -81,7 +83,14 @@ def _read_config(path: Path, base: BaseInfo) -> LoraInfo:
             expected=f"base_model_name_or_path = {base.id!r}, as stated by the publisher",
             do="publish it with its own base, or write the base's id (never a local path) when saving",
         )
-    return LoraInfo(r=rank, alpha=alpha, targets=tuple(sorted(targets)))
+    try:
+        return LoraInfo(r=rank, alpha=alpha, targets=tuple(sorted(targets)))
+    except (ValueError, TypeError) as error:
+        raise RegistryError(
+            f"the adapter has r = {rank!r}, lora_alpha = {alpha!r}, target_modules = {targets!r}",
+            where=str(path),
+            expected="a positive whole number, a finite number, a list of names",
+        ) from error
 
 
 def _check_tensors(path: Path, lora: LoraInfo) -> None:

@@ -66,8 +66,9 @@ class BaseInfo(_Record):
 
     @property
     def label(self) -> str:
-        """`id@revision`, or `id@digest` of a base that has no revision."""
-        return "@".join(filter(None, (self.id, self.revision or self.digest)))
+        """`id@revision`, or `id@digest` of a base that has no revision; the id alone when it ends with that already."""
+        which = self.revision or self.digest
+        return f"{self.id}@{which}" if which and not self.id.endswith(f"@{which}") else self.id
 
 
 class PromptInfo(_Record):

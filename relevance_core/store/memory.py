@@ -36,10 +36,12 @@ class Memory:
 
         All segments are read: a memory is looked up in bulk, never text by text. Raises StoreError for a damaged segment.
         """
-        segments = [entry.key for entry in self.store.list(self.prefix + "/") if entry.key.endswith(_SUFFIX)]
         wanted = wanted.unique()
-        found = [self._segment(key).filter(pl.col(self.key).is_in(wanted.implode())) for key in segments]
-        return pl.concat(found).unique(self.key, keep="first", maintain_order=True).sort(self.key) if found else None
+        return self._rows(pl.col(self.key).is_in(wanted.implode()))
+
+    def everything(self) -> pl.DataFrame | None:
+        """All rows, as `recall` gives them: for a process that is asked text by text and can hold them."""
+        return self._rows(pl.lit(True))
 
     def learn(self, rows: pl.DataFrame) -> None:
         """Keeps `rows`; none is no segment."""
@@ -49,6 +51,11 @@ class Memory:
         rows.sort(self.key).write_parquet(stream, compression="zstd")
         data = stream.getvalue()
         self.store.create(f"{self.prefix}/{_digest(data)}{_SUFFIX}", data)
+
+    def _rows(self, which: pl.Expr) -> pl.DataFrame | None:
+        segments = [entry.key for entry in self.store.list(self.prefix + "/") if entry.key.endswith(_SUFFIX)]
+        found = [self._segment(key).filter(which) for key in segments]
+        return pl.concat(found).unique(self.key, keep="first", maintain_order=True).sort(self.key) if found else None
 
     def _segment(self, key: str) -> pl.DataFrame:
         data = self.store.read(key)

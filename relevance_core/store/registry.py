@@ -75,11 +75,20 @@ class Registry(Versions):
         return self._append(dict(versions), expected, _Decision(who, why, run_id, {}))
 
     def rollback(self, task: str | None = None, to: str | int | None = None, *, who: str, why: str, run_id: str = "") -> Release:
-        """Let an older state serve again, as a new entry of the log.
+        """Let an older state serve again, as a new entry of the log: what `older` finds, of which every version is verified first.
+
+        Raises `NotFound`, `RegistryError`, `Conflict`.
+        """
+        versions, restores = self.older(task, to)
+        expected = _serving(self.current(), versions)
+        return self._append(versions, expected, _Decision(who, why, run_id, restores))
+
+    def older(self, task: str | None = None, to: str | int | None = None) -> tuple[dict[str, str], dict[str, int]]:
+        """What a rollback brings back: task → version, and task → the release that it restores.
 
         `to` is a release's number, a version (then `task` is needed), or None for the state before the current one; `task`
         limits the change to one task. Going back twice goes back two steps. A task that the older release did not have keeps
-        what it serves. Versions are verified first. Raises `NotFound`, `RegistryError`, `Conflict`.
+        what it serves. Raises `NotFound`, `RegistryError`.
         """
         current = self.current()
         if current is None:
@@ -87,15 +96,13 @@ class Registry(Versions):
         if isinstance(to, str):
             if task is None:
                 raise RegistryError("a version was given without its task", do="name the task, for example --task QC")
-            versions, restores = {task: self.find(task, to).version}, {}
-        else:
-            tasks = set(current.versions) if task is None else {check_task(task)}
-            older = self._before(current, tasks) if to is None else self._numbered(to, current)
-            versions = {name: version for name, version in older.versions.items() if name in tasks}
-            restores = dict.fromkeys(versions, older.number)
+            return {task: self.find(task, to).version}, {}
+        tasks = set(current.versions) if task is None else {check_task(task)}
+        older = self._before(current, tasks) if to is None else self._numbered(to, current)
+        versions = {name: version for name, version in older.versions.items() if name in tasks}
         if not versions:
             raise NotFound(f"release {to} has no version of {task}", where=self.store.uri, do="see `relevance registry list`")
-        return self._append(versions, _serving(current, versions), _Decision(who, why, run_id, restores))
+        return versions, dict.fromkeys(versions, older.number)
 
     def _append(self, versions: dict[str, str], expected: dict[str, str | None], decision: "_Decision") -> Release:
         """Create the next entry, or return the current one if it says the same; every lost race is decided anew."""

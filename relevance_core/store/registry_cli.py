@@ -2,7 +2,7 @@
 
 import argparse
 import getpass
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from relevance_core.errors import RegistryError, SettingsError
@@ -12,6 +12,8 @@ from relevance_core.store.registry import CHAMPION, Registry
 
 Say = Callable[[str], None]
 Result = dict[str, Any]
+Serve = Callable[[Registry, Mapping[str, str], Callable[[], Release]], Release]
+"""Lets versions serve by calling the function that moves the alias, once they have shown what they must show before."""
 
 
 def add_registry_parser(
@@ -61,10 +63,15 @@ def _add_decision(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run-id", default="", help="the run that decides, if one does")
 
 
-def run(args: argparse.Namespace, store: Store, say: Say) -> Result:
+def run(args: argparse.Namespace, store: Store, say: Say, serve: Serve) -> Result:
     """Run the parsed command on `store`: text for people goes to `say`, the result is one JSON-ready object."""
-    commands = {"list": _list, "show": _show, "verify": _verify, "promote": _promote, "rollback": _rollback}
-    return commands[args.registry_command](args, Registry(store), say)
+    registry = Registry(store)
+    if args.registry_command in {"promote", "rollback"}:
+        decide = {"promote": _promote, "rollback": _rollback}[args.registry_command]
+        release = decide(args, registry, serve)
+        say(_line(release))
+        return release.to_json()
+    return {"list": _list, "show": _show, "verify": _verify}[args.registry_command](args, registry, say)
 
 
 def _list(args: argparse.Namespace, registry: Registry, say: Say) -> Result:
@@ -118,7 +125,7 @@ def _verify(args: argparse.Namespace, registry: Registry, say: Say) -> Result:
     return {"verified": sorted(problems)}
 
 
-def _promote(args: argparse.Namespace, registry: Registry, say: Say) -> Result:
+def _promote(args: argparse.Namespace, registry: Registry, serve: Serve) -> Release:
     manifests: dict[str, Manifest] = {}
     for text in args.versions:
         task, _, version = text.partition("=")
@@ -126,17 +133,13 @@ def _promote(args: argparse.Namespace, registry: Registry, say: Say) -> Result:
             raise SettingsError(f"{text!r} can't be promoted", expected="TASK=VERSION, each task once, for example QC=0123abcd")
         manifests[task] = registry.resolve(task, version)
     versions = {task: manifest.version for task, manifest in manifests.items()}
-    return _decided(registry.promote(versions, who=_who(args), why=args.why, run_id=args.run_id), say)
+    return serve(registry, versions, lambda: registry.promote(versions, who=_who(args), why=args.why, run_id=args.run_id))
 
 
-def _rollback(args: argparse.Namespace, registry: Registry, say: Say) -> Result:
+def _rollback(args: argparse.Namespace, registry: Registry, serve: Serve) -> Release:
     to = args.version if args.version is not None else args.release
-    return _decided(registry.rollback(args.task, to, who=_who(args), why=args.why, run_id=args.run_id), say)
-
-
-def _decided(release: Release, say: Say) -> Result:
-    say(_line(release))
-    return release.to_json()
+    versions, _ = registry.older(args.task, to)
+    return serve(registry, versions, lambda: registry.rollback(args.task, to, who=_who(args), why=args.why, run_id=args.run_id))
 
 
 def _line(release: Release) -> str:

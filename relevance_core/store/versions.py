@@ -3,6 +3,7 @@
 import errno
 import re
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from relevance_core.errors import NotFound, RegistryError
@@ -10,11 +11,22 @@ from relevance_core.store.adapter_files import MANIFEST, read_adapter
 from relevance_core.store.disk import disk_errors, file_chunks, make_folders
 from relevance_core.store.manifest import VERSION_HEX, AdapterMeta, FileInfo, Manifest
 from relevance_core.store.objects import Digest, Store, digest_of
+from relevance_core.store.signing import SIGNATURE, Key, require_signed, signature_of
 
 _TASK = re.compile(r"[A-Z][A-Z0-9]{0,15}")
 _VERSION = re.compile(rf"[0-9a-f]{{{VERSION_HEX}}}")
 _MANIFEST_KEY = re.compile(rf"adapters/([a-z][a-z0-9]{{0,15}})/([0-9a-f]{{{VERSION_HEX}}})/{re.escape(MANIFEST)}")
 _PREFIX = re.compile(rf"[0-9a-f]{{4,{VERSION_HEX}}}")
+#: What lies beside the files that a manifest names.
+DOCUMENTS = frozenset({MANIFEST, SIGNATURE})
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVersion:
+    """A manifest that was read from the store, with the documents it came from: file name to bytes, as they are stored."""
+
+    manifest: Manifest
+    documents: dict[str, bytes]
 
 
 class Versions:
@@ -23,21 +35,42 @@ class Versions:
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def publish(self, task: str, folder: Path, meta: AdapterMeta) -> Manifest:
-        """Store the adapter in `folder` as a version of `task` and return its manifest.
+    def publish(self, task: str, folder: Path, meta: AdapterMeta, sign: Key | None = None) -> Manifest:
+        """Store the adapter in `folder` as a version of `task`, signed when there is a key, and return its manifest.
 
         The version is the digest of the content, so publishing the same again returns the manifest that is there. A
-        publish that died half-way left no manifest; the next one completes it. Raises `RegistryError` for files that
-        may not be published (see `read_adapter`) or a stored version that is damaged.
+        publish that died half-way left no manifest, or no signature; the next one completes it. Raises `RegistryError` for
+        files that may not be published (see `read_adapter`) and for a stored version that is damaged, or signed by another key.
         """
         files, lora = read_adapter(folder, meta.base)
         manifest = Manifest.build(check_task(task), files, lora, meta)
         root = _root(task, manifest.version)
         if not self.store.exists(root + MANIFEST):
             self._upload(folder, manifest)
-            if self.store.create(root + MANIFEST, manifest.to_bytes()):
-                return manifest
-        return self.require_intact(task, manifest.version)
+            created = self.store.create(root + MANIFEST, manifest.to_bytes())
+        else:
+            created = False
+        stored = manifest if created else self.require_intact(task, manifest.version)
+        if sign:
+            self._sign(stored, manifest, sign)
+        return stored
+
+    def _sign(self, stored: Manifest, stated: Manifest, key: Key) -> None:
+        """Sign the manifest that is in the store, whose writer may have been another publisher of the same version.
+
+        The bytes are signed after they are fixed: of two publishers with other metrics, one's manifest would otherwise meet the
+        other's signature. A version id says nothing about where the base is, so that must be what this publisher states.
+        """
+        where = self.store.uri_of(_root(stored.task, stored.version) + MANIFEST)
+        if self.signature(stored.task, stored.version) is None:
+            if stored.base != stated.base:
+                raise RegistryError(
+                    f"the unsigned manifest of {stored.name} names the base at {stored.base.uri!r}", where=where,
+                    expected=repr(stated.base.uri), do="look who published it; delete its manifest.json if it is not yours",
+                )  # fmt: skip
+            data = self.store.read(_root(stored.task, stored.version) + MANIFEST)
+            self.store.create(_root(stored.task, stored.version) + SIGNATURE, signature_of(data, key))
+        self.manifest(stored.task, stored.version, key)
 
     def _upload(self, folder: Path, manifest: Manifest) -> None:
         root = _root(manifest.task, manifest.version)
@@ -52,20 +85,41 @@ class Versions:
                     do="delete that object and publish again; no manifest names it yet",
                 )
 
-    def manifest(self, task: str, version: str) -> Manifest:
-        """The manifest of a full version id. Raises `NotFound`, or `RegistryError` if it can't be read or contradicts itself."""
-        key = _root(task, version) + MANIFEST
+    def manifest(self, task: str, version: str, key: Key | None = None) -> Manifest:
+        """The manifest of a full version id.
+
+        Raises `NotFound`, or `RegistryError` if it can't be read, contradicts itself, or is not signed with `key` if given.
+        """
+        return self.stored(task, version, key).manifest
+
+    def stored(self, task: str, version: str, key: Key | None = None) -> StoredVersion:
+        """As `manifest`, with the documents as they are stored; what was signed is what was parsed."""
+        name = _root(task, version) + MANIFEST
         try:
-            data = self.store.read(key)
+            documents = {MANIFEST: self.store.read(name)}
         except NotFound as error:
             raise _no_version(task, version, self.store) from error
-        manifest = Manifest.from_bytes(data, self.store.uri_of(key))
+        if key:
+            signature = self.signature(task, version)
+            require_signed(documents[MANIFEST], signature, key, self.store.uri_of(name))
+            documents[SIGNATURE] = signature or b""
+        return StoredVersion(self._parsed(task, version, documents[MANIFEST]), documents)
+
+    def _parsed(self, task: str, version: str, data: bytes) -> Manifest:
+        manifest = Manifest.from_bytes(data, self.store.uri_of(_root(task, version) + MANIFEST))
         problems = manifest.problems()
         if (manifest.task, manifest.version) != (task, version):
             problems.append(f"it is the manifest of {manifest.task} {manifest.version}")
         if problems:
             raise _damaged(task, version, problems, self.store)
         return manifest
+
+    def signature(self, task: str, version: str) -> bytes | None:
+        """The signature of a version's manifest as it is stored (see `signing`); None of an unsigned one."""
+        try:
+            return self.store.read(_root(task, version) + SIGNATURE)
+        except NotFound:
+            return None
 
     def tasks(self) -> list[str]:
         """Tasks that have a version, sorted."""
@@ -114,41 +168,54 @@ class Versions:
 
     def _problems(self, manifest: Manifest) -> list[str]:
         root = _root(manifest.task, manifest.version)
-        stored = {entry.key.removeprefix(root) for entry in self.store.list(root)} - {MANIFEST}
+        stored = {entry.key.removeprefix(root) for entry in self.store.list(root)} - DOCUMENTS
         problems = [f"{name}: not in the manifest" for name in sorted(stored - set(manifest.files))]
         for name, info in manifest.files.items():
             problems.append(_file_problem(name, info, self.store.digest(root + name)) if name in stored else f"{name}: missing")
         return [problem for problem in problems if problem]
 
-    def fetch(self, task: str, version: str, folder: Path) -> Path:
+    def fetch(self, task: str, version: str, folder: Path, key: Key | None = None) -> Path:
         """Download a version into `folder`, which appears only when every file has its digest; return `folder`.
 
-        A folder that already holds exactly this version is left alone; any other existing folder is refused.
-        Raises `NotFound`, `RegistryError`, `StoreError`.
+        A folder that already holds exactly this version is left alone; any other existing folder is refused. With a key the
+        manifest must be signed with it. Raises `NotFound`, `RegistryError`, `StoreError`.
         """
-        manifest = self.manifest(task, version)
+        return self.fetch_stored(self.stored(task, version, key), folder)
+
+    def fetch_stored(self, stored: StoredVersion, folder: Path) -> Path:
+        """As `fetch`, of a version whose manifest has been read."""
         if folder.exists():
-            _require_folder(folder, manifest)
+            _require_folder(folder, stored.manifest)
             return folder
         with disk_errors("fetching a version", folder):
             make_folders(folder.parent)
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name[:40]}.") as scratch:
                 whole = Path(scratch) / "version"
-                self._download(manifest, whole)
-                _rename_folder(whole, folder, manifest)
+                self._download(stored, whole)
+                _rename_folder(whole, folder, stored.manifest)
         return folder
 
-    def _download(self, manifest: Manifest, folder: Path) -> None:
-        root = _root(manifest.task, manifest.version)
+    def _download(self, stored: StoredVersion, folder: Path) -> None:
+        manifest = stored.manifest
+        self._require_sizes(manifest)
         for name in manifest.files:
-            try:
-                self.store.download(root + name, folder / name)
-            except NotFound as error:
-                raise _damaged(manifest.task, manifest.version, [f"{name}: missing"], self.store) from error
-        problems = _folder_problems(folder, manifest)
+            self.store.download(_root(manifest.task, manifest.version) + name, folder / name)
+        problems = folder_problems(folder, manifest)
         if problems:
             raise _damaged(manifest.task, manifest.version, problems, self.store)
-        (folder / MANIFEST).write_bytes(manifest.to_bytes())
+        for name, data in stored.documents.items():
+            (folder / name).write_bytes(data)
+
+    def _require_sizes(self, manifest: Manifest) -> None:
+        """Raise for a missing file or another size before anything is written: an object of any size would fill the disk."""
+        root = _root(manifest.task, manifest.version)
+        sizes = {entry.key.removeprefix(root): entry.size for entry in self.store.list(root)}
+        problems = [f"{name}: missing" for name in manifest.files if name not in sizes]
+        for name, info in manifest.files.items():
+            if sizes.get(name, info.size) != info.size:
+                problems.append(_size_problem(name, info, sizes[name]))
+        if problems:
+            raise _damaged(manifest.task, manifest.version, problems, self.store)
 
 
 def _no_version(task: str, version: str, store: Store) -> NotFound:
@@ -178,16 +245,20 @@ def _root(task: str, version: str) -> str:
 
 def _file_problem(name: str, expected: FileInfo, found: Digest) -> str:
     if found.size != expected.size:
-        return f"{name}: {found.size} bytes, the manifest says {expected.size}"
+        return _size_problem(name, expected, found.size)
     if found.sha256 != expected.sha256:
         return f"{name}: SHA-256 {found.sha256}, the manifest says {expected.sha256}"
     return ""
 
 
-def _folder_problems(folder: Path, manifest: Manifest) -> list[str]:
-    """How the files in `folder` differ from the manifest's."""
+def _size_problem(name: str, expected: FileInfo, size: int) -> str:
+    return f"{name}: {size} bytes, the manifest says {expected.size}"
+
+
+def folder_problems(folder: Path, manifest: Manifest) -> list[str]:
+    """How the files in `folder`, beside the documents, differ from the manifest's; every byte is read. Raises `StoreError`."""
     with disk_errors("reading a fetched version", folder):
-        names = {path.name for path in folder.iterdir()} - {MANIFEST}
+        names = {path.name for path in folder.iterdir()} - DOCUMENTS
         problems = [f"{name}: missing or unexpected" for name in sorted(names ^ set(manifest.files))]
         for name in sorted(names & set(manifest.files)):
             problems.append(_file_problem(name, manifest.files[name], digest_of(file_chunks(folder / name))))
@@ -195,7 +266,7 @@ def _folder_problems(folder: Path, manifest: Manifest) -> list[str]:
 
 
 def _require_folder(folder: Path, manifest: Manifest) -> None:
-    problems = _folder_problems(folder, manifest)
+    problems = folder_problems(folder, manifest)
     if problems:
         raise RegistryError(
             f"the folder does not hold {manifest.name}: {'; '.join(problems)}",

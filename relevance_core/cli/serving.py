@@ -1,0 +1,89 @@
+"""`relevance serve` and `relevance ready`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from relevance_core import config
+from relevance_core.errors import ServingError, SettingsError
+from relevance_core.store import Registry, open_store
+
+Say = Callable[[str], None]
+_HEALTH_SECONDS = 5.0
+
+
+def add_serving_parsers(add: Callable[..., argparse.ArgumentParser], say: Say) -> None:
+    """Adds both commands; `add` makes a command with the options that every command has."""
+    command = add(
+        "serve",
+        lambda options: _serve(options, say),
+        "start vLLM for the base of what serves, with the adapters of the registry, and stay until it ends; "
+        "flags of vLLM's own may follow after --",
+    )
+    command.add_argument("--task", choices=["QC", "QI"], help="only this task's champion decides on the base")
+    command.add_argument(
+        "--base", default="champion", metavar="TASK@VERSION", help="a version whose base to run (default: the champions')"
+    )
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    command.add_argument("--port", type=int, default=8000, help="default: %(default)s")
+    command.add_argument("--gpus", type=int, metavar="N", help="GPUs that share the model; 0: the CPU (default: all that fit)")
+    command.add_argument("--dtype", choices=["float32", "bfloat16"], help="default: bfloat16 on a GPU, else float32")
+    command.add_argument(
+        "--advertise",
+        metavar="URL",
+        help="address by which others reach it (default: of host and port); '' keeps it out of the list",
+    )
+    command.add_argument("--until-replaced", action="store_true", help="end when no release stands on the base any more")
+    command.add_argument("flags", nargs="*", metavar="FLAG", help="for vLLM, after --")
+
+    command = add(
+        "ready", lambda options: _ready(options, say), "exit 0 when a server is healthy, 69 when it is not: for health checks"
+    )
+    command.add_argument("--endpoint", required=True, metavar="URL", help="for example http://127.0.0.1:8000")
+    command.add_argument(
+        "--champions", action="store_true", help="ready also means that the champions of its base agree with their golden pairs"
+    )
+
+
+def _serve(options: argparse.Namespace, say: Say) -> dict[str, Any]:
+    from relevance_core.serving.serve import Plan, serve
+    from relevance_core.stages.base import scratch
+
+    overrides = [f"serving.dtype={options.dtype}"] if options.dtype else []
+    settings = config.load(options.settings, [*options.set, *overrides], os.environ).serving
+    plan = Plan(
+        options.base,
+        options.task,
+        options.host,
+        options.port,
+        options.gpus,
+        options.advertise,
+        options.until_replaced,
+        tuple(options.flags),
+    )
+    status = serve(Registry(open_store(options.store)), plan, settings, scratch("cache") / "serving" / str(options.port), say)
+    if status:
+        sys.exit(status if status > 0 else 128 - status)
+    return {"status": status}
+
+
+def _ready(options: argparse.Namespace, say: Say) -> dict[str, Any]:
+    from relevance_core.serving.readiness import tolerance_of
+    from relevance_core.serving.serve import champions_on, prove
+    from relevance_core.serving.wire import Server
+
+    if options.champions and not options.store:
+        raise SettingsError("no store is named", where="--store", expected="the registry's store", do="or leave out --champions")
+    with Server(options.endpoint, _HEALTH_SECONDS) as server:
+        if not server.healthy():
+            raise ServingError("the server is not healthy", where=options.endpoint, expected="/health with 200")
+        found = {"endpoint": options.endpoint, "base": server.base()}
+        if options.champions:
+            settings = config.load(options.settings, options.set, os.environ).serving
+            registry = Registry(open_store(options.store))
+            prove(server, registry, champions_on(registry, server.base()), tolerance_of(settings), say)
+        return found | {"adapters": sorted(server.adapters())}

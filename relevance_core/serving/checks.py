@@ -1,0 +1,125 @@
+"""Whether a server can serve an adapter, told from its files alone: an engine accepts NaNs and missing layers without a word."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+from relevance_core.errors import ModelError, RegistryError
+from relevance_core.store.adapter_files import WEIGHTS, read_adapter
+from relevance_core.store.manifest import Manifest
+from relevance_core.store.versions import DOCUMENTS
+
+_PREFIX = "base_model.model."
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class ServedBase:
+    """The base model that a server holds: its label in manifests (`BaseInfo.label`) and the folder with its configuration."""
+
+    label: str
+    folder: Path
+
+    def shapes(self) -> dict[str, tuple[int, int]]:
+        """(inputs, outputs) of each linear layer, by its name in the model. Raises ModelError for a folder that holds no model."""
+        return _linear_layers(self.folder)
+
+
+@functools.lru_cache(maxsize=4)
+def _linear_layers(folder: Path) -> dict[str, tuple[int, int]]:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        with torch.device("meta"):  # shapes without weights
+            model = AutoModelForCausalLM.from_config(config)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"the base's configuration can't be read: {str(error).splitlines()[0]}",
+            where=str(folder),
+            expected="a folder written by save_pretrained",
+        ) from error
+    modules = model.named_modules()
+    return {name: (module.in_features, module.out_features) for name, module in modules if isinstance(module, torch.nn.Linear)}
+
+
+def check_stated(manifest: Manifest, base: ServedBase, max_rank: int) -> None:
+    """Raise RegistryError for a manifest that names another base than the server's, or a rank above `max_rank`."""
+    if manifest.base.label != base.label:
+        raise RegistryError(
+            f"{manifest.name} was made for the base {manifest.base.label!r}",
+            where="base of its manifest",
+            expected=repr(base.label),
+            do="serve it from a server of its own base (relevance serve --base)",
+        )
+    if manifest.lora.r > max_rank:
+        raise RegistryError(
+            f"{manifest.name} has rank {manifest.lora.r}",
+            where="lora of its manifest",
+            expected=f"at most {max_rank}, as the server was started",
+            do="start the servers with a larger serving.max_rank, or train with a smaller train.r",
+        )
+
+
+def check_servable(folder: Path, manifest: Manifest, base: ServedBase, max_rank: int) -> None:
+    """Raise RegistryError unless a server of `base` gives the adapter in `folder` the scores that its trainer saw.
+
+    folder: a fetched version. Checked: base and rank as stated; every file's size and SHA-256; safetensors and JSON only; plain
+    LoRA of one rank; finite numbers; and one lora_A (rank × inputs) and lora_B (outputs × rank) for every layer of the base that a
+    target names, and no other tensor. Each file is read twice, the weights into memory. Raises StoreError for a disk that fails.
+    """
+    check_stated(manifest, base, max_rank)
+    files, lora = read_adapter(folder, manifest.base, beside=DOCUMENTS)
+    if files != manifest.files or lora != manifest.lora:
+        different = sorted(name for name in {*files, *manifest.files} if files.get(name) != manifest.files.get(name))
+        raise RegistryError(
+            f"the files of {manifest.name} are not those of its manifest: {', '.join(different) or f'{lora} there'}",
+            where=str(folder),
+            do="remove that folder; the version is fetched again",
+        )
+    _check_layers(_shapes_of(folder / WEIGHTS), manifest, base)
+
+
+def _shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="np") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
+
+
+def _check_layers(found: dict[str, tuple[int, ...]], manifest: Manifest, base: ServedBase) -> None:
+    expected = _expected(manifest, base.shapes())
+    problems = [f"{name} belongs to no layer of the base" for name in sorted(found) if name not in expected]
+    problems += [f"{name} is missing" for name in expected if name not in found]
+    problems += [
+        f"{name} has the shape {list(found[name])}, not {list(shape)}"
+        for name, shape in expected.items()
+        if found.get(name, shape) != shape
+    ]
+    if problems:
+        raise RegistryError(
+            f"the weights of {manifest.name} do not fit the base: {_some(problems)}",
+            where=WEIGHTS,
+            expected=f"one pair of rank {manifest.lora.r} for each layer of {base.label} named {', '.join(manifest.lora.targets)}",
+            do="train it again on this base",
+        )
+
+
+def _expected(manifest: Manifest, layers: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+    """Name and shape of every tensor that an adapter of these targets has on this base."""
+    targets, rank = manifest.lora.targets, manifest.lora.r
+    expected = {}
+    for layer, (inputs, outputs) in layers.items():
+        if any(layer == target or layer.endswith("." + target) for target in targets):
+            expected[f"{_PREFIX}{layer}.lora_A.weight"] = (rank, inputs)
+            expected[f"{_PREFIX}{layer}.lora_B.weight"] = (outputs, rank)
+    return expected
+
+
+def _some(problems: list[str]) -> str:
+    """The first few of what may be hundreds."""
+    more = len(problems) - _SHOWN
+    return "; ".join(problems[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")

@@ -1,0 +1,133 @@
+"""What of this machine a server uses: the environment that has vLLM, the GPUs that it sees, a port, a group of processes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from relevance_core.config import ServingSettings
+from relevance_core.errors import ServingError, SettingsError
+
+ENVIRONMENT: Final = ".venv-serving"
+_DRIVER: Final = Path("/dev/nvidiactl")
+_CLEARING_SECONDS: Final = 5.0
+_COUNT: Final = "import torch; print(torch.cuda.device_count())"
+
+
+def python_of(settings: ServingSettings) -> Path | None:
+    """The interpreter of the environment that has vLLM (`serving.python`); None where there is none.
+
+    auto: this one if it has vLLM, else that of `.venv-serving` beside this environment's folder. Empty: none, whatever is there.
+    Raises SettingsError for one that is named and not there.
+    """
+    if not settings.python:
+        return None
+    if settings.python != "auto":
+        named = Path(settings.python).expanduser()
+        if not named.is_file():
+            raise SettingsError(
+                "there is no such interpreter", where=f"serving.python = {settings.python}", expected="Python with vLLM, or auto"
+            )
+        return named.absolute()
+    if importlib.util.find_spec("vllm") is not None:
+        return Path(sys.executable)
+    beside = Path(sys.prefix).parent / ENVIRONMENT / "bin" / "python"
+    return beside if beside.is_file() else None
+
+
+def require_python(settings: ServingSettings) -> Path:
+    """The same; SettingsError where there is none."""
+    python = python_of(settings)
+    if python is None:
+        raise SettingsError(
+            "no environment with vLLM is here",
+            where="serving.python = auto",
+            expected=f"vllm beside this package, or an environment {ENVIRONMENT} beside {sys.prefix}",
+            do="`make install-serving` sets up the CPU build; on a GPU machine install vllm and this package into one environment",
+        )
+    return python
+
+
+def gpus_of(python: Path) -> int:
+    """How many GPUs the torch of an environment can use; 0 for a build without CUDA, or on a machine without NVIDIA's driver."""
+    if not _DRIVER.exists():
+        return 0
+    asked = subprocess.run([str(python), "-c", _COUNT], capture_output=True, text=True, check=False)
+    if asked.returncode:
+        raise ServingError("the GPUs can't be counted", where=str(python), expected=f"a number; it wrote: {asked.stderr[-500:]}")
+    return int(asked.stdout.split()[-1])
+
+
+def parallel_of(folder: Path, gpus: int) -> int:
+    """The most of `gpus` GPUs that a model's attention heads can be shared among evenly (vLLM's tensor parallelism)."""
+    config = config_of(folder)
+    heads = int(config["num_attention_heads"])
+    shared = int(config.get("num_key_value_heads") or heads)
+    return max(n for n in range(1, gpus + 1) if heads % n == 0 and (shared % n == 0 or n % shared == 0))
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """A base model's config.json. Raises ServingError where there is none."""
+    path = folder / "config.json"
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        raise ServingError(
+            f"the base model has no config.json: {error}", where=str(folder), do="save it with save_pretrained"
+        ) from error
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nothing listens on now."""
+    with socket.create_server((host, 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def require_free(host: str, port: int) -> None:
+    """Raises ServingError when something listens there: a new server would die, and the old one would answer in its place."""
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        raise ServingError(
+            f"the address can't be taken: {error.strerror}",
+            where=f"{host}:{port}",
+            expected="a free port",
+            do="give another --port",
+        ) from error
+
+
+def kill_group(group: int) -> None:
+    """Kills every process of a group, and returns when none is left.
+
+    Python's resource trackers come last: they end by themselves, and clear the shared memory that the others leave behind.
+    """
+    for pid in members(group):
+        with suppress(OSError):  # it ended meanwhile
+            if b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + _CLEARING_SECONDS
+    while members(group):
+        if time.monotonic() > deadline:
+            with suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def members(group: int) -> list[int]:
+    """The processes of a group that run."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ended meanwhile
+            state, _, its = path.read_text().rpartition(")")[2].split()[:3]
+            if int(its) == group and state not in "ZX":
+                found.append(int(path.parent.name))
+    return found

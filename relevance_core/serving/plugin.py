@@ -1,0 +1,109 @@
+"""The vLLM plugin `relevance` (entry-point group `vllm.general_plugins`): adapters are found by their immutable names.
+
+vLLM asks a resolver for every model name that it does not know, and never again for one that it does. The server's settings come in
+the environment's RELEVANCE_SERVING, one JSON object (`PluginSettings`); without it the plugin does nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from relevance_core.errors import SettingsError
+from relevance_core.serving import names
+from relevance_core.serving.checks import ServedBase
+from relevance_core.serving.resolver import Log, Resolver
+from relevance_core.store import BaseInfo, open_store
+from relevance_core.store.signing import Key
+
+ENVIRONMENT = "RELEVANCE_SERVING"
+NAME = "relevance"
+#: Fetches at a time; a store that does not answer holds up these threads and no other part of the server.
+_THREADS = 4
+_registered: Resolver | None = None
+
+
+class PluginSettings(BaseModel):
+    """What RELEVANCE_SERVING says.
+
+    store: the registry's address. base: the base as manifests name it. base_folder: what the server was started with as its model.
+    cache: folder of this server's own for adapters. max_rank, cached: as in `ServingSettings`. verify_key: file of a key, or empty.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    store: str
+    base: BaseInfo
+    base_folder: Path
+    cache: Path
+    max_rank: int = Field(ge=1)
+    cached: int = Field(ge=1)
+    verify_key: str = ""
+
+    @classmethod
+    def read(cls, text: str) -> PluginSettings:
+        """The settings in the environment's text. Raises SettingsError that names what is wrong."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'text'}: {e['msg']}" for e in error.errors())
+            raise SettingsError(problems, where=ENVIRONMENT, do="start the server with `relevance serve`") from error
+
+    def resolver(self, log: Log) -> Resolver:
+        """The resolver of a server with these settings. Raises SettingsError for a bad address or key; the store is not asked."""
+        key = Key.load(self.verify_key) if self.verify_key else None
+        served = ServedBase(self.base.label, self.base_folder)
+        return Resolver(
+            open_store(self.store), served, self.cache, max_rank=self.max_rank, cached=self.cached, key=key, log=log
+        )  # fmt: skip
+
+
+class AdapterResolver:
+    """What vLLM calls: its `LoRAResolver`, for the base in `folder` only."""
+
+    def __init__(self, resolver: Resolver, folder: Path, log: Log) -> None:
+        self._resolver, self._folder, self._log = resolver, folder, log
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="relevance-resolver")
+
+    async def resolve_lora(self, base_model_name: str, lora_name: str) -> Any:
+        """A `LoRARequest` for the adapter, or None; never raises."""
+        if Path(base_model_name) != self._folder:
+            self._log(f"refused {lora_name[:80]!r}: the server's model is {base_model_name!r}, not {str(self._folder)!r}")
+            return None
+        folder = await asyncio.get_running_loop().run_in_executor(self._pool, self._resolver.resolve, lora_name)
+        return _request(lora_name, folder) if folder else None
+
+
+def _request(name: str, folder: Path) -> Any:
+    from vllm.lora.request import LoRARequest
+
+    _, version = names.parse(name) or ("", "0")
+    # vLLM numbers adapters itself; the number only has to be positive and the same in every process.
+    return LoRARequest(lora_name=name, lora_int_id=int(version[:7], 16) + 1, lora_path=str(folder))
+
+
+def register() -> None:
+    """The entry point. Raises SettingsError, which ends the server's start."""
+    global _registered
+    from vllm.logger import init_logger
+    from vllm.lora.resolver import LoRAResolverRegistry
+
+    # vLLM sets up the loggers below its own name only.
+    logger = init_logger("vllm.relevance")
+    text = os.environ.get(ENVIRONMENT, "")
+    if not text:
+        logger.warning("the plugin %s does nothing: %s is not set; start the server with `relevance serve`", NAME, ENVIRONMENT)
+        return
+    settings = PluginSettings.read(text)
+    _registered = settings.resolver(logger.warning)
+    LoRAResolverRegistry.register_resolver(NAME, AdapterResolver(_registered, settings.base_folder, logger.warning))
+
+
+def registered() -> Resolver | None:
+    """The resolver of this process's server; None where the plugin is not registered."""
+    return _registered

@@ -1,0 +1,197 @@
+"""Several vLLM servers as one: which of them is asked, and what is done about one that fails.
+
+A batch goes to the server of the right base that has the fewest requests under way. One that can't be reached, is busy or answers
+nonsense rests a little, longer each time, and the batch goes to another, after a random pause that grows with every try; one that
+refuses is not asked again for that batch. At most `concurrency` requests are under way; further ones wait for their turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+
+from relevance_core.errors import ServingError
+from relevance_core.serving import wire
+from relevance_core.serving.wire import Refused, Unavailable, UnknownVersion
+
+_Scored = npt.NDArray[np.float64]
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 5.0
+
+
+@dataclass
+class _Member:
+    """A server. base: its label, None while it is not known. resting_until: `time.monotonic()`. failures: in a row."""
+
+    url: str
+    base: str | None = None
+    in_flight: int = 0
+    failures: int = 0
+    resting_until: float = 0.0
+    failure: ServingError | None = None
+    asking: asyncio.Task[None] | None = None
+
+    @property
+    def rest(self) -> float:
+        """Seconds for which it is still to be left alone."""
+        return max(0.0, self.resting_until - time.monotonic())
+
+    def failed(self, error: ServingError) -> None:
+        """Lets it rest; what it serves is asked again afterwards, since it may come back as another."""
+        self.base, self.failure = None, error
+        if not self.rest:  # requests that fail together are one failure
+            self.failures += 1
+            self.resting_until = time.monotonic() + pause(self.failures)
+
+
+def pause(tries: int) -> float:
+    """Seconds before the next try, random so that many clients don't come back at once, under a bound that doubles with each."""
+    return random.uniform(0.5, 1) * min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** (tries - 1))  # noqa: S311 - no secret
+
+
+class Pool:
+    """Scores batches on whichever server can. For one event loop.
+
+    timeout: seconds for one answer. concurrency: requests under way. attempts: tries of a batch before its error is raised.
+    """
+
+    def __init__(self, timeout: float, concurrency: int, attempts: int) -> None:
+        self._timeout, self._attempts = timeout, attempts
+        self._client = httpx.AsyncClient(**wire.connection(timeout))
+        self._turn = asyncio.Semaphore(concurrency)
+        self._members: dict[str, _Member] = {}
+
+    def use(self, endpoints: Sequence[str]) -> None:
+        """These are the servers from now on; what is known of one that stays is kept. Raises SettingsError for a wrong address."""
+        urls = [wire.endpoint(url) for url in endpoints]
+        for url in self._members.keys() - set(urls):
+            _forget(self._members.pop(url))
+        for url in urls:
+            self._members.setdefault(url, _Member(url))
+
+    async def score(
+        self, name: str, base: str, prompts: Sequence[Sequence[int]], answers: tuple[int, int]
+    ) -> npt.NDArray[np.float64]:
+        """p(yes) of the prompts under the adapter `name`, by a server whose base has the label `base`.
+
+        Raises UnknownVersion or Refused when every such server says no, Unavailable when none answered in `attempts` tries,
+        ServingError when all servers run another base.
+        """
+        request, refused = wire.payload(name, prompts, answers), dict[str, Refused]()
+        tries = 1
+        while True:
+            try:
+                async with self._turn:
+                    member = await self._choose(base, refused)
+                    answer = await self._scored(member, request, refused)
+                if answer is not None:
+                    return answer
+            except Unavailable as error:
+                if tries >= self._attempts and refused:
+                    raise _clearest(refused) from error
+                if tries >= self._attempts:
+                    raise
+                await asyncio.sleep(max(pause(tries), self._rest()))
+                tries += 1
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        for member in self._members.values():
+            _forget(member)
+        await self._client.aclose()
+
+    async def _scored(self, member: _Member, request: dict[str, Any], refused: dict[str, Refused]) -> _Scored | None:
+        """The scores by this server; None when it refused, which is written down. Raises Unavailable, and lets it rest then."""
+        answers = request["logprob_token_ids"]
+        try:
+            answer = await self._ask(member, "POST", wire.COMPLETIONS, request)
+            scores = wire.p_yes(answer, len(request["prompt"]), answers, name=request["model"], where=member.url)
+        except Refused as error:
+            refused[member.url] = error
+            member.base = None  # a server that was started anew at this address may have another
+            return None
+        except Unavailable as error:
+            member.failed(error)
+            raise
+        member.failures = 0
+        return scores
+
+    async def _choose(self, base: str, refused: dict[str, Refused]) -> _Member:
+        """The server for the next try. Raises as `score` does when there is none."""
+        while True:
+            left = [member for member in self._members.values() if member.url not in refused]
+            able = [member for member in left if member.base == base]
+            asked = [self._identify(member) for member in left if member.base is None and (member.asking or not member.rest)]
+            if able:
+                return min(able, key=lambda member: (member.in_flight, random.random()))  # noqa: S311 - no secret
+            if not asked:
+                raise self._nobody(base, left, refused)
+            await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+
+    def _identify(self, member: _Member) -> asyncio.Task[None]:
+        """The task that finds out which base the server runs; batches that another can take don't wait for it."""
+        if member.asking is None:
+            member.asking = asyncio.create_task(self._ask_base(member))
+        return member.asking
+
+    async def _ask_base(self, member: _Member) -> None:
+        try:
+            member.base, _ = wire.listed(await self._ask(member, "GET", wire.MODELS), member.url)
+        except ServingError as error:
+            member.failed(error)
+        finally:
+            member.asking = None
+
+    async def _ask(self, member: _Member, method: str, path: str, json: Any = None) -> Any:
+        """The JSON of one answer. Raises as `wire.body` does, and Unavailable when there is none in time."""
+        if self._client.is_closed:
+            raise ServingError("the client is closed", do="make a new one")
+        member.in_flight += 1
+        try:
+            # httpx bounds each read; a server that sends a byte now and then would hold a request for ever.
+            async with asyncio.timeout(self._timeout):
+                response = await self._client.request(method, member.url + path, json=json)
+        except TimeoutError as error:
+            raise Unavailable(
+                f"the server does not answer within {self._timeout:g} s",
+                where=member.url,
+                do="see its load; serving.timeout_seconds is the bound",
+            ) from error
+        except httpx.TransportError as error:
+            raise wire.unreachable(error, member.url) from error
+        finally:
+            member.in_flight -= 1
+        return wire.body(response, member.url)
+
+    def _rest(self) -> float:
+        """Seconds until a server may be asked."""
+        return min((member.rest for member in self._members.values()), default=0.0)
+
+    def _nobody(self, base: str, left: Sequence[_Member], refused: dict[str, Refused]) -> ServingError:
+        """Why no server is left for a batch; Unavailable when a later try may find one."""
+        told = "; ".join(f"{member.url}: {member.base or (member.failure and member.failure.what)}" for member in left)
+        if any(member.base is None for member in left):
+            return Unavailable(f"no server with the base {base} answers", where=told, do="see whether it runs: `relevance ready`")
+        if not self._members:
+            return ServingError("no server is known", where="serving.endpoints", do="start one with `relevance serve`, or name it")
+        if refused:
+            return _clearest(refused)
+        return ServingError(f"no server has the base {base}", where=told, do="start one with `relevance serve`")
+
+
+def _clearest(refused: dict[str, Refused]) -> Refused:
+    """The refusal that says most: that the version is unknown, before others."""
+    return min(refused.values(), key=lambda error: not isinstance(error, UnknownVersion))
+
+
+def _forget(member: _Member) -> None:
+    if member.asking is not None:
+        member.asking.cancel()

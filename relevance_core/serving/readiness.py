@@ -1,0 +1,55 @@
+"""When a server is ready for a version: it is healthy, it lists the version's name, and it gives the golden pairs their scores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from relevance_core.config import ServingSettings
+from relevance_core.errors import ServingError
+from relevance_core.golden import Golden
+from relevance_core.store import Manifest
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from relevance_core.serving.wire import Server
+
+TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2}
+"""Largest difference of p(yes) to the trainer's, by the numbers that the server computes with."""
+
+
+def tolerance_of(settings: ServingSettings) -> float:
+    """The bound in force; `auto` numbers are held to that of float32, which is what a server without a GPU computes with."""
+    return settings.tolerance or TOLERANCE[settings.dtype if settings.dtype != "auto" else "float32"]
+
+
+def check(server: Server, manifest: Manifest, golden: Golden, tolerance: float) -> float:
+    """Lets a server score the golden pairs of a version under its name, which loads it there; returns the largest difference.
+
+    Raises ServingError when the server is not healthy, refuses the version, does not list it afterwards, or scores a pair further
+    from the trainer's p(yes) than `tolerance`.
+    """
+    if not server.healthy():
+        raise ServingError("the server is not healthy", where=server.url, expected="/health with 200")
+    scores = server.score(manifest.name, golden.prompts, golden.answers)
+    largest = compare(scores, manifest, golden, tolerance, server.url)
+    if manifest.name not in server.adapters():
+        raise ServingError(f"the server answers for {manifest.name} but does not list it", where=server.url)
+    return largest
+
+
+def compare(scores: npt.NDArray[np.float64], manifest: Manifest, golden: Golden, tolerance: float, where: str) -> float:
+    """The largest difference between scores and golden ones. Raises ServingError above the tolerance, or for a NaN."""
+    differences = np.abs(scores - golden.p)
+    largest = float(differences.max(initial=0.0))
+    if not largest <= tolerance:  # a NaN compares to nothing
+        worst = int(np.nanargmax(differences)) if np.isfinite(differences).any() else 0
+        raise ServingError(
+            f"{manifest.name} answers {scores[worst]:.6f} to golden pair {worst}, where it was trained {golden.p[worst]:.6f}",
+            where=where,
+            expected=f"a difference of at most {tolerance:g}",
+            do="see that the server runs the base of the manifest, in the same numbers; the version does not serve before",
+        )
+    return largest

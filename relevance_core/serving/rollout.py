@@ -1,0 +1,193 @@
+"""A release goes out: proved on every server, then the alias moves, then what served before is unloaded.
+
+The order is what keeps it safe. Every server of the version's base loads the new name beside the old one and answers the golden
+pairs; only then does the alias move, in one entry of the log for all tasks; clients follow it within `serving.staleness_seconds`;
+`serving.drain_seconds` later the old names are unloaded. Whatever fails before the move leaves the alias and every server as they
+were. A release on a new base (blue-green) is the same with servers that come up for it beside the old ones. Where there is no
+server at all, one is started for the proof alone; without vLLM on the machine the trainer's own scorer stands in.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from relevance_core import golden
+from relevance_core.config import Settings
+from relevance_core.errors import RelevanceError, ServingError
+from relevance_core.serving import checks, fleet, names, readiness
+from relevance_core.store import Manifest, Registry, Release
+from relevance_core.versions import base_of, prompt_of
+
+if TYPE_CHECKING:
+    from relevance_core.serving.wire import Server
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What a version showed before it served. engine: what scored its golden pairs; where: the servers, empty for one of its own.
+
+    pairs: how many; largest: the largest difference of p(yes) to the trainer's; tolerance: what was allowed.
+    """
+
+    task: str
+    version: str
+    engine: str
+    where: tuple[str, ...]
+    pairs: int
+    largest: float
+    tolerance: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The proof as plain values."""
+        return asdict(self) | {"where": list(self.where)}
+
+
+def roll_out(
+    registry: Registry, versions: Mapping[str, str], move: Callable[[], Release], settings: Settings, say: Say
+) -> tuple[Release, list[Proof]]:
+    """Proves the versions (task → version id) on every server of their base, calls `move`, which moves the alias, and drains.
+
+    Returns the release that serves now, and a proof of each version. Raises RegistryError for a version that must not be served,
+    ServingError when a server fails; the alias has not moved then, and the servers hold what they held before.
+    """
+    manifests = [registry.require_intact(task, version) for task, version in sorted(versions.items())]
+    for manifest in manifests:
+        _check_files(registry, manifest, settings)
+    everywhere = fleet.servers(registry.store, settings.serving)
+    if not everywhere:
+        proofs = _prove_here(registry, manifests, settings, say)
+        return move(), proofs
+    held = {server.url: server.adapters() for server in everywhere}
+    started: list[fleet.Started] = []
+    try:
+        chosen = _servers_of(registry, manifests, everywhere, started, settings, say)
+        proofs = [_prove(registry, manifest, chosen[manifest.name], settings, say) for manifest in manifests]
+        before, release = registry.current(), move()
+    except BaseException:
+        _undo(everywhere, held, started, say)
+        raise
+    if before is not None and before.versions != release.versions:
+        _drain(registry, before, everywhere, settings, say)
+    return release, proofs
+
+
+def bases_after(registry: Registry, versions: Mapping[str, str]) -> dict[str, str]:
+    """Task → label of the base that it stands on once these versions serve."""
+    current = registry.current()
+    moved = {task: registry.manifest(task, version).base.label for task, version in versions.items()}
+    return (dict(current.bases) if current else {}) | moved
+
+
+def _check_files(registry: Registry, manifest: Manifest, settings: Settings) -> None:
+    """Raises RegistryError, with the cause, for an adapter that a server would refuse or, worse, take."""
+    base = base_of(registry.store, manifest)
+    if not Path(base.source).is_dir():  # a Hugging Face id: the servers have it, this machine may not
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = registry.fetch(manifest.task, manifest.version, Path(scratch) / manifest.version)
+        served = checks.ServedBase(manifest.base.label, Path(base.source))
+        checks.check_servable(folder, manifest, served, settings.serving.max_rank)
+
+
+def _servers_of(
+    registry: Registry,
+    manifests: Sequence[Manifest],
+    everywhere: list[Server],
+    started: list[fleet.Started],
+    settings: Settings,
+    say: Say,
+) -> dict[str, list[Server]]:
+    """The servers of each version's base, by the version's name; where there are none, they are started and noted in `started`."""
+    chosen: dict[str, list[Server]] = {}
+    for manifest in manifests:
+        there = [*everywhere, *(one.server for one in started)]
+        chosen[manifest.name] = fleet.on_base(there, manifest.base.label)
+        if chosen[manifest.name]:
+            continue
+        if not settings.serving.start_servers:
+            raise ServingError(
+                f"no server runs {manifest.base.label}, the base of {manifest.name}",
+                where=", ".join(server.url for server in everywhere),
+                expected="servers of the new base beside the old ones",
+                do=f"start them with `relevance serve --base {manifest.name}`, or set serving.start_servers",
+            )
+        started += fleet.start(registry.store, manifest, settings.serving, say)
+        chosen[manifest.name] = [one.server for one in started if one.server.base() == manifest.base.label]
+    return chosen
+
+
+def _prove(registry: Registry, manifest: Manifest, servers: Sequence[Server], settings: Settings, say: Say) -> Proof:
+    """Holds every server to the golden pairs of the version."""
+    pairs, tolerance = golden.load(registry, manifest), readiness.tolerance_of(settings.serving)
+    largest = max(readiness.check(server, manifest, pairs, tolerance) for server in servers)
+    where = tuple(server.url for server in servers)
+    say(f"{manifest.name} proved on {', '.join(where)}: p(yes) within {largest:.1e} of the trainer's")
+    return Proof(manifest.task, manifest.version, "vLLM", where, len(pairs.prompts), largest, tolerance)
+
+
+def _prove_here(registry: Registry, manifests: Sequence[Manifest], settings: Settings, say: Say) -> list[Proof]:
+    """The proof where no server is known: on a vLLM server of its own for each base, or by the trainer's scorer."""
+    from relevance_core.serving.server import LocalServer, free_port, python_of, spec_for
+    from relevance_core.serving.wire import Server
+
+    python = python_of(settings.serving)
+    if python is None:
+        say("no vLLM on this machine: the trainer's scorer answers the golden pairs")
+        return [_prove_by_scorer(registry, manifest, settings, say) for manifest in manifests]
+    proofs: list[Proof] = []
+    for label in dict.fromkeys(manifest.base.label for manifest in manifests):
+        mine = [manifest for manifest in manifests if manifest.base.label == label]
+        spec = spec_for(registry.store, mine[0], settings.serving, host="127.0.0.1", port=free_port())
+        with LocalServer.start(spec, python) as server:
+            server.wait(say)
+            proofs += [_prove(registry, one, [Server(server.url, settings.serving.timeout_seconds)], settings, say) for one in mine]
+    return proofs
+
+
+def _prove_by_scorer(registry: Registry, manifest: Manifest, settings: Settings, say: Say) -> Proof:
+    from relevance_core.models.scorer import Scorer
+
+    pairs, tolerance = golden.load(registry, manifest), readiness.tolerance_of(settings.serving)
+    base = base_of(registry.store, manifest)
+    with tempfile.TemporaryDirectory() as scratch:
+        adapter = registry.fetch(manifest.task, manifest.version, Path(scratch) / manifest.version)
+        scorer = Scorer(base.source, adapter, prompt_of(manifest.prompt), settings.engine, revision=base.revision, dtype=base.dtype)
+    scores = scorer.score_ids([list(ids) for ids in pairs.prompts], say)
+    largest = readiness.compare(scores, manifest, pairs, tolerance, "the trainer's scorer")
+    return Proof(manifest.task, manifest.version, "transformers", (), len(pairs.prompts), largest, tolerance)
+
+
+def _undo(everywhere: Sequence[Server], held: Mapping[str, set[str]], started: Sequence[fleet.Started], say: Say) -> None:
+    """Leaves the servers as they were: what was loaded is unloaded where a server still answers, what was started is stopped."""
+    for server in everywhere:
+        try:
+            for name in sorted(server.adapters() - held[server.url]):
+                server.unload(name)
+        except RelevanceError as error:
+            say(f"left as it is, since it does not answer: {error}")
+    for one in started:
+        one.stop()
+
+
+def _drain(registry: Registry, before: Release, servers: Sequence[Server], settings: Settings, say: Say) -> None:
+    """Waits until the clients have followed the alias, then unloads what no longer serves.
+
+    The alias has moved: a server that fails now is only told of. One on a base that nothing serves any more ends by itself.
+    """
+    say(f"the alias moved; unloading in {settings.serving.drain_seconds:g} s what release {before.number} served")
+    time.sleep(settings.serving.drain_seconds)
+    release = registry.current() or before
+    serving = {names.name_of(task, version) for task, version in release.versions.items()}
+    for server in servers:
+        try:
+            for name in sorted(server.adapters() - serving):
+                server.unload(name)
+        except RelevanceError as error:
+            say(f"not unloaded: {error}")

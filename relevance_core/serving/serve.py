@@ -1,0 +1,174 @@
+"""`relevance serve`: a vLLM server for the base of what serves, from its start to its end.
+
+It is ready when it is healthy and every version of its base that serves, or that it was started for, gives its golden pairs their
+scores there. Then it stands in the store's list of servers (`fleet`), until it ends.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from relevance_core import golden
+from relevance_core.config import ServingSettings
+from relevance_core.errors import NotFound, RelevanceError, SettingsError
+from relevance_core.serving import fleet, names, readiness
+from relevance_core.serving.server import LocalServer, require_python, spec_for
+from relevance_core.serving.wire import Server
+from relevance_core.store import Manifest, Registry
+from relevance_core.store.registry import CHAMPION
+
+Say = Callable[[str], None]
+_POLL_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a server is started for.
+
+    base: champion, or the name of a version whose base it runs (`relevance-qc@…` or `QC@…`). task: the champion of only this one.
+    advertise: the address that others reach it by; None: that of host and port; empty: it stays out of the list.
+    until_replaced: end when no release stands on the base any more, once one has.
+    """
+
+    base: str = CHAMPION
+    task: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    gpus: int | None = None
+    advertise: str | None = None
+    until_replaced: bool = False
+    flags: tuple[str, ...] = ()
+
+    @property
+    def address(self) -> str:
+        """What clients and rollouts are told."""
+        if self.advertise is not None:
+            return self.advertise
+        everywhere = self.host in ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+        return f"http://{socket.gethostname() if everywhere else self.host}:{self.port}"
+
+
+def serve(registry: Registry, plan: Plan, settings: ServingSettings, work: Path, say: Say) -> int:
+    """Starts the server, writes `ready http://…` to stdout when it is, and returns its exit status when it has ended.
+
+    SIGTERM and SIGINT let it finish the requests in flight and end. work: folder of its cache of adapters. Raises NotFound or
+    SettingsError where it is not clear which base to run, ServingError when the server does not start or does not agree with the
+    golden pairs.
+    """
+    versions = to_serve(registry, plan)
+    longest = max(versions, key=lambda version: version.prompt.max_tokens or 0)
+    spec = spec_for(registry.store, longest, settings, host=plan.host, port=plan.port, gpus=plan.gpus, work=work, flags=plan.flags)
+    say(f"vLLM with {spec.base.label} on {f'{spec.gpus} GPU' if spec.gpus else 'the CPU'}, {spec.dtype}, at {spec.url}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with LocalServer.start(spec, require_python(settings), to_file=False) as server:
+        try:
+            server.wait(say)
+            with Server(server.url, settings.timeout_seconds) as connection:
+                prove(connection, registry, versions, settings.tolerance or readiness.TOLERANCE[spec.dtype], say)
+            with _listed(registry, plan, server, say):
+                sys.stdout.write(f"ready {plan.address or server.url}\n")
+                sys.stdout.flush()
+                _watch(server, registry, plan, say)
+        except KeyboardInterrupt:
+            say("asked to end: the server finishes what is in flight")
+        return server.stop()
+
+
+def to_serve(registry: Registry, plan: Plan) -> list[Manifest]:
+    """The versions that a server must agree with to be ready: the one that it is started for, and every champion of its base.
+
+    Raises NotFound where nothing serves yet, SettingsError where the champions stand on several bases or the name is no version's.
+    """
+    if plan.base != CHAMPION:
+        named = _named(registry, plan.base)
+        return [named] + [one for one in champions_on(registry, named.base.label) if one.name != named.name]
+    release = registry.current()
+    bases = {task: label for task, label in release.bases.items() if plan.task in (None, task)} if release else {}
+    if not release or not bases:
+        raise NotFound(
+            f"no version{f' of {plan.task}' if plan.task else ''} serves yet",
+            where=registry.store.uri,
+            do="promote one, or name the version whose base is to run: --base TASK@VERSION",
+        )
+    if len(set(bases.values())) > 1:
+        raise SettingsError(
+            f"the champions stand on several bases: {', '.join(f'{task} on {label}' for task, label in sorted(bases.items()))}",
+            where="--base champion",
+            expected="one base a server",
+            do=f"start one for each: {' and '.join(f'--base {task}@{release.versions[task]}' for task in sorted(bases))}",
+        )
+    return champions_on(registry, *bases.values())
+
+
+def champions_on(registry: Registry, *labels: str) -> list[Manifest]:
+    """The versions that serve on one of these bases."""
+    release = registry.current()
+    tasks = [task for task, label in sorted(release.bases.items()) if label in labels] if release else []
+    return [registry.manifest(task, release.versions[task]) for task in tasks] if release else []
+
+
+def _named(registry: Registry, text: str) -> Manifest:
+    task, found, version = text.partition("@")
+    if parsed := names.parse(text):
+        task, version = parsed
+    elif not found or not version:
+        raise SettingsError(
+            f"{text!r} names no version", where="--base", expected=f"{CHAMPION}, TASK@VERSION or relevance-task@version"
+        )
+    return registry.resolve(task, version)
+
+
+def prove(server: Server, registry: Registry, versions: Sequence[Manifest], tolerance: float, say: Say) -> None:
+    """Loads the versions, which warms the server up, and holds it to their golden pairs. Raises ServingError, RegistryError."""
+    for version in versions:
+        largest = readiness.check(server, version, golden.load(registry, version), tolerance)
+        say(f"{version.name}: p(yes) within {largest:.1e} of the trainer's")
+
+
+@contextmanager
+def _listed(registry: Registry, plan: Plan, server: LocalServer, say: Say) -> Iterator[None]:
+    """In the store's list of servers while the body runs."""
+    if not plan.address:
+        yield
+        return
+    entry = fleet.Entry(plan.address, server.spec.base.label, socket.gethostname(), os.getpid())
+    fleet.register(registry.store, entry)
+    try:
+        yield
+    finally:
+        try:
+            fleet.leave(registry.store, entry)
+        except RelevanceError as error:
+            say(f"{plan.address} stays in the list of servers until somebody finds that it is gone: {error}")
+
+
+def _watch(server: LocalServer, registry: Registry, plan: Plan, say: Say) -> None:
+    """Returns when the server has ended, or when its base was replaced and `plan` says so, after the time to drain."""
+    stood, looked = False, time.monotonic()
+    while server.alive():
+        time.sleep(_POLL_SECONDS)
+        if not plan.until_replaced or time.monotonic() - looked < _LOOK_SECONDS:
+            continue
+        looked = time.monotonic()
+        try:
+            release = registry.current()
+        except RelevanceError as error:  # an outage of the store must not end a server
+            say(f"whether the base still serves is not known: {error}")
+            continue
+        stands = release is not None and server.spec.base.label in release.bases.values()
+        if stood and not stands:
+            say(f"nothing stands on {server.spec.base.label} any more")
+            time.sleep(server.spec.settings.drain_seconds + server.spec.settings.staleness_seconds)
+            return
+        stood |= stands
+    say("the server has ended by itself")

@@ -1,0 +1,290 @@
+"""A vLLM server of this machine: its command, its environment, and its process from the start to the end.
+
+The process is the head of a group of its own, so that the engine's processes go with it, and it ends when this process does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Literal, Self
+
+from relevance_core.config import ServingSettings
+from relevance_core.errors import ModelError, ServingError, SettingsError
+from relevance_core.serving.launch import STOP_SECONDS
+from relevance_core.serving.machine import (
+    config_of,
+    free_port,
+    gpus_of,
+    kill_group,
+    parallel_of,
+    python_of,
+    require_free,
+    require_python,
+)
+from relevance_core.store import BaseInfo, Manifest, Store
+
+if TYPE_CHECKING:
+    from relevance_core.models.base_ref import BaseRef
+
+__all__ = ["LocalServer", "ServerSpec", "command", "environment", "free_port", "python_of", "require_python", "spec_for"]
+
+Say = Callable[[str], None]
+Device = Literal["cpu", "cuda"]
+
+_RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
+"""The bounds that vLLM's --max-lora-rank takes."""
+_CPU_DEFAULTS: Final[Mapping[str, str]] = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
+    # A worker of the CPU build does not end before it gets SIGTERM, so that every stop takes as long as is waited for it.
+    "VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS": "1",
+}
+_LEAST_TOKENS: Final = 512
+_DRAIN_SECONDS: Final = 10
+_LAST_LINES: Final = 30
+_POLL_SECONDS: Final = 0.5
+_SAY_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True)
+class ServerSpec:
+    """All that decides how a server runs.
+
+    store: URI of the registry's store. folder: the base model's, on this machine. gpus: 0 on the CPU; several share the model.
+    dtype: float32 or bfloat16. max_tokens: longest prompt and answer. work: for the fetched adapters and the log; removed with the
+    server if `temporary`. flags: further ones of vLLM, which win.
+    """
+
+    store: str
+    base: BaseInfo
+    folder: Path
+    host: str
+    port: int
+    device: Device
+    gpus: int
+    dtype: str
+    max_tokens: int
+    settings: ServingSettings
+    work: Path
+    temporary: bool = False
+    flags: tuple[str, ...] = ()
+
+    @property
+    def url(self) -> str:
+        """The address at which this machine reaches it."""
+        return f"http://{'127.0.0.1' if self.host == '0.0.0.0' else self.host}:{self.port}"  # noqa: S104 - compared, not bound
+
+
+def spec_for(
+    store: Store,
+    manifest: Manifest,
+    settings: ServingSettings,
+    *,
+    host: str = "127.0.0.1",
+    port: int,
+    gpus: int | None = None,
+    work: Path | None = None,
+    flags: tuple[str, ...] = (),
+) -> ServerSpec:
+    """How a server for the base of a published version runs on this machine; the base is brought to a local folder.
+
+    gpus: 0 for the CPU; default: as many as there are and the base's heads can be shared among. work: default: a temporary folder.
+    Raises SettingsError without an environment that has vLLM, or with more GPUs than there are; NotFound or ModelError without the
+    base.
+    """
+    from relevance_core.versions import base_of
+
+    there = gpus_of(require_python(settings))
+    if gpus is not None and gpus > there:
+        raise SettingsError(f"{gpus} GPUs are asked for", where="--gpus", expected=f"at most {there}, which vLLM's torch can use")
+    folder = local_folder(base_of(store, manifest))
+    used = gpus if gpus is not None else parallel_of(folder, there) if there else 0
+    return ServerSpec(
+        store=store.uri,
+        base=manifest.base,
+        folder=folder,
+        host=host,
+        port=port,
+        device="cuda" if used else "cpu",
+        gpus=used,
+        dtype=settings.dtype if settings.dtype != "auto" else "bfloat16" if used else "float32",
+        max_tokens=_longest(folder, manifest),
+        settings=settings,
+        work=work or Path(tempfile.mkdtemp(prefix="relevance-server-")),
+        temporary=work is None,
+        flags=flags,
+    )
+
+
+def local_folder(base: BaseRef) -> Path:
+    """The folder of a base model on this machine: its own, or that of a Hugging Face id in the local cache. Raises ModelError."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    if Path(base.source).is_dir():
+        return Path(base.source).absolute()
+    try:
+        return Path(snapshot_download(base.source, revision=base.revision, local_files_only=True))
+    except (LocalEntryNotFoundError, ValueError) as error:
+        raise ModelError(
+            "the base model is not on this machine",
+            where=f"{base.source}, revision {base.revision}",
+            expected="a folder, or a Hugging Face id that is in the local cache",
+            do=f"fetch it while online: hf download {base.source} --revision {base.revision}",
+        ) from error
+
+
+def _longest(folder: Path, manifest: Manifest) -> int:
+    """Room for the version's longest prompt and the answer; some more, for versions to come, where the base has it."""
+    most = int(config_of(folder).get("max_position_embeddings", _LEAST_TOKENS))
+    return max((manifest.prompt.max_tokens or 0) + 1, min(_LEAST_TOKENS, most))
+
+
+def command(spec: ServerSpec, python: Path) -> list[str]:
+    """The command line of the server; its variables are those of `environment`."""
+    settings = spec.settings
+    rank = next((rank for rank in _RANKS if rank >= settings.max_rank), _RANKS[-1])
+    words: list[object] = [python, "-m", "relevance_core.serving.launch"]
+    words += ["--model", spec.folder, "--served-model-name", spec.base.label, "--generation-config", "vllm"]
+    words += ["--host", spec.host, "--port", spec.port, "--middleware", "relevance_core.serving.guard.Guard"]
+    words += ["--disable-uvicorn-access-log", "--disable-fastapi-docs", "--shutdown-timeout", _DRAIN_SECONDS]
+    words += ["--dtype", spec.dtype, "--max-model-len", spec.max_tokens, "--enable-prefix-caching"]
+    words += ["--enable-lora", "--max-lora-rank", rank, "--max-loras", settings.slots]
+    words += ["--max-cpu-loras", max(settings.slots, settings.cached)]
+    if spec.device == "cuda":
+        words += ["--tensor-parallel-size", spec.gpus, "--gpu-memory-utilization", 0.9]
+    else:
+        # The CPU's default block of 128 tokens is longer than most prompts: no prefix would ever be found in the cache.
+        words += ["--block-size", 32]
+    return [str(word) for word in words] + list(spec.flags)
+
+
+def environment(spec: ServerSpec, inherited: Mapping[str, str]) -> dict[str, str]:
+    """The variables of the server's process: `inherited` (the store's credentials are there), vLLM's own, and the plugin's.
+
+    RELEVANCE_SERVING holds what the plugin and the guard need to know, as one JSON object.
+    """
+    settings = spec.settings
+    about = {
+        "store": spec.store,
+        "base": spec.base.to_json(),
+        "base_folder": str(spec.folder),
+        "cache": str(spec.work / "adapters"),
+        "max_rank": settings.max_rank,
+        "cached": settings.cached,
+        "verify_key": str(Path(settings.verify_key).expanduser().absolute()) if settings.verify_key else "",
+    }
+    defaults = _CPU_DEFAULTS if spec.device == "cpu" else {}
+    fixed = {
+        "RELEVANCE_SERVING": json.dumps(about, sort_keys=True),
+        "VLLM_PLUGINS": "relevance",
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+    return {**defaults, **inherited, **fixed}
+
+
+class LocalServer:
+    """A running server. Use it in a `with`: whatever happens inside, it is killed at the end; `stop` first, where it has users."""
+
+    def __init__(self, spec: ServerSpec, process: subprocess.Popen[bytes], log: Path | None) -> None:
+        self.spec, self._process, self._log, self._over = spec, process, log, False
+
+    @classmethod
+    def start(cls, spec: ServerSpec, python: Path, *, to_file: bool = True) -> Self:
+        """Starts the process and returns at once. to_file: what it writes goes to server.log in `spec.work`, else to stderr.
+
+        Raises ServingError when the port is taken.
+        """
+        require_free(spec.host, spec.port)
+        spec.work.mkdir(parents=True, exist_ok=True)
+        log = spec.work / "server.log" if to_file else None
+        # Kernels that vLLM builds while it runs are built by programs of its own environment.
+        path = os.pathsep.join([str(python.parent), os.environ.get("PATH", os.defpath)])
+        with log.open("wb") if log else os.fdopen(os.dup(2), "wb") as stream:
+            process = subprocess.Popen(
+                command(spec, python),
+                env=environment(spec, os.environ) | {"PATH": path},
+                stdin=subprocess.PIPE,  # held open, and never written to: see launch.py
+                stdout=stream,
+                stderr=stream,
+                start_new_session=True,
+            )
+        return cls(spec, process, log)
+
+    @property
+    def url(self) -> str:
+        """Its address, for example http://127.0.0.1:8000."""
+        return self.spec.url
+
+    @property
+    def pid(self) -> int:
+        """The process, and the group, that it is."""
+        return self._process.pid
+
+    def alive(self) -> bool:
+        """Whether its process runs."""
+        return self._process.poll() is None
+
+    def wait(self, say: Say) -> None:
+        """Returns when it is healthy. Raises ServingError, with the last lines that it wrote, when it ends or is too slow."""
+        from relevance_core.serving.wire import Server
+
+        begun = told = time.monotonic()
+        with Server(self.url, timeout=5) as server:
+            while not server.healthy():
+                now = time.monotonic()
+                self.require_alive()
+                if now - begun > self.spec.settings.start_seconds:
+                    raise self._error(f"the server was not ready within {self.spec.settings.start_seconds:g} s")
+                if now - told > _SAY_SECONDS:
+                    told = now
+                    say(f"vLLM starts on {self.url}: {now - begun:.0f} s")
+                time.sleep(_POLL_SECONDS)
+        say(f"vLLM is up on {self.url} after {time.monotonic() - begun:.0f} s")
+
+    def require_alive(self) -> None:
+        """Raises ServingError, with the last lines that it wrote, when it has ended."""
+        if not self.alive():
+            raise self._error(f"the server ended with status {self._process.returncode}")
+
+    def stop(self) -> int:
+        """Lets it finish the requests in flight and end; kills it when that takes too long. Returns its exit status."""
+        if self.alive():
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_SECONDS)
+        return self.kill()
+
+    def kill(self) -> int:
+        """Kills every process of its group at once (SIGKILL). Returns its exit status."""
+        if not self._over:  # once: the number of a group that has ended may become another's
+            kill_group(self.pid)
+            self._over = True
+        status = self._process.wait()
+        if self._process.stdin:
+            self._process.stdin.close()
+        if self.spec.temporary:
+            shutil.rmtree(self.spec.work, ignore_errors=True)
+        return status
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.kill()
+
+    def _error(self, what: str) -> ServingError:
+        wrote = "\n".join(self._log.read_text(errors="replace").splitlines()[-_LAST_LINES:]) if self._log else "see above"
+        return ServingError(f"{what}; the last lines that it wrote:\n{wrote}\n", where=self.url, expected="/health with 200")

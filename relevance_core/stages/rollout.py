@@ -1,0 +1,77 @@
+"""*rollout*: what was published is proved servable, and then the alias moves, for all tasks at once (contract 6)."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from relevance_core.config import Settings
+from relevance_core.pairs import Task
+from relevance_core.serving.rollout import Proof, bases_after, roll_out
+from relevance_core.stages.base import Inputs, Output, Report, Rows, stage
+from relevance_core.store import Registry, Release
+
+WHO: Final = "gate"
+
+
+@stage("rollout", uses=("serving.mixed_bases",), pinned=("champion",))
+def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
+    """Lets the versions with the verdict *publish* serve, and leaves `rollout.json`: the release, and what proved each version.
+
+    How: `serving.rollout`: every version answers its golden pairs on every server of its base, in a vLLM of its own where there is
+    no server, or in the trainer's scorer where there is no vLLM; then one entry of the alias log lets all of them serve, provided
+    that the champions are still those that the gate knew. Tasks stay on one base: where a release would have two, what is new waits
+    until its sibling is there too (`serving.mixed_bases` lets them part).
+    What it does not do: judge, or move an alias that somebody else moved meanwhile (Conflict; run the loop again).
+    Known limits: a version that waits is not tried again by itself; a later night, or `relevance registry promote`, lets it serve.
+    """
+    candidates = _candidates(inputs)
+    registry = Registry(out.store)
+    versions: dict[str, str] = {task: found["version"] for task, found in candidates.items()}
+    waits = _waits(registry, versions) if versions and not settings.serving.mixed_bases else ""
+    release: Release | None = None
+    proofs: list[Proof] = []
+    if versions and not waits:
+        why = "; ".join(found["why"] for found in candidates.values())
+        expect = {task: inputs.champion.get(task) for task in versions}
+        release, proofs = roll_out(
+            registry, versions, lambda: registry.promote(versions, who=WHO, why=why, expect=expect), settings, out.say
+        )
+    figures: dict[str, Any] = {"waits": waits, "proofs": [proof.as_json() for proof in proofs], "tasks": {}}
+    for task, version in versions.items():
+        figures["tasks"][task] = {"version": version, "promoted": release is not None}
+        figures["tasks"][task]["number"] = since(registry, release, task).number if release else None
+    out.say(f"rollout: {_told(release, waits)}")
+    out.json("rollout", figures)
+    return Report(Rows(), figures)
+
+
+def _candidates(inputs: Inputs) -> dict[Task, dict[str, Any]]:
+    """What the gate wants to serve, by task: the `version.json` of each *publish* with that verdict."""
+    found = {artifact.report.task: artifact.json("version") for artifact in inputs.artifacts.values()}
+    return {task: about for task, about in sorted(found.items()) if task and about["verdict"] == "publish"}
+
+
+def _waits(registry: Registry, versions: dict[str, str]) -> str:
+    """Why these versions have to wait: a release would stand on two bases. Empty when it would not."""
+    bases = bases_after(registry, versions)
+    if len(set(bases.values())) < 2:
+        return ""
+    standing = ", ".join(f"{task} on {base}" for task, base in sorted(bases.items()))
+    return f"the tasks would stand on different bases ({standing}); they move together, or with serving.mixed_bases"
+
+
+def _told(release: Release | None, waits: str) -> str:
+    if release is not None:
+        versions = " ".join(f"{task}={version}" for task, version in sorted(release.versions.items()))
+        return f"release {release.number} serves: {versions}"
+    return waits or "nothing to let serve; what served goes on"
+
+
+def since(registry: Registry, release: Release, task: str) -> Release:
+    """The release from which on the task has served what it serves at `release`; the other task may have moved since."""
+    while release.previous is not None:
+        before = registry.release(release.previous)
+        if before.versions.get(task) != release.versions[task]:
+            break
+        release = before
+    return release

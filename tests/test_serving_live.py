@@ -1,0 +1,293 @@
+"""The whole way: the loop, a registry on an S3 protocol server, vLLM (the CPU build), the client; swaps under load; failures."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from relevance_core import golden
+from relevance_core.config import EngineSettings, build
+from relevance_core.models.scorer import Scorer
+from relevance_core.serving import fleet
+from relevance_core.serving.client import ScoringClient
+from relevance_core.serving.opened import Pair
+from relevance_core.serving.rollout import roll_out
+from relevance_core.simulator.market import Market, write
+from relevance_core.sources import read_labelled
+from relevance_core.stages.base import print_nothing
+from relevance_core.stages.evaluate import score_with
+from relevance_core.store import AdapterMeta, Manifest, Registry, Release, Store, open_store
+from relevance_core.store.adapter_files import WEIGHTS
+from relevance_core.versions import base_of, prompt_of
+from tests.loop import Done, command, environment, relevance, retrain
+from tests.registry_cases import free_port, make_bucket, moto_server, use_server
+
+pytestmark = [pytest.mark.serving, pytest.mark.slow]
+
+STORE = "s3://shop/relevance"
+CLIENTS, SWAPS, PAIRS = 16, 20, 200
+SETTINGS = build({"serving": {"drain_seconds": 0.3, "staleness_seconds": 0.1, "timeout_seconds": 60}})
+
+
+class Serve:
+    """A running `relevance serve`."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.log = folder / f"serve-{port}.log"
+        self.url = f"http://127.0.0.1:{port}"
+        arguments = command("serve", "--store", STORE, "--port", str(port))
+        with self.log.open("ab") as stream:
+            self.process = subprocess.Popen(arguments, stdout=stream, stderr=stream, env=environment(), start_new_session=True)
+
+    def ready(self) -> Serve:
+        """Waits for it."""
+        deadline = time.monotonic() + 300
+        while not any(entry.url == self.url for entry in fleet.registered(open_store(STORE))):
+            assert self.process.poll() is None, self.log.read_text()[-3000:]
+            assert time.monotonic() < deadline, self.log.read_text()[-3000:]
+            time.sleep(0.3)
+        return self
+
+    def kill(self) -> None:
+        """SIGKILL to it and to all that it started."""
+        subprocess.run(["pkill", "-KILL", "-s", str(self.process.pid)], check=False)
+        self.process.wait()
+
+    def stop(self) -> None:
+        """SIGTERM, as a process manager does it."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four days of a small market."""
+    folder = tmp_path_factory.mktemp("shop")
+    write(Market(pairs_per_day=700, clicks_per_day=3000), datetime.date(2026, 10, 1), 4, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A bucket of an S3 protocol server."""
+    with moto_server() as endpoint, pytest.MonkeyPatch.context() as patch:
+        use_server(patch, endpoint)
+        patch.setenv("RELEVANCE_SCRATCH", str(tmp_path_factory.mktemp("scratch")))
+        make_bucket(endpoint, "shop")
+        yield open_store(STORE)
+
+
+@pytest.fixture(scope="module")
+def night(store: Store, shop: Path) -> Done:
+    """The first night, which publishes both tasks."""
+    done = retrain(STORE, shop, "2026-10-04")
+    assert done.code == 0, done.log
+    return done
+
+
+@pytest.fixture(scope="module")
+def server(night: Done, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """A vLLM server of what was published."""
+    running = Serve(tmp_path_factory.mktemp("serve"), free_port()).ready()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def rows(shop: Path) -> pl.DataFrame:
+    """Logged QC pairs of every language."""
+    read = read_labelled(str(shop / "logs" / "dt=2026-10-04" / "part-0.parquet")).filter(task="QC")
+    return read.unique("pair_id", maintain_order=True).head(PAIRS)
+
+
+def pairs_of(rows: pl.DataFrame) -> list[Pair]:
+    return [Pair(*row) for row in rows.select("language", "query", "target").iter_rows()]
+
+
+def other_version(registry: Registry, manifest: Manifest, folder: Path, factor: float) -> Manifest:
+    """A version with the same base whose scores differ: the low-rank update times a factor, with its own golden pairs."""
+    source = registry.fetch(manifest.task, manifest.version, folder / "fetched")
+    adapter = folder / "adapter"
+    adapter.mkdir()
+    tensors = load_file(source / WEIGHTS)
+    save_file({name: values * factor if "lora_B" in name else values for name, values in tensors.items()}, adapter / WEIGHTS)
+    (adapter / "adapter_config.json").write_bytes((source / "adapter_config.json").read_bytes())
+    texts = [("QC", "red shoes", "Sports,Shoes", None), ("QC", "zapatos rojos", "Home,Kitchen", None)]
+    scorer = Scorer(base_of(registry.store, manifest).source, adapter, prompt_of(manifest.prompt), EngineSettings())
+    golden.write(adapter, texts, scorer, print_nothing)
+    values = {name: value for name, value in manifest.to_json().items() if name in AdapterMeta.model_fields}
+    return registry.publish(manifest.task, adapter, AdapterMeta.model_validate(values))
+
+
+def truth(store: Store, manifest: Manifest, rows: pl.DataFrame) -> Any:
+    """p(yes) by the trainer's scorer."""
+    return score_with(store, manifest, rows, EngineSettings(), print_nothing).to_numpy()
+
+
+def test_the_client_agrees_with_the_trainer(server: Serve, store: Store, rows: pl.DataFrame) -> None:
+    """Loop → S3 → vLLM → client: p(yes) of 200 pairs within 1e-3 of the trainer's scorer, with the version and its decision."""
+    champion = Registry(store).resolve("QC", "champion")
+    with ScoringClient(store) as client:
+        scores = client.score("QC", pairs_of(rows))
+    expected = truth(store, champion, rows)
+    assert len(expected) == PAIRS
+    assert np.abs(scores.p - expected).max() < 1e-3
+    assert scores.version == champion.version
+    assert scores.relevant.tolist() == (scores.p >= champion.threshold).tolist()
+
+
+@dataclass
+class Load:
+    """Clients that score all the time, and what they got."""
+
+    expected: dict[str, Any]
+    pairs: list[Pair]
+    stop: threading.Event = field(default_factory=threading.Event)
+    answers: dict[str, int] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    threads: list[threading.Thread] = field(default_factory=list)
+
+    def __enter__(self) -> Load:
+        self.threads = [threading.Thread(target=self._score, args=(number,)) for number in range(CLIENTS)]
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        for thread in self.threads:
+            thread.join()
+
+    def _score(self, number: int) -> None:
+        draw = random.Random(number)
+        with ScoringClient(STORE, settings=SETTINGS.serving) as client:
+            while not self.stop.is_set():
+                places = draw.sample(range(len(self.pairs)), 8)
+                try:
+                    scores = client.score("QC", [self.pairs[place] for place in places])
+                except Exception as error:
+                    self.failed.append(repr(error))
+                    continue
+                self.answers[scores.version] = self.answers.get(scores.version, 0) + 1
+                off = np.abs(scores.p - self.expected[scores.version][places]).max()
+                if not off < 1e-3:
+                    self.wrong.append(f"{scores.version}: {off}")
+
+
+def swaps(registry: Registry, versions: list[Manifest], between: Callable[[int], None] = lambda number: None) -> None:
+    """Lets the versions serve in turns, each proved on the servers before."""
+    for number in range(SWAPS):
+        chosen = versions[number % len(versions)]
+
+        def move(chosen: Manifest = chosen) -> Release:
+            return registry.promote({"QC": chosen.version}, who="test", why="swap")
+
+        roll_out(registry, {"QC": chosen.version}, move, SETTINGS, print_nothing)
+        between(number)
+
+
+@pytest.fixture(scope="module")
+def versions(server: Serve, store: Store, tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
+    """The version that serves, and one whose scores differ."""
+    registry = Registry(store)
+    champion = registry.resolve("QC", "champion")
+    return [other_version(registry, champion, tmp_path_factory.mktemp("other"), 0.5), champion]
+
+
+def test_swaps_under_load(server: Serve, store: Store, rows: pl.DataFrame, versions: list[Manifest]) -> None:
+    """16 clients during 20 swaps: no request fails, no score matches neither version, and both versions answered many."""
+    expected = {manifest.version: truth(store, manifest, rows) for manifest in versions}
+    assert np.abs(np.subtract(*expected.values())).max() > 0.01
+    with Load(expected, pairs_of(rows)) as load:
+        swaps(Registry(store), versions)
+    assert (load.failed, load.wrong) == ([], [])
+    assert set(load.answers) == set(expected)
+    assert min(load.answers.values()) > 20
+    release = Registry(store).current()
+    assert release is not None
+    assert release.number == 1 + SWAPS
+
+
+def test_a_killed_server_comes_back_under_load(
+    server: Serve, store: Store, rows: pl.DataFrame, versions: list[Manifest], tmp_path: Path
+) -> None:
+    """The same with a second server that is killed at the fifth swap and started again: nothing fails, nothing is wrong."""
+    port = free_port()
+    second = [Serve(tmp_path, port).ready()]
+    expected = {manifest.version: truth(store, manifest, rows) for manifest in versions}
+
+    def between(number: int) -> None:
+        if number == 5:
+            second[0].kill()
+            second[0] = Serve(tmp_path, port)
+        if number == 12:
+            second[0].ready()
+
+    try:
+        with Load(expected, pairs_of(rows)) as load:
+            swaps(Registry(store), versions, between)
+        assert (load.failed, load.wrong) == ([], [])
+        assert set(load.answers) == set(expected)
+        assert {entry.url for entry in fleet.registered(store)} == {server.url, second[0].url}
+    finally:
+        second[0].stop()
+
+
+def test_rollback_is_proved_and_quick(server: Serve, store: Store, versions: list[Manifest]) -> None:
+    """`relevance registry rollback` lets the version before serve, proved on the server, in less than 10 s beside the drain."""
+    registry = Registry(store)
+    current = registry.current()
+    assert current is not None
+    started = time.monotonic()
+    drain = ("--set", "serving.drain_seconds=0")
+    done = relevance("registry", "rollback", "--store", STORE, "--who", "test", "--why", "worse since noon", "--json", *drain)
+    assert done.code == 0, done.log
+    assert time.monotonic() - started < 10
+    assert "proved on" in done.log
+    assert done.result["versions"]["QC"] != current.versions["QC"]
+    assert (done.result["who"], done.result["why"]) == ("test", "worse since noon")
+
+
+def test_a_new_base_comes_up_beside_the_old_one(
+    server: Serve, store: Store, shop: Path, rows: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A night on another base starts servers for it, moves both tasks in one release, and the clients follow; none fails."""
+    registry = Registry(store)
+    before = registry.current()
+    assert before is not None
+    better = ("gate.confidence=0", "gate.min_gain=-1", "gate.max_language_loss=1", "seed=18")
+    blue_green = ("serving.start_servers=1", "serving.python=auto", "serving.drain_seconds=1")
+    settings = [part for setting in (*better, *blue_green) for part in ("--set", setting)]
+    with ScoringClient(store, settings=SETTINGS.serving) as client:
+        old = client.score("QC", pairs_of(rows))
+        done = retrain(STORE, shop, "2026-10-05", *settings)
+        assert done.code == 0, done.log
+        after = registry.current()
+        assert after is not None
+        try:
+            assert after.number == before.number + 1
+            assert set(after.bases.values()).isdisjoint(before.bases.values())
+            assert len(set(after.bases.values())) == 1
+            time.sleep(SETTINGS.serving.staleness_seconds)
+            new = client.score("QC", pairs_of(rows))
+            assert (old.version, new.version) == (before.versions["QC"], after.versions["QC"])
+            assert np.abs(new.p - truth(store, registry.resolve("QC", "champion"), rows)).max() < 1e-3
+        finally:
+            for entry in fleet.registered(store):
+                if entry.base in after.bases.values():
+                    os.kill(entry.pid, signal.SIGTERM)
