@@ -47,8 +47,8 @@ lint: install ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint install-serving ## lint, and every test
-	$(BIN)/python -m pytest
+test: lint install-serving ## lint, and every test, a file at a time on each core
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-serving: install install-serving ## only the tests that start vLLM
 	$(BIN)/python -m pytest -m serving

@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -62,7 +63,8 @@ def main() -> None:
     parser.add_argument("--template", choices=list(VERSIONS), default="instruction")
     parser.add_argument("--threads", type=int, default=1, help="of the server and of the peer (default: %(default)s)")
     options = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = str(options.threads)
+    # vLLM otherwise binds a thread to every core; OMP_NUM_THREADS then counts for the peer alone.
+    os.environ |= {"OMP_NUM_THREADS": str(options.threads), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
     with tempfile.TemporaryDirectory() as folder:
         results = measure(options, Path(folder))
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -88,10 +90,14 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
 
 @dataclass
 class Figures:
-    """Of one side: pairs/s, and milliseconds of the slowest request but one in a hundred, of each round."""
+    """Of one side, for each round: pairs/s, pairs per second of processor time, the 99th percentile of a request's milliseconds
+    (alone and beside others).
+    """
 
     speed: list[float] = field(default_factory=list)
-    p99: list[float] = field(default_factory=list)
+    economy: list[float] = field(default_factory=list)
+    alone: list[float] = field(default_factory=list)
+    beside: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -107,7 +113,7 @@ class Ours:
         """All pairs in one call."""
         return self.client.score("QC", pairs, version=self.manifest.version).p
 
-    def requests(self, pairs: Sequence[Pair]) -> list[float]:
+    def requests(self, pairs: Sequence[Pair], callers: int = 1) -> list[float]:
         """Milliseconds of each search request of BATCH pairs, `callers` of them under way at a time."""
 
         def one(start: int) -> float:
@@ -115,8 +121,8 @@ class Ours:
             self.bulk(pairs[start : start + BATCH])
             return 1000 * (time.perf_counter() - begun)
 
-        with ThreadPoolExecutor(self.callers) as callers:
-            return list(callers.map(one, range(0, len(pairs), BATCH)))
+        with ThreadPoolExecutor(callers) as threads:
+            return list(threads.map(one, range(0, len(pairs), BATCH)))
 
     def cache(self) -> tuple[float, float]:
         """Prompt tokens looked up in vLLM's prefix cache, and found there, since it started."""
@@ -127,10 +133,23 @@ class Ours:
         )
         return asked, found
 
+    def cpu(self) -> float:
+        """Seconds of processor time of the server's processes and of this one so far."""
+        ticks = sum(int(ticks) for fields in self._group() for ticks in fields[11:13])
+        return ticks / os.sysconf("SC_CLK_TCK") + time.process_time()
+
     def peak_mb(self) -> float:
-        """Of all processes of the server's group, each at its largest."""
-        peaks = [peak_of(path) for path in Path("/proc").glob("[0-9]*/stat") if group_of(path) == self.server.pid]
-        return sum(peaks) / 1024
+        """Of all processes of the server, each at its largest."""
+        return sum(peak_of(int(fields[-1])) for fields in self._group()) / 1024
+
+    def _group(self) -> list[list[str]]:
+        """Of each process of the server: the fields of its `stat` from the third on, and its id."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):  # it has ended since the list was read
+                fields = [*path.read_text().rpartition(")")[2].split(), path.parent.name]
+                found += [fields] if int(fields[2]) == self.server.pid else []
+        return found
 
 
 @dataclass
@@ -156,6 +175,10 @@ class Peer:
         self.bulk(pairs)
         return [1000 * seconds for seconds in self._seconds]
 
+    def cpu(self) -> float:
+        """Seconds of processor time of its process, and of this one, which makes the prompts, so far."""
+        return float(self.process.apply(time.process_time)) + time.process_time()
+
     def peak_mb(self) -> float:
         """Of its process."""
         return float(self.process.apply(peer_peak)) / 1024
@@ -175,10 +198,13 @@ def in_turns(ours: Ours, peer: Peer, rounds: Sequence[tuple[list[Pair], list[Pai
             raise SystemExit(f"the scores of server and peer differ by {apart:.2g}: this is not the same work")
     asked, found = (last - first for first, last in zip(cache[1], ours.cache(), strict=True))
     peak_mb = {"ours": round(ours.peak_mb()), "peer": round(peer.peak_mb())}
-    speed, p99 = ([getattr(figure, name)[1:] for figure in figures] for name in ("speed", "p99"))
+    names = ("speed", "economy", "alone", "beside")
+    speed, economy, alone, beside = ([getattr(figure, name)[1:] for figure in figures] for name in names)
     return [
         entry("pairs/s, one call for all", speed, peak_mb),
-        entry(f"p99 ms of a request of {BATCH} pairs, {ours.callers} at a time; peer: one at a time", p99, peak_mb),
+        entry("pairs per second of processor time, client and server together", economy, peak_mb),
+        entry(f"p99 ms of a request of {BATCH} pairs, one at a time", alone, peak_mb),
+        entry(f"p99 ms of a request of {BATCH} pairs, {ours.callers} at a time", beside, peak_mb),
         {"name": "share of prompt tokens found in the prefix cache", "ours": found / asked}
         | dict.fromkeys(("peer", "peer_name", "ratio", "spread", "peak_mb")),
     ]
@@ -186,22 +212,28 @@ def in_turns(ours: Ours, peer: Peer, rounds: Sequence[tuple[list[Pair], list[Pai
 
 def one_round(side: Ours | Peer, figures: Figures, bulk: Sequence[Pair], requests: Sequence[Pair]) -> npt.NDArray[np.float64]:
     """Adds a round of one side to its figures; returns the scores of `bulk`."""
-    begun = time.perf_counter()
+    begun, used = time.perf_counter(), side.cpu()
     scores = side.bulk(bulk)
     figures.speed.append(len(bulk) / (time.perf_counter() - begun))
-    figures.p99.append(float(np.quantile(side.requests(requests), 0.99)))
+    figures.economy.append(len(bulk) / (side.cpu() - used))
+    half = len(requests) // 2
+    figures.alone.append(float(np.quantile(side.requests(requests[:half]), 0.99)))
+    if isinstance(side, Ours):
+        figures.beside.append(float(np.quantile(side.requests(requests[half:], side.callers), 0.99)))
     return scores
 
 
 def entry(name: str, values: Sequence[Sequence[float]], peak_mb: dict[str, int]) -> dict[str, Any]:
-    """One figure of the list, of each round's values: ours and the peer's."""
-    ours, peer = (statistics.median(side) for side in values)
+    """One figure of the list, of each round's values: ours and the peer's, which may have none."""
+    ours, peer = (statistics.median(side) if side else None for side in values)
+    if ours is None:
+        raise SystemExit("one round only warms up: give --rounds 1 or more")
     return {
         "name": name,
         "ours": ours,
         "peer": peer,
         "peer_name": f"transformers + peft, unmerged, padded batches of {BATCH}",
-        "ratio": ours / peer,
+        "ratio": peer and ours / peer,
         "spread": (max(values[0]) - min(values[0])) / ours,
         "peak_mb": peak_mb,
     }
@@ -290,17 +322,9 @@ def peer_peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def group_of(stat: Path) -> int:
-    """The process group of a process; 0 of one that has ended."""
-    try:
-        return int(stat.read_text().rpartition(")")[2].split()[2])
-    except OSError:
-        return 0
-
-
-def peak_of(stat: Path) -> int:
+def peak_of(process: int) -> int:
     """The largest memory of a process, in KB."""
-    found = re.search(r"^VmHWM:\s+(\d+) kB", (stat.parent / "status").read_text(), re.MULTILINE)
+    found = re.search(r"^VmHWM:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
     return int(found[1]) if found else 0
 
 

@@ -114,11 +114,13 @@ class StandIn:
             await asyncio.sleep(NEVER)
         if self.known is not None and asked["model"] not in self.known:
             return _error(404, "does not exist")
+        asked |= {"model": _OTHER} if fault == "other version" else {}
         answer = {"model": asked["model"], "choices": [_row(i, asked, ids) for i, ids in enumerate(asked["prompt"])]}
         return Response(_broken(answer, fault), media_type="application/json", headers=_CUT if fault == "cut" else None)
 
 
 _CUT = {"content-length": "1000000"}
+_OTHER = "relevance-qc@ffffffffffffffff"
 
 
 def _row(index: int, asked: dict[str, Any], ids: list[int]) -> dict[str, Any]:
@@ -137,8 +139,6 @@ def _broken(answer: dict[str, Any], fault: str | None) -> bytes:
         answer["choices"][0]["logprobs"]["top_logprobs"] = [
             dict.fromkeys(answer["choices"][0]["logprobs"]["top_logprobs"][0], math.nan)
         ]
-    elif fault == "other version":
-        answer["model"] = "relevance-qc@ffffffffffffffff"
     elif fault == "page":
         return b"<html>It works!</html>"
     return json.dumps(answer).encode()

@@ -5,6 +5,7 @@ The servers here are stand-ins (tests/stand_in.py), because a real vLLM can't be
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import socket
 import subprocess
@@ -538,6 +539,20 @@ def test_a_closed_client_says_so(shop: Shop, champion: Manifest, start: Any) -> 
     with pytest.raises(ServingError, match="the client is closed"):
         client.score("QC", PAIRS)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("relevance-")]
+
+
+def test_an_interrupt_takes_the_requests_back(shop: Shop, champion: Manifest, start: Any) -> None:
+    """Ctrl-C in the caller's thread ends the call, whose place is free for the next one long before its timeout."""
+    server = start()
+    server.always = "hang"
+    with ScoringClient(shop.store, [server.url], ServingSettings(timeout_seconds=60), concurrency=1) as client:
+        threading.Timer(0.5, _thread.interrupt_main).start()
+        with pytest.raises(KeyboardInterrupt):
+            client.score("QC", PAIRS)
+        server.always = None
+        begun = time.monotonic()
+        require(client.score("QC", PAIRS), shop, champion)
+        assert time.monotonic() - begun < 20
 
 
 def test_a_file_is_scored_on_servers(shop: Shop, champion: Manifest, start: Any, tmp_path: Path) -> None:

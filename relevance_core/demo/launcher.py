@@ -122,7 +122,6 @@ class Airflow:
             "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
             "AIRFLOW__LOGGING__LOGGING_LEVEL": own.get("LOG_LEVEL", "INFO").upper(),  # lower case crashes every component
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",  # at 0.1 the scheduler takes a fifth of a core
-            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             **self.environment,
         }
 

@@ -81,6 +81,7 @@ class AsyncScoringClient:
     ) -> None:
         settings = settings or ServingSettings()
         self._store = open_store(store) if isinstance(store, str) else store
+        self._own_store = isinstance(store, str)
         self._key = Key.load(settings.verify_key) if settings.verify_key else None
         self._batch, self._concurrency = batch, concurrency
         self._watch = Watch(self._store, settings, endpoints, outage)
@@ -120,6 +121,8 @@ class AsyncScoringClient:
             opening.cancel()
         await self._pool.close()
         self._encoder.shutdown(wait=False, cancel_futures=True)
+        if self._own_store:
+            self._store.close()
 
     async def __aenter__(self) -> Self:
         return self

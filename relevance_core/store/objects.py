@@ -89,6 +89,9 @@ class Store(ABC):
         self._probe_lock = threading.Lock()
         self._probed = False
 
+    def close(self) -> None:  # noqa: B027 - a store without connections has nothing to end
+        """End the connections that are open; the store may be used again, and then opens others."""
+
     @property
     @abstractmethod
     def uri(self) -> str:
@@ -162,7 +165,7 @@ class Store(ABC):
                 "the store ignores conditional writes: it created the same object twice",
                 where=self.uri,
                 expected="PutObject with If-None-Match: * to answer 412 when the object exists",
-                do="use a store that honours it (AWS S3, Ceph RGW, versitygw); with this one two publishers "
+                do="use a store that honours it (AWS S3, Ceph RGW, versitygw ≥ 1.8); with this one two publishers "
                 "can overwrite each other without a trace",
             )
 

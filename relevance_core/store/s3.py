@@ -37,8 +37,8 @@ _REMEDIES = {
     "QuotaExceeded": "free space in the bucket, or raise its quota",
     "InsufficientStorage": "free space on the storage server",
     "507": "free space on the storage server",
-    "NotImplemented": "use a store that honours If-None-Match: * (AWS S3, Ceph RGW, versitygw)",
-    "501": "use a store that honours If-None-Match: * (AWS S3, Ceph RGW, versitygw)",
+    "NotImplemented": "use a store that honours If-None-Match: * (AWS S3, Ceph RGW, versitygw ≥ 1.8)",
+    "501": "use a store that honours If-None-Match: * (AWS S3, Ceph RGW, versitygw ≥ 1.8)",
 }
 
 
@@ -60,6 +60,13 @@ class S3Store(Store):
 
     def __reduce__(self) -> tuple[Any, tuple[str, str, str, str]]:
         return (_unpickle, (self._bucket, self._prefix.removesuffix("/"), self._endpoint, self._region))
+
+    @override
+    def close(self) -> None:
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
 
     @property
     @override
