@@ -5,8 +5,8 @@ The servers here are stand-ins (tests/stand_in.py), because a real vLLM can't be
 
 from __future__ import annotations
 
-import _thread
 import asyncio
+import signal
 import socket
 import subprocess
 import sys
@@ -546,7 +546,7 @@ def test_an_interrupt_takes_the_requests_back(shop: Shop, champion: Manifest, st
     server = start()
     server.always = "hang"
     with ScoringClient(shop.store, [server.url], ServingSettings(timeout_seconds=60), concurrency=1) as client:
-        threading.Timer(0.5, _thread.interrupt_main).start()
+        threading.Timer(0.5, signal.pthread_kill, (threading.get_ident(), signal.SIGINT)).start()
         with pytest.raises(KeyboardInterrupt):
             client.score("QC", PAIRS)
         server.always = None

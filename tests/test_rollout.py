@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,9 @@ class Stand:
         self.held.add(name)
         return np.array([0.9, 0.2]) + self.off
 
+    def close(self) -> None:
+        """Its connection; nothing to end here."""
+
     def unload(self, name: str) -> None:
         self._ask(f"unload {name}")
         self.held.remove(name)
@@ -77,7 +81,7 @@ def serving(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Lets the given stand-ins be all the servers there are."""
 
     def are(*servers: Stand) -> None:
-        monkeypatch.setattr(fleet, "servers", lambda store, settings: list(servers))
+        monkeypatch.setattr(fleet, "connected", lambda store, settings: nullcontext(list(servers)))
 
     return are
 

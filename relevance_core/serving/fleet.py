@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -68,26 +69,27 @@ def endpoints(store: Store, settings: ServingSettings) -> list[str]:
     return list(dict.fromkeys([*settings.endpoints, *(entry.url for entry in registered(store))]))
 
 
-def servers(store: Store, settings: ServingSettings) -> list[Server]:
-    """A connection to every server. A configured one that does not answer raises ServingError; a registered one leaves the list."""
+@contextmanager
+def connected(store: Store, settings: ServingSettings) -> Iterator[list[Server]]:
+    """Connections to every server, closed at the end.
+
+    A configured server that does not answer raises ServingError; a registered one leaves the list.
+    """
     from relevance_core.serving.wire import Server
 
     entries = {entry.url: entry for entry in registered(store)}
     found = []
-    for url in endpoints(store, settings):
-        server = Server(url, settings.timeout_seconds)
-        if server.healthy():
-            found.append(server)
-        elif url in settings.endpoints:
-            raise ServingError(
-                "a server does not answer",
-                where=url,
-                expected="/health with 200",
-                do="start it, or take it out of serving.endpoints",
-            )
-        else:
-            leave(store, entries[url])
-    return found
+    with ExitStack() as connections:
+        for url in endpoints(store, settings):
+            server = connections.enter_context(Server(url, settings.timeout_seconds))
+            if server.healthy():
+                found.append(server)
+            elif url in settings.endpoints:
+                do = "start it, or take it out of serving.endpoints"
+                raise ServingError("a server does not answer", where=url, expected="/health with 200", do=do)
+            else:
+                leave(store, entries[url])
+        yield found
 
 
 def on_base(found: Iterable[Server], label: str) -> list[Server]:

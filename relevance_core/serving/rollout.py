@@ -60,11 +60,23 @@ def roll_out(
     manifests = [registry.require_intact(task, version) for task, version in sorted(versions.items())]
     for manifest in manifests:
         _check_files(registry, manifest, settings)
-    everywhere = fleet.servers(registry.store, settings.serving)
-    if not everywhere:
-        proofs = _prove_here(registry, manifests, settings, say)
-        return move(), proofs
-    held = {server.url: server.adapters() for server in everywhere}
+    with fleet.connected(registry.store, settings.serving) as everywhere:
+        if everywhere:
+            return _on_servers(registry, manifests, everywhere, move, settings, say)
+    proofs = _prove_here(registry, manifests, settings, say)
+    return move(), proofs
+
+
+def _on_servers(
+    registry: Registry,
+    manifests: Sequence[Manifest],
+    everywhere: list[Server],
+    move: Callable[[], Release],
+    settings: Settings,
+    say: Say,
+) -> tuple[Release, list[Proof]]:
+    """Proof, move and drain where there are servers; whatever fails before the move is undone on them."""
+    held = {server.url: set(server.adapters()) for server in everywhere}
     started: list[fleet.Started] = []
     try:
         chosen = _servers_of(registry, manifests, everywhere, started, settings, say)
@@ -73,6 +85,9 @@ def roll_out(
     except BaseException:
         _undo(everywhere, held, started, say)
         raise
+    finally:
+        for one in started:
+            one.server.close()
     if before is not None and before.versions != release.versions:
         _drain(registry, before, everywhere, settings, say)
     return release, proofs
@@ -145,9 +160,9 @@ def _prove_here(registry: Registry, manifests: Sequence[Manifest], settings: Set
     for label in dict.fromkeys(manifest.base.label for manifest in manifests):
         mine = [manifest for manifest in manifests if manifest.base.label == label]
         spec = spec_for(registry.store, mine[0], settings.serving, host="127.0.0.1", port=free_port())
-        with LocalServer.start(spec, python) as server:
+        with LocalServer.start(spec, python) as server, Server(server.url, settings.serving.timeout_seconds) as connection:
             server.wait(say)
-            proofs += [_prove(registry, one, [Server(server.url, settings.serving.timeout_seconds)], settings, say) for one in mine]
+            proofs += [_prove(registry, one, [connection], settings, say) for one in mine]
     return proofs
 
 
