@@ -545,10 +545,12 @@ def test_an_interrupt_takes_the_requests_back(shop: Shop, champion: Manifest, st
     """Ctrl-C in the caller's thread ends the call, whose place is free for the next one long before its timeout."""
     server = start()
     server.always = "hang"
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is started with it ignored
     with ScoringClient(shop.store, [server.url], ServingSettings(timeout_seconds=60), concurrency=1) as client:
         threading.Timer(0.5, signal.pthread_kill, (threading.get_ident(), signal.SIGINT)).start()
         with pytest.raises(KeyboardInterrupt):
             client.score("QC", PAIRS)
+        signal.signal(signal.SIGINT, handler)
         server.always = None
         begun = time.monotonic()
         require(client.score("QC", PAIRS), shop, champion)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import psutil
 import pytest
 from safetensors.numpy import load_file, save_file
 
@@ -63,8 +64,10 @@ class Serve:
         return self
 
     def kill(self) -> None:
-        """SIGKILL to it and to all that it started."""
-        subprocess.run(["pkill", "-KILL", "-s", str(self.process.pid)], check=False)
+        """SIGKILL to vLLM's processes, then to it."""
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            process.kill()
+        self.process.kill()
         self.process.wait()
 
     def stop(self) -> None:
