@@ -125,19 +125,19 @@ def pairs_of(rows: pl.DataFrame) -> list[Pair]:
     return [Pair(*row) for row in rows.select("language", "query", "target").iter_rows()]
 
 
-def other_version(registry: Registry, manifest: Manifest, folder: Path, factor: float) -> Manifest:
-    """A version with the same base whose scores differ: the low-rank update times a factor, with its own golden pairs."""
+def other_version(registry: Registry, manifest: Manifest, folder: Path, **changes: float) -> Manifest:
+    """A version on the same base whose scores differ: half the low-rank update, its own golden pairs, and `changes` of its meta."""
     source = registry.fetch(manifest.task, manifest.version, folder / "fetched")
     adapter = folder / "adapter"
     adapter.mkdir()
     tensors = load_file(source / WEIGHTS)
-    save_file({name: values * factor if "lora_B" in name else values for name, values in tensors.items()}, adapter / WEIGHTS)
+    save_file({name: values / 2 if "lora_B" in name else values for name, values in tensors.items()}, adapter / WEIGHTS)
     (adapter / "adapter_config.json").write_bytes((source / "adapter_config.json").read_bytes())
-    texts = [("QC", "red shoes", "Sports,Shoes", None), ("QC", "zapatos rojos", "Home,Kitchen", None)]
+    texts = [(manifest.task, "red shoes", "Sports,Shoes", None), (manifest.task, "zapatos rojos", "Home,Kitchen", None)]
     scorer = Scorer(base_of(registry.store, manifest).source, adapter, prompt_of(manifest.prompt), EngineSettings())
     golden.write(adapter, texts, scorer, print_nothing)
     values = {name: value for name, value in manifest.to_json().items() if name in AdapterMeta.model_fields}
-    return registry.publish(manifest.task, adapter, AdapterMeta.model_validate(values))
+    return registry.publish(manifest.task, adapter, AdapterMeta.model_validate(values | changes))
 
 
 def truth(store: Store, manifest: Manifest, rows: pl.DataFrame) -> Any:
@@ -213,7 +213,7 @@ def versions(server: Serve, store: Store, tmp_path_factory: pytest.TempPathFacto
     """The version that serves, and one whose scores differ."""
     registry = Registry(store)
     champion = registry.resolve("QC", "champion")
-    return [other_version(registry, champion, tmp_path_factory.mktemp("other"), 0.5), champion]
+    return [other_version(registry, champion, tmp_path_factory.mktemp("other")), champion]
 
 
 def test_swaps_under_load(server: Serve, store: Store, rows: pl.DataFrame, versions: list[Manifest]) -> None:
@@ -277,18 +277,19 @@ def test_a_new_base_comes_up_beside_the_old_one(
     that server ends by itself.
     """
     registry = Registry(store)
-    before = registry.current()
-    assert before is not None
-    better = ("gate.confidence=0", "gate.min_gain=-1", "gate.max_language_loss=1", "seed=18")
-    blue_green = ("serving.start_servers=1", "serving.python=auto", "serving.drain_seconds=1")
-    settings = [part for setting in (*better, *blue_green) for part in ("--set", setting)]
+    # A champion that says no to everything, so that the night's versions are better.
+    champions = [registry.resolve(task, "champion") for task in ("QC", "QI")]
+    worse = [other_version(registry, champion, tmp_path_factory.mktemp("worse"), threshold=1.0) for champion in champions]
+    before = registry.promote({manifest.task: manifest.version for manifest in worse}, who="test", why="to be beaten")
+    blue_green = ("seed=18", "serving.start_servers=1", "serving.python=auto", "serving.drain_seconds=1")
+    settings = [part for setting in blue_green for part in ("--set", setting)]
     with ScoringClient(store, settings=SETTINGS.serving) as client:
         old = client.score("QC", pairs_of(rows))
         done = retrain(STORE, shop, "2026-10-05", *settings)
         assert done.code == 0, done.log
         after = registry.current()
         assert after is not None
-        assert after.number == before.number + 1
+        assert after.number == before.number + 1, done.log
         assert set(after.bases.values()).isdisjoint(before.bases.values())
         assert len(set(after.bases.values())) == 1
         time.sleep(SETTINGS.serving.staleness_seconds)
