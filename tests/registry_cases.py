@@ -188,7 +188,7 @@ def wait_for(url: str, process: subprocess.Popen[bytes], seconds: float = 120) -
 def moto_server(page: int = 1000) -> Iterator[str]:
     """The endpoint of moto in server mode, in its own process; it lists `page` keys a request."""
     port = free_port()
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    command = [sys.executable, str(Path(__file__).with_name("moto_one_write.py")), "-H", "127.0.0.1", "-p", str(port)]
     environment = os.environ | KEYS | {"MOTO_S3_DEFAULT_MAX_KEYS": str(page)}
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as process:
         try:
