@@ -278,7 +278,12 @@ def test_the_stage_leaves_an_adapter(base: Path, store: Store) -> None:
     assert report.figures["base"] == "b@1"
     artifact = open_artifact(store, report.address)
     assert artifact is not None
-    assert sorted(artifact.files) == ["adapter/adapter_config.json", "adapter/adapter_model.safetensors", "training.json"]
+    assert sorted(artifact.files) == [
+        "adapter/adapter_config.json",
+        "adapter/adapter_model.safetensors",
+        "adapter/golden.json",
+        "training.json",
+    ]
     assert artifact.json("training")["loss"][-1]["step"] == 3
     assert train_stage.run(settings, inputs, store).found
     store.delete(f"{report.address}/manifest.json")
