@@ -58,8 +58,6 @@ def roll_out(
     ServingError when a server fails; the alias has not moved then, and the servers hold what they held before.
     """
     manifests = [registry.require_intact(task, version) for task, version in sorted(versions.items())]
-    for manifest in manifests:
-        _check_files(registry, manifest, settings)
     with fleet.connected(registry.store, settings.serving) as everywhere:
         if everywhere:
             return _on_servers(registry, manifests, everywhere, move, settings, say)
@@ -141,7 +139,12 @@ def _servers_of(
 def _prove(registry: Registry, manifest: Manifest, servers: Sequence[Server], settings: Settings, say: Say) -> Proof:
     """Holds every server to the golden pairs of the version."""
     pairs, tolerance = golden.load(registry, manifest), readiness.tolerance_of(settings.serving)
-    largest = max(readiness.check(server, manifest, pairs, tolerance) for server in servers)
+    try:
+        largest = max(readiness.check(server, manifest, pairs, tolerance) for server in servers)
+    except ServingError:
+        # The plugin made the same check on the server and refused: here it says why to whoever asked for the rollout.
+        _check_files(registry, manifest, settings)
+        raise
     where = tuple(server.url for server in servers)
     say(f"{manifest.name} proved on {', '.join(where)}: p(yes) within {largest:.1e} of the trainer's")
     return Proof(manifest.task, manifest.version, "vLLM", where, len(pairs.prompts), largest, tolerance)
