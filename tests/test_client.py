@@ -227,7 +227,9 @@ def test_a_hung_server_costs_its_timeout_once(shop: Shop, champion: Manifest, st
     hung.always = "hang"
     settings = ServingSettings(timeout_seconds=0.5, staleness_seconds=60)
     with ScoringClient(shop.store, [hung.url, good.url], settings, batch=2, concurrency=4) as client:
+        begun = time.monotonic()
         require(client.score("QC", PAIRS), shop, champion)
+        assert time.monotonic() - begun < 2
     assert len(hung.requests) <= 4
 
 
@@ -411,7 +413,7 @@ def test_a_store_that_is_away_for_a_while_stops_nobody(shop: Shop, champion: Man
         time.sleep(FAST.staleness_seconds)
         require(client.score("QC", PAIRS), shop, champion)
         time.sleep(1.1)
-        with pytest.raises(StoreError, match=r"can't be read for \d+ s.*the store is down"):
+        with pytest.raises(StoreError, match=r"can't be read for [1-9]\d* s.*the store is down"):
             client.score("QC", PAIRS)
         store.fails = False
         time.sleep(1.0)
@@ -421,18 +423,18 @@ def test_a_store_that_is_away_for_a_while_stops_nobody(shop: Shop, champion: Man
 def test_a_store_that_hangs_holds_nobody_up(shop: Shop, champion: Manifest, start: Any) -> None:
     """One call waits for the alias as long as an answer may take; those after it go on with what is known."""
     store = flaky(shop)
-    settings = ServingSettings(staleness_seconds=0.1, timeout_seconds=3)
+    settings = ServingSettings(staleness_seconds=0.1, timeout_seconds=0.4)
     with ScoringClient(store, [start().url], settings) as client:
         client.score("QC", PAIRS)
-        store.seconds = 12
+        store.seconds = 1.5
         time.sleep(0.1)
         waited = []
         for _ in range(4):
             begun = time.monotonic()
             require(client.score("QC", PAIRS), shop, champion)
             waited.append(time.monotonic() - begun)
-        assert waited[0] >= 3
-        assert max(waited[1:]) < 3
+        assert 0.4 <= waited[0] < 1
+        assert max(waited[1:]) < 0.3
 
 
 def test_a_store_that_was_never_there_is_an_error_at_once(shop: Shop, champion: Manifest, start: Any) -> None:

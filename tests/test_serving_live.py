@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import random
-import resource
 import signal
 import subprocess
 import threading
@@ -257,15 +256,14 @@ def test_a_killed_server_comes_back_under_load(
 
 
 def test_rollback_is_proved_and_quick(server: Serve, store: Store, versions: list[Manifest]) -> None:
-    """`relevance registry rollback` lets the version before serve, proved on the server, in less than 10 s of the processor."""
+    """`relevance registry rollback` lets the version before serve, proved on the server, in less than 10 s beside the drain."""
     champion = versions[1]
     current = Registry(store).promote({"QC": versions[0].version}, who="test", why="to go back from")
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = time.monotonic()
     drain = ("--set", "serving.drain_seconds=0")
     done = relevance("registry", "rollback", "--store", STORE, "--who", "test", "--why", "worse since noon", "--json", *drain)
     assert done.code == 0, done.log
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 10
+    assert time.monotonic() - started < 10
     assert "proved on" in done.log
     assert (current.versions["QC"], done.result["versions"]["QC"]) == (versions[0].version, champion.version)
     assert (done.result["who"], done.result["why"]) == ("test", "worse since noon")
