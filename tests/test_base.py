@@ -14,7 +14,7 @@ import pytest
 from relevance_core import config
 from relevance_core.config import BaseSettings, Settings
 from relevance_core.errors import ModelError
-from relevance_core.models import lm, tiny
+from relevance_core.models import base_ref, lm, tiny
 from relevance_core.models.tiny_documents import MATCH, RIGHT, Categories, Items, Query, Row, sampler
 from relevance_core.models.tiny_pretrain import Reader
 from relevance_core.models.tiny_text import Corpus, Respelling, train_tokenizer, words
@@ -50,7 +50,7 @@ def corpus() -> Corpus:
 def test_answers_and_template_are_single_tokens_and_levels_share_tokens_with_queries() -> None:
     """Each answer is one token, and a word is the same token in a query and below a comma of a path."""
     tokenizer = train_tokenizer(corpus(), PROMPT, 600)
-    yes, no = lm.answer_ids(tokenizer)
+    yes, no = base_ref.answer_ids(tokenizer)
     query, path = PROMPT.encode(tokenizer, [("QC", "Kettle", "lamp", None), ("QC", "lamp", "shop,home,kettle", None)])
     kettle = query[2]
     assert yes != no
@@ -159,7 +159,7 @@ def test_a_small_base_learns_its_corpus(tmp_path: Path) -> None:
     )
     with torch.inference_mode():
         p = torch.softmax(model(input_ids=ids).logits[torch.arange(2), lengths - 1], -1)
-    yes, no = lm.answer_ids(tokenizer)
+    yes, no = base_ref.answer_ids(tokenizer)
     assert min(figures["accuracy"].values()) > 0.9
     assert (p[:, yes] + p[:, no]).min() > 0.9
     assert p[0, yes] > p[0, no]

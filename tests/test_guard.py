@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from relevance_core.serving import plugin
 from relevance_core.serving.cache import GRACE_SECONDS, AdapterCache
 from relevance_core.serving.guard import MAX_BODY, Guard
 from tests.test_resolver import Clock
@@ -102,6 +103,16 @@ def test_what_is_closed(method: str, path: str) -> None:
     status, why = refusal(method, path, json={"model": ONE} if method == "POST" else None)
     assert status == 404
     assert "is not open" in why
+
+
+def test_what_it_computes_with_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """GET /relevance answers the numbers that the plugin was told, without asking vLLM."""
+    monkeypatch.setattr(plugin, "_registered", (None, "bfloat16"))
+
+    async def work(client: httpx.AsyncClient, app: Answers) -> None:
+        assert (await client.get("/relevance")).json() == {"dtype": "bfloat16"}
+
+    assert talk(work).asked == []
 
 
 def test_an_adapter_is_scored() -> None:
@@ -216,15 +227,21 @@ def test_an_unloaded_adapter_may_go(cache: AdapterCache, clock: Clock) -> None:
     assert kept(cache) == [TWO]
 
 
+async def held_up(client: httpx.AsyncClient, app: Answers) -> asyncio.Task[httpx.Response]:
+    """A request for ONE that runs until `app.hold` is set, where ONE and TWO are loaded."""
+    app.adapters = {ONE, TWO}
+    app.hold.clear()
+    running = asyncio.create_task(client.post("/v1/completions", json=SCORE | {"model": ONE}))
+    while not app.asked:
+        await asyncio.sleep(0)
+    return running
+
+
 def test_an_adapter_unloaded_under_a_request_stays(cache: AdapterCache, clock: Clock) -> None:
     """A request that began before the unloading may still need the folder, whatever the clock says."""
 
     async def work(client: httpx.AsyncClient, app: Answers) -> None:
-        app.adapters = {ONE, TWO}
-        app.hold.clear()
-        running = asyncio.create_task(client.post("/v1/completions", json=SCORE | {"model": ONE}))
-        while not app.asked:
-            await asyncio.sleep(0)
+        running = await held_up(client, app)
         clock.now += 2 * GRACE_SECONDS
         await client.post("/v1/unload_lora_adapter", json={"lora_name": ONE})
         assert ONE in kept(cache)
@@ -259,11 +276,7 @@ def test_vllm_keeps_what_is_in_use(cache: AdapterCache, clock: Clock) -> None:
     clock.now += GRACE_SECONDS
 
     async def work(client: httpx.AsyncClient, app: Answers) -> None:
-        app.adapters = {ONE, TWO}
-        app.hold.clear()
-        running = asyncio.create_task(client.post("/v1/completions", json=SCORE | {"model": ONE}))
-        while not app.asked:
-            await asyncio.sleep(0)
+        running = await held_up(client, app)
         await client.post("/v1/unload_lora_adapter", json={"lora_name": THREE})
         assert app.adapters == {ONE, TWO}
         app.hold.set()

@@ -13,7 +13,8 @@ from transformers import PhiConfig, PhiForCausalLM
 
 from relevance_core.config import EngineSettings
 from relevance_core.errors import ModelError
-from relevance_core.models.lm import Progress, answer_ids, last_hidden, load_base, pad, prepare, shared_start
+from relevance_core.models.base_ref import answer_ids
+from relevance_core.models.lm import Progress, last_hidden, load_base, pad, prepare, shared_start
 from relevance_core.models.scorer import Scorer, batches, with_adapter
 from relevance_core.models.trainer import PROJECTIONS, save_adapter
 from relevance_core.prompts import PairText, Prompt

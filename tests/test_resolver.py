@@ -18,12 +18,11 @@ import numpy as np
 import pytest
 
 from relevance_core.errors import ModelError, NotFound, RegistryError, SettingsError, StoreError
-from relevance_core.serving import names
 from relevance_core.serving.cache import GRACE_SECONDS, AdapterCache
 from relevance_core.serving.checks import ServedBase, check_servable
 from relevance_core.serving.plugin import AdapterResolver, PluginSettings
 from relevance_core.serving.resolver import AGAIN_SECONDS, Resolver
-from relevance_core.store import FileStore, Manifest, Registry, Store
+from relevance_core.store import FileStore, Manifest, Registry, Store, names
 from relevance_core.store.adapter_files import WEIGHTS
 from tests.serving_cases import BASE, DAMAGED, RANK, SHAPES, Bench, config_folder, make_tensors, publish
 from tests.test_signing import ed25519
@@ -334,6 +333,7 @@ def plugin_settings(registry: Store, folder: Path, **changes: object) -> str:
         "base": BASE.to_json(),
         "base_folder": str(folder),
         "cache": str(folder / "cache"),
+        "dtype": "float32",
         "max_rank": 32,
     }
     return json.dumps(fields | {"cached": 4, "verify_key": ""} | changes)

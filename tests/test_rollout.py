@@ -38,6 +38,7 @@ class Stand:
 
     url: str
     label: str = "tiny@b1"
+    numbers: str = "float32"
     off: float = 0.0
     dies_at: str = ""
     held: set[str] = field(default_factory=set)
@@ -48,6 +49,9 @@ class Stand:
 
     def base(self) -> str:
         return self.label
+
+    def dtype(self) -> str:
+        return self.numbers
 
     def adapters(self) -> set[str]:
         return set(self.held)
@@ -225,10 +229,17 @@ def test_golden_pairs_take_turns_between_languages_and_labels() -> None:
 
 def test_the_bound_follows_the_numbers_that_the_servers_compute_with() -> None:
     """1e-3 in float32, 3e-2 in bfloat16, and what the setting says where it says something."""
-    bounds = [
-        readiness.tolerance_of(build({"serving": given}).serving) for given in ({}, {"dtype": "bfloat16"}, {"tolerance": 0.5})
-    ]
-    assert bounds == [1e-3, 3e-2, 0.5]
+    plain, own = build({}).serving, build({"serving": {"tolerance": 0.5}}).serving
+    given = [(plain, "float32"), (plain, None), (plain, "bfloat16"), (own, "bfloat16")]
+    assert [readiness.tolerance_of(settings, dtype) for settings, dtype in given] == [1e-3, 1e-3, 3e-2, 0.5]
+
+
+def test_a_server_in_bfloat16_is_held_to_that_bound(registry: Registry, tmp_path: Path, serving: Callable[..., None]) -> None:
+    """0.01 off is a failure in float32 and within the bound of a server that says it computes in bfloat16."""
+    new = published(registry, tmp_path)
+    serving(Stand("http://a:1", off=0.01, numbers="bfloat16"))
+    _, (proof,) = go(registry, new)
+    assert (proof.largest, proof.tolerance) == (pytest.approx(0.01), 3e-2)
 
 
 # The stage

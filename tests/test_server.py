@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -21,9 +23,10 @@ from relevance_core.cli import main
 from relevance_core.config import EngineSettings, ServingSettings
 from relevance_core.errors import ModelError, NotFound, ServingError, SettingsError
 from relevance_core.prompts import Prompt
-from relevance_core.serving import fleet, machine, server
+from relevance_core.serving import fleet, machine, serve, server
+from relevance_core.serving.machine import free_port, python_of
 from relevance_core.serving.serve import Plan, champions_on, to_serve
-from relevance_core.serving.server import LocalServer, ServerSpec, command, environment, free_port, python_of, spec_for
+from relevance_core.serving.server import LocalServer, ServerSpec, command, environment, spec_for
 from relevance_core.serving.wire import Server
 from relevance_core.stages.base import print_nothing
 from relevance_core.store import BaseInfo, Manifest, Registry, Store
@@ -144,6 +147,7 @@ def test_environment_on_a_cpu(spec: ServerSpec) -> None:
     assert (found["HF_HUB_OFFLINE"], found["VLLM_NO_USAGE_STATS"]) == ("1", "1")
     assert (found["VLLM_CPU_KVCACHE_SPACE"], found["VLLM_CPU_NUM_OF_RESERVED_CPU"]) == ("40", "0")
     assert json.loads(found["RELEVANCE_SERVING"]) == {
+        "dtype": "float32",
         "store": "s3://bucket/prefix",
         "base": {"id": "builtin:tiny@0123", "digest": "0123", "revision": "", "uri": ""},
         "base_folder": str(spec.folder),
@@ -347,6 +351,32 @@ def test_nothing_serves_yet(store: Store) -> None:
     """Before the first release there is no base to run."""
     with pytest.raises(NotFound, match="--base TASK@VERSION"):
         to_serve(Registry(store), Plan())
+
+
+@pytest.mark.parametrize("looks_between", [0, 1])
+def test_a_server_of_a_replaced_base_ends(two_bases: Registry, monkeypatch: pytest.MonkeyPatch, looks_between: int) -> None:
+    """It ends when the release on its base has been gone back from, also when that came and went between two looks; before any
+    release stands on its base it waits.
+    """
+    coming, back = on(two_bases, "QC", "tiny@b2"), on(two_bases, "QC", "tiny@b1")
+    looks: list[int] = []
+
+    class Running:
+        spec = SimpleNamespace(base=coming.base, settings=ServingSettings(drain_seconds=0, staleness_seconds=0.1))
+
+        def alive(self) -> bool:
+            """Asked once a round: the releases move in the third one, and in the one after `looks_between` further rounds."""
+            looks.append(1)
+            if len(looks) == 3:
+                two_bases.promote({"QC": coming.version}, who="a test", why="a test")
+            if len(looks) == 3 + looks_between:
+                two_bases.promote({"QC": back.version}, who="a test", why="a test")
+            return len(looks) < 20
+
+    monkeypatch.setattr("relevance_core.serving.serve._POLL_SECONDS", 0)
+    monkeypatch.setattr("relevance_core.serving.serve._LOOK_SECONDS", 0)
+    serve._watch(cast("LocalServer", Running()), two_bases, Plan(until_replaced=True), 1, print_nothing)
+    assert len(looks) == 3 + looks_between
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from safetensors.numpy import load_file, save_file
 from relevance_core import golden
 from relevance_core.config import EngineSettings, build
 from relevance_core.models.scorer import Scorer
+from relevance_core.published import base_of, prompt_of
 from relevance_core.serving import fleet
 from relevance_core.serving.client import ScoringClient
 from relevance_core.serving.opened import Pair
@@ -32,7 +33,6 @@ from relevance_core.stages.base import print_nothing
 from relevance_core.stages.evaluate import score_with
 from relevance_core.store import AdapterMeta, Manifest, Registry, Release, Store, open_store
 from relevance_core.store.adapter_files import WEIGHTS
-from relevance_core.versions import base_of, prompt_of
 from tests.loop import Done, command, environment, relevance, retrain
 from tests.registry_cases import free_port, make_bucket, moto_server, use_server
 

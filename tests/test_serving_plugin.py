@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from relevance_core.config import ServingSettings
-from relevance_core.serving.server import LocalServer, ServerSpec, free_port, require_python
+from relevance_core.serving.machine import free_port, require_python
+from relevance_core.serving.server import LocalServer, ServerSpec
 from relevance_core.serving.wire import Server, payload
 from relevance_core.store import Manifest, open_store
 from tests.serving_cases import BASE, DAMAGED, Bench, save_base

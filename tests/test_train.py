@@ -24,7 +24,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from relevance_core import config
 from relevance_core.config import EngineSettings, TrainSettings
 from relevance_core.errors import DataError, ModelError
-from relevance_core.models.lm import BaseRef, answer_ids, load_base
+from relevance_core.models.base_ref import BaseRef, answer_ids
+from relevance_core.models.lm import load_base
 from relevance_core.models.scorer import Scorer
 from relevance_core.models.trainer import (
     PROJECTIONS,
@@ -215,7 +216,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from relevance_core.config import EngineSettings, TrainSettings
-from relevance_core.models.lm import BaseRef
+from relevance_core.models.base_ref import BaseRef
 from relevance_core.models.trainer import Job, train
 from relevance_core.prompts import Prompt
 from tests.models_fixture import signal_rows

@@ -215,13 +215,13 @@ def _score(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _registry(options: argparse.Namespace) -> dict[str, Any]:
-    from relevance_core.serving import fleet
-    from relevance_core.serving.rollout import roll_out
-
     settings = _settings(options)
 
     def serve(registry: Registry, versions: Mapping[str, str], move: Callable[[], Release]) -> Release:
         """Where there are servers, a version is proved on them before the alias moves."""
+        from relevance_core.serving import fleet
+        from relevance_core.serving.rollout import roll_out
+
         if not fleet.endpoints(registry.store, settings.serving):
             return move()
         return roll_out(registry, versions, move, settings, say)[0]

@@ -72,7 +72,6 @@ def _serve(options: argparse.Namespace, say: Say) -> dict[str, Any]:
 
 
 def _ready(options: argparse.Namespace, say: Say) -> dict[str, Any]:
-    from relevance_core.serving.readiness import tolerance_of
     from relevance_core.serving.serve import champions_on, prove
     from relevance_core.serving.wire import Server
 
@@ -85,5 +84,5 @@ def _ready(options: argparse.Namespace, say: Say) -> dict[str, Any]:
         if options.champions:
             settings = config.load(options.settings, options.set, os.environ).serving
             registry = Registry(open_store(options.store))
-            prove(server, registry, champions_on(registry, server.base()), tolerance_of(settings), say)
+            prove(server, registry, champions_on(registry, server.base()), settings, say)
         return found | {"adapters": sorted(server.adapters())}

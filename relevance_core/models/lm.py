@@ -15,9 +15,7 @@ from transformers.utils import logging
 
 from relevance_core.config import EngineSettings
 from relevance_core.errors import ModelError
-from relevance_core.models.base_ref import BaseRef as BaseRef
-from relevance_core.models.base_ref import Dtype as Dtype
-from relevance_core.models.base_ref import answer_ids as answer_ids
+from relevance_core.models.base_ref import Dtype, answer_ids
 
 Say = Callable[[str], None]
 LEAST_SHARED: Final = 16

@@ -18,7 +18,8 @@ from safetensors import safe_open
 
 from relevance_core.config import EngineSettings
 from relevance_core.errors import ModelError
-from relevance_core.models.lm import Dtype, Progress, Say, answer_ids, last_hidden, load_base, pad, prepare, shared_start
+from relevance_core.models.base_ref import Dtype, answer_ids
+from relevance_core.models.lm import Progress, Say, last_hidden, load_base, pad, prepare, shared_start
 from relevance_core.prompts import PairText, Prompt
 
 _BATCH_TOKENS: Final = 8192
@@ -46,6 +47,7 @@ class Scorer:
         model, self._tokenizer = load_base(base, dtype, self._device, revision)
         self._model = model if adapter is None else with_adapter(model, adapter).merge_and_unload()
         self.answers = yes, no = answer_ids(self._tokenizer)
+        self.dtype = str(model.dtype).removeprefix("torch.")
         head = self._model.get_output_embeddings().weight.detach()
         self._direction = head[yes].float() - head[no].float()
 

@@ -25,7 +25,8 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from relevance_core.config import EngineSettings, TrainSettings
 from relevance_core.errors import DataError, ModelError
-from relevance_core.models.lm import BaseRef, Progress, Say, answer_ids, last_hidden, load_base, pad, prepare, shared_start
+from relevance_core.models.base_ref import BaseRef, answer_ids
+from relevance_core.models.lm import Progress, Say, last_hidden, load_base, pad, prepare, shared_start
 from relevance_core.prompts import Prompt
 
 PROJECTIONS: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

@@ -14,8 +14,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from relevance_core.serving import names, plugin
+from relevance_core.serving import plugin
 from relevance_core.serving.cache import AdapterCache
+from relevance_core.store import names
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -24,7 +25,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SCORE, UNLOAD, LOAD = "/v1/completions", "/v1/unload_lora_adapter", "/v1/load_lora_adapter"
-READ = frozenset({"/health", "/ping", "/version", "/metrics", "/v1/models"})
+ABOUT = "/relevance"
+READ = frozenset({"/health", "/ping", "/version", "/metrics", "/v1/models", ABOUT})
 MAX_BODY = 8 << 20
 _FORGOTTEN = (200, 404)
 _log = logging.getLogger("vllm.relevance.guard")  # below the one name whose loggers vLLM sets up
@@ -41,10 +43,11 @@ class Refusal(Exception):
 class Guard:
     """vLLM's `--middleware relevance_core.serving.guard.Guard`.
 
-    Open are health, version, metrics and the list of models (GET), `/v1/completions` with the name of a version as its `model`, and
-    `/v1/unload_lora_adapter` with such a name. All else is refused with a JSON error in vLLM's form that says why: 400 for a
-    request that can't be meant, 403 for loading by path, 404 for other routes and models, 405 for other methods, 413 for a body
-    above 8 MiB. cache: the resolver's; by default that of the registered plugin.
+    Open are health, version, metrics, the list of models and `/relevance`, which tells the numbers that the server computes with
+    (GET); `/v1/completions` with the name of a version as its `model`; and `/v1/unload_lora_adapter` with such a name. All else is
+    refused with a JSON error in vLLM's form that says why: 400 for a request that can't be meant, 403 for loading by path, 404 for
+    other routes and models, 405 for other methods, 413 for a body above 8 MiB.
+    cache: the resolver's; by default that of the registered plugin.
     """
 
     def __init__(self, app: App, cache: AdapterCache | None = None) -> None:
@@ -62,7 +65,9 @@ class Guard:
             return
         try:
             _check_route(scope["method"], scope["path"])
-            if scope["path"] in READ:
+            if scope["path"] == ABOUT:
+                await _answer(send, 200, {"dtype": plugin.dtype()})
+            elif scope["path"] in READ:
                 await self._app(scope, receive, send)
             else:
                 body = await _body(scope, receive)
@@ -70,7 +75,8 @@ class Guard:
                 await self._pass(scope, _replay(body, receive), send, name)
         except Refusal as refusal:
             _log.warning("refused %s %r: %s", scope["method"], scope["path"][:80], refusal.why)
-            await _answer(send, refusal)
+            fields = {"message": refusal.why, "type": refusal.kind, "param": None, "code": refusal.status}
+            await _answer(send, refusal.status, {"error": fields})
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send, name: str) -> None:
         """Let the request through; afterwards see to the adapters that vLLM has forgotten, or should."""
@@ -204,9 +210,8 @@ async def _drop(message: Message) -> None:
     pass
 
 
-async def _answer(send: Send, refusal: Refusal) -> None:
-    fields = {"message": refusal.why, "type": refusal.kind, "param": None, "code": refusal.status}
-    body = json.dumps({"error": fields}).encode()
+async def _answer(send: Send, status: int, fields: dict[str, Any]) -> None:
+    body = json.dumps(fields).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -10,10 +10,10 @@ from relevance_core.errors import ModelError
 from relevance_core.models.base_ref import BaseRef, answer_ids
 from relevance_core.pairs import Task, normalise
 from relevance_core.prompts import Prompt
+from relevance_core.published import base_of, prompt_of, translator_reference
 from relevance_core.store import Manifest, Registry, Store
 from relevance_core.store.memory import Memory
 from relevance_core.store.signing import Key
-from relevance_core.versions import base_of, prompt_of, translator_reference
 
 if TYPE_CHECKING:
     from relevance_core.models.translators import Translator

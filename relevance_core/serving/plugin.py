@@ -15,24 +15,24 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from relevance_core.errors import SettingsError
-from relevance_core.serving import names
 from relevance_core.serving.checks import ServedBase
 from relevance_core.serving.resolver import Log, Resolver
-from relevance_core.store import BaseInfo, open_store
+from relevance_core.store import BaseInfo, names, open_store
 from relevance_core.store.signing import Key
 
 ENVIRONMENT = "RELEVANCE_SERVING"
 NAME = "relevance"
 #: Fetches at a time; a store that does not answer holds up these threads and no other part of the server.
 _THREADS = 4
-_registered: Resolver | None = None
+_registered: tuple[Resolver, str] | None = None
 
 
 class PluginSettings(BaseModel):
     """What RELEVANCE_SERVING says.
 
     store: the registry's address. base: the base as manifests name it. base_folder: what the server was started with as its model.
-    cache: folder of this server's own for adapters. max_rank, cached: as in `ServingSettings`. verify_key: file of a key, or empty.
+    cache: folder of this server's own for adapters. dtype: the numbers that the server computes with. max_rank, cached: as in
+    `ServingSettings`. verify_key: file of a key, or empty.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +41,7 @@ class PluginSettings(BaseModel):
     base: BaseInfo
     base_folder: Path
     cache: Path
+    dtype: str
     max_rank: int = Field(ge=1)
     cached: int = Field(ge=1)
     verify_key: str = ""
@@ -100,10 +101,16 @@ def register() -> None:
         logger.warning("the plugin %s does nothing: %s is not set; start the server with `relevance serve`", NAME, ENVIRONMENT)
         return
     settings = PluginSettings.read(text)
-    _registered = settings.resolver(logger.warning)
-    LoRAResolverRegistry.register_resolver(NAME, AdapterResolver(_registered, settings.base_folder, logger.warning))
+    resolver = settings.resolver(logger.warning)
+    _registered = resolver, settings.dtype
+    LoRAResolverRegistry.register_resolver(NAME, AdapterResolver(resolver, settings.base_folder, logger.warning))
 
 
 def registered() -> Resolver | None:
     """The resolver of this process's server; None where the plugin is not registered."""
-    return _registered
+    return _registered[0] if _registered else None
+
+
+def dtype() -> str | None:
+    """The numbers that this process's server computes with; None where the plugin is not registered."""
+    return _registered[1] if _registered else None

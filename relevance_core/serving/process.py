@@ -13,9 +13,10 @@ from typing import Self
 
 from relevance_core.config import ServingSettings
 from relevance_core.errors import ServingError
+from relevance_core.serving.launch import STOP_SECONDS
 
 _LAST_LINES = 15
-_STOP_SECONDS = 45
+_STOP_SECONDS = STOP_SECONDS + 15
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Supervisor:
     @classmethod
     def start(cls, store: str, base: str, settings: ServingSettings) -> Self:
         """Starts it on a free port of this machine. base: the name of a version whose base it shall run."""
-        from relevance_core.serving.server import free_port
+        from relevance_core.serving.machine import free_port
 
         port, log = free_port(), Path(tempfile.mkdtemp(prefix="relevance-serve-")) / "serve.log"
         command = [sys.executable, "-m", "relevance_core", "serve", "--store", store, "--base", base, "--port", str(port)]

@@ -20,24 +20,28 @@ TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2}
 """Largest difference of p(yes) to the trainer's, by the numbers that the server computes with."""
 
 
-def tolerance_of(settings: ServingSettings) -> float:
-    """The bound in force; `auto` numbers are held to that of float32, which is what a server without a GPU computes with."""
-    return settings.tolerance or TOLERANCE[settings.dtype if settings.dtype != "auto" else "float32"]
+def tolerance_of(settings: ServingSettings, dtype: str | None) -> float:
+    """The bound in force where numbers of this type are computed with: `serving.tolerance`, else that of the type.
+
+    A server that does not tell its type is held to float32's.
+    """
+    return settings.tolerance or TOLERANCE[dtype or "float32"]
 
 
-def check(server: Server, manifest: Manifest, golden: Golden, tolerance: float) -> float:
-    """Lets a server score the golden pairs of a version under its name, which loads it there; returns the largest difference.
+def check(server: Server, manifest: Manifest, golden: Golden, settings: ServingSettings) -> tuple[float, float]:
+    """Lets a server score the golden pairs of a version under its name, which loads it there.
 
-    Raises ServingError when the server is not healthy, refuses the version, does not list it afterwards, or scores a pair further
-    from the trainer's p(yes) than `tolerance`.
+    Returns the largest difference to the trainer's p(yes), and the bound. Raises ServingError when the server is not healthy,
+    refuses the version, does not list it afterwards, or scores a pair further away than the bound.
     """
     if not server.healthy():
         raise ServingError("the server is not healthy", where=server.url, expected="/health with 200")
+    tolerance = tolerance_of(settings, server.dtype())
     scores = server.score(manifest.name, golden.prompts, golden.answers)
     largest = compare(scores, manifest, golden, tolerance, server.url)
     if manifest.name not in server.adapters():
         raise ServingError(f"the server answers for {manifest.name} but does not list it", where=server.url)
-    return largest
+    return largest, tolerance
 
 
 def compare(scores: npt.NDArray[np.float64], manifest: Manifest, golden: Golden, tolerance: float, where: str) -> float:

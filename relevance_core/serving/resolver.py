@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from relevance_core.errors import RegistryError, RelevanceError
-from relevance_core.serving import names
 from relevance_core.serving.cache import UNFINISHED, AdapterCache
 from relevance_core.serving.checks import ServedBase, check_servable, check_stated
-from relevance_core.store import Registry, Store
+from relevance_core.store import Registry, Store, names
 from relevance_core.store.adapter_files import MANIFEST
 from relevance_core.store.disk import disk_errors, make_folders
 from relevance_core.store.manifest import Manifest

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 from relevance_core import golden
 from relevance_core.config import Settings
 from relevance_core.errors import RelevanceError, ServingError
-from relevance_core.serving import checks, fleet, names, readiness
-from relevance_core.store import Manifest, Registry, Release
-from relevance_core.versions import base_of, prompt_of
+from relevance_core.published import base_of, prompt_of
+from relevance_core.serving import checks, fleet, readiness
+from relevance_core.store import Manifest, Registry, Release, names
 
 if TYPE_CHECKING:
     from relevance_core.serving.wire import Server
@@ -138,9 +138,9 @@ def _servers_of(
 
 def _prove(registry: Registry, manifest: Manifest, servers: Sequence[Server], settings: Settings, say: Say) -> Proof:
     """Holds every server to the golden pairs of the version."""
-    pairs, tolerance = golden.load(registry, manifest), readiness.tolerance_of(settings.serving)
+    pairs = golden.load(registry, manifest)
     try:
-        largest = max(readiness.check(server, manifest, pairs, tolerance) for server in servers)
+        largest, tolerance = max(readiness.check(server, manifest, pairs, settings.serving) for server in servers)
     except ServingError:
         # The plugin made the same check on the server and refused: here it says why to whoever asked for the rollout.
         _check_files(registry, manifest, settings)
@@ -152,7 +152,8 @@ def _prove(registry: Registry, manifest: Manifest, servers: Sequence[Server], se
 
 def _prove_here(registry: Registry, manifests: Sequence[Manifest], settings: Settings, say: Say) -> list[Proof]:
     """The proof where no server is known: on a vLLM server of its own for each base, or by the trainer's scorer."""
-    from relevance_core.serving.server import LocalServer, free_port, python_of, spec_for
+    from relevance_core.serving.machine import free_port, python_of
+    from relevance_core.serving.server import LocalServer, spec_for
     from relevance_core.serving.wire import Server
 
     python = python_of(settings.serving)
@@ -172,11 +173,11 @@ def _prove_here(registry: Registry, manifests: Sequence[Manifest], settings: Set
 def _prove_by_scorer(registry: Registry, manifest: Manifest, settings: Settings, say: Say) -> Proof:
     from relevance_core.models.scorer import Scorer
 
-    pairs, tolerance = golden.load(registry, manifest), readiness.tolerance_of(settings.serving)
-    base = base_of(registry.store, manifest)
+    pairs, base = golden.load(registry, manifest), base_of(registry.store, manifest)
     with tempfile.TemporaryDirectory() as scratch:
         adapter = registry.fetch(manifest.task, manifest.version, Path(scratch) / manifest.version)
         scorer = Scorer(base.source, adapter, prompt_of(manifest.prompt), settings.engine, revision=base.revision, dtype=base.dtype)
+    tolerance = readiness.tolerance_of(settings.serving, scorer.dtype)
     scores = scorer.score_ids([list(ids) for ids in pairs.prompts], say)
     largest = readiness.compare(scores, manifest, pairs, tolerance, "the trainer's scorer")
     return Proof(manifest.task, manifest.version, "transformers", (), len(pairs.prompts), largest, tolerance)

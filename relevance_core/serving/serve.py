@@ -20,10 +20,11 @@ from typing import Final
 from relevance_core import golden
 from relevance_core.config import ServingSettings
 from relevance_core.errors import NotFound, RelevanceError, SettingsError
-from relevance_core.serving import fleet, names, readiness
-from relevance_core.serving.server import LocalServer, require_python, spec_for
+from relevance_core.serving import fleet, readiness
+from relevance_core.serving.machine import require_python
+from relevance_core.serving.server import LocalServer, spec_for
 from relevance_core.serving.wire import Server
-from relevance_core.store import Manifest, Registry
+from relevance_core.store import Manifest, Registry, Release, names
 from relevance_core.store.registry import CHAMPION
 
 Say = Callable[[str], None]
@@ -65,7 +66,7 @@ def serve(registry: Registry, plan: Plan, settings: ServingSettings, work: Path,
     SettingsError where it is not clear which base to run, ServingError when the server does not start or does not agree with the
     golden pairs.
     """
-    versions = to_serve(registry, plan)
+    versions, release = to_serve(registry, plan), registry.current()
     longest = max(versions, key=lambda version: version.prompt.max_tokens or 0)
     spec = spec_for(registry.store, longest, settings, host=plan.host, port=plan.port, gpus=plan.gpus, work=work, flags=plan.flags)
     say(f"vLLM with {spec.base.label} on {f'{spec.gpus} GPU' if spec.gpus else 'the CPU'}, {spec.dtype}, at {spec.url}")
@@ -74,11 +75,11 @@ def serve(registry: Registry, plan: Plan, settings: ServingSettings, work: Path,
         try:
             server.wait(say)
             with Server(server.url, settings.timeout_seconds) as connection:
-                prove(connection, registry, versions, settings.tolerance or readiness.TOLERANCE[spec.dtype], say)
+                prove(connection, registry, versions, settings, say)
             with _listed(registry, plan, server, say):
                 sys.stdout.write(f"ready {plan.address or server.url}\n")
                 sys.stdout.flush()
-                _watch(server, registry, plan, say)
+                _watch(server, registry, plan, release.number if release else 1, say)
         except KeyboardInterrupt:
             say("asked to end: the server finishes what is in flight")
         return server.stop()
@@ -128,10 +129,10 @@ def _named(registry: Registry, text: str) -> Manifest:
     return registry.resolve(task, version)
 
 
-def prove(server: Server, registry: Registry, versions: Sequence[Manifest], tolerance: float, say: Say) -> None:
+def prove(server: Server, registry: Registry, versions: Sequence[Manifest], settings: ServingSettings, say: Say) -> None:
     """Loads the versions, which warms the server up, and holds it to their golden pairs. Raises ServingError, RegistryError."""
     for version in versions:
-        largest = readiness.check(server, version, golden.load(registry, version), tolerance)
+        largest, _ = readiness.check(server, version, golden.load(registry, version), settings)
         say(f"{version.name}: p(yes) within {largest:.1e} of the trainer's")
 
 
@@ -152,9 +153,13 @@ def _listed(registry: Registry, plan: Plan, server: LocalServer, say: Say) -> It
             say(f"{plan.address} stays in the list of servers until somebody finds that it is gone: {error}")
 
 
-def _watch(server: LocalServer, registry: Registry, plan: Plan, say: Say) -> None:
-    """Returns when the server has ended, or when its base was replaced and `plan` says so, after the time to drain."""
-    stood, looked = False, time.monotonic()
+def _watch(server: LocalServer, registry: Registry, plan: Plan, first: int, say: Say) -> None:
+    """Returns when the server has ended, or when its base was replaced and `plan` says so, after the time to drain.
+
+    first: the release from which on one that stands on the base counts: it may come and go between two looks.
+    """
+    label, looked = server.spec.base.label, time.monotonic()
+    stood = False
     while server.alive():
         time.sleep(_POLL_SECONDS)
         if not plan.until_replaced or time.monotonic() - looked < _LOOK_SECONDS:
@@ -162,13 +167,20 @@ def _watch(server: LocalServer, registry: Registry, plan: Plan, say: Say) -> Non
         looked = time.monotonic()
         try:
             release = registry.current()
+            stood |= any(label in one.bases.values() for one in _since(registry, release, first))
         except RelevanceError as error:  # an outage of the store must not end a server
             say(f"whether the base still serves is not known: {error}")
             continue
-        stands = release is not None and server.spec.base.label in release.bases.values()
-        if stood and not stands:
-            say(f"nothing stands on {server.spec.base.label} any more")
+        first = release.number if release else first
+        if stood and release is not None and label not in release.bases.values():
+            say(f"nothing stands on {label} any more")
             time.sleep(server.spec.settings.drain_seconds + server.spec.settings.staleness_seconds)
             return
-        stood |= stands
     say("the server has ended by itself")
+
+
+def _since(registry: Registry, release: Release | None, number: int) -> Iterator[Release]:
+    """This release and those before it, down to that number."""
+    while release is not None and release.number >= number:
+        yield release
+        release = registry.release(release.previous) if release.previous is not None else None

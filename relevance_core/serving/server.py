@@ -21,22 +21,11 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 from relevance_core.config import ServingSettings
 from relevance_core.errors import ModelError, ServingError, SettingsError
 from relevance_core.serving.launch import STOP_SECONDS
-from relevance_core.serving.machine import (
-    config_of,
-    free_port,
-    gpus_of,
-    kill_group,
-    parallel_of,
-    python_of,
-    require_free,
-    require_python,
-)
+from relevance_core.serving.machine import config_of, gpus_of, kill_group, parallel_of, require_free, require_python
 from relevance_core.store import BaseInfo, Manifest, Store
 
 if TYPE_CHECKING:
     from relevance_core.models.base_ref import BaseRef
-
-__all__ = ["LocalServer", "ServerSpec", "command", "environment", "free_port", "python_of", "require_python", "spec_for"]
 
 Say = Callable[[str], None]
 Device = Literal["cpu", "cuda"]
@@ -102,7 +91,7 @@ def spec_for(
     Raises SettingsError without an environment that has vLLM, or with more GPUs than there are; NotFound or ModelError without the
     base.
     """
-    from relevance_core.versions import base_of
+    from relevance_core.published import base_of
 
     there = gpus_of(require_python(settings))
     if gpus is not None and gpus > there:
@@ -180,6 +169,7 @@ def environment(spec: ServerSpec, inherited: Mapping[str, str]) -> dict[str, str
         "base": spec.base.to_json(),
         "base_folder": str(spec.folder),
         "cache": str(spec.work / "adapters"),
+        "dtype": spec.dtype,
         "max_rank": settings.max_rank,
         "cached": settings.cached,
         "verify_key": str(Path(settings.verify_key).expanduser().absolute()) if settings.verify_key else "",

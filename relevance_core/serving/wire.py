@@ -23,6 +23,7 @@ COMPLETIONS: Final = "/v1/completions"
 MODELS: Final = "/v1/models"
 UNLOAD: Final = "/v1/unload_lora_adapter"
 HEALTH: Final = "/health"
+ABOUT: Final = "/relevance"
 BATCH: Final = 64
 """Pairs of one request."""
 
@@ -201,6 +202,14 @@ class Server:
     def adapters(self) -> set[str]:
         """The names of the adapters that it holds."""
         return set(self._models()[1])
+
+    def dtype(self) -> str | None:
+        """The numbers that it computes with, float32 or bfloat16; None where the server does not tell, as one without the guard."""
+        try:
+            told = self._ask("GET", ABOUT)["dtype"]
+        except Refused:
+            return None
+        return str(told)
 
     def score(self, name: str, prompts: Sequence[Sequence[int]], answers: tuple[int, int]) -> npt.NDArray[np.float64]:
         """p(yes) of each prompt (token ids) under the adapter `name`, in their order; it is loaded if the server lacks it.

@@ -8,7 +8,7 @@ from relevance_core.errors import NotFound
 from relevance_core.stages.base import Artifact, open_artifact
 
 if TYPE_CHECKING:
-    from relevance_core.models.lm import BaseRef
+    from relevance_core.models.base_ref import BaseRef
 
 
 def open_base(base: Artifact, dtype: Literal["auto", "float32", "bfloat16"] = "auto") -> BaseRef:
@@ -17,7 +17,7 @@ def open_base(base: Artifact, dtype: Literal["auto", "float32", "bfloat16"] = "a
     `address` in base.json is the output that holds `model/` and `fold-0/`, `fold-1/`, …: this one or an earlier one; without an
     address `model` is a Hugging Face id or a folder. Raises NotFound when the output it points to is gone.
     """
-    from relevance_core.models.lm import BaseRef
+    from relevance_core.models.base_ref import BaseRef
 
     about = base.json("base")
     if not about["address"]:

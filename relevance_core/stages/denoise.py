@@ -19,7 +19,7 @@ from relevance_core.stages.base import Inputs, Output, Report, Rows, stage
 from relevance_core.stages.bases import open_base
 
 if TYPE_CHECKING:
-    from relevance_core.models.lm import BaseRef
+    from relevance_core.models.base_ref import BaseRef
     from relevance_core.models.trainer import Job
 
 REASON: Final = "a confident prediction contradicts the label"

@@ -13,11 +13,11 @@ from relevance_core.errors import DataError, NotFound, SettingsError
 from relevance_core.metrics import best_threshold, f1_interval, measure, pr_curve, threshold_curve
 from relevance_core.pairs import Task
 from relevance_core.prompts import prompt_from
+from relevance_core.published import base_of, prompt_of, translator_reference
 from relevance_core.sources import read_labelled
 from relevance_core.stages.base import Inputs, Output, Report, Rows, open_artifact, scratch, stage
 from relevance_core.stages.bases import open_base
 from relevance_core.store import Manifest, Registry, Store
-from relevance_core.versions import base_of, prompt_of, translator_reference
 
 if TYPE_CHECKING:
     from relevance_core.metrics import Labels, Scores

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from relevance_core.errors import RegistryError
+from relevance_core.store.names import VERSION_HEX, name_of
 
 SCHEMA_VERSION = 1
-VERSION_HEX = 16
 
 TaskName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{0,15}$")]
 VersionId = Annotated[str, Field(pattern=rf"^[0-9a-f]{{{VERSION_HEX}}}$")]
@@ -127,7 +127,7 @@ class Manifest(AdapterMeta):
     @property
     def name(self) -> str:
         """The immutable name under which a server loads it, for example `relevance-qc@0123456789abcdef`."""
-        return f"relevance-{self.task.lower()}@{self.version}"
+        return name_of(self.task, self.version)
 
     @classmethod
     def build(cls, task: str, files: dict[str, FileInfo], lora: LoraInfo, meta: AdapterMeta) -> Self:

@@ -9,7 +9,8 @@ from pathlib import Path
 from relevance_core.errors import NotFound, RegistryError
 from relevance_core.store.adapter_files import MANIFEST, read_adapter
 from relevance_core.store.disk import disk_errors, file_chunks, make_folders
-from relevance_core.store.manifest import VERSION_HEX, AdapterMeta, FileInfo, Manifest
+from relevance_core.store.manifest import AdapterMeta, FileInfo, Manifest
+from relevance_core.store.names import VERSION_HEX
 from relevance_core.store.objects import Digest, Store, digest_of
 from relevance_core.store.signing import SIGNATURE, Key, require_signed, signature_of
 

@@ -1,8 +1,12 @@
-"""The immutable name of a version on a server; nothing else ever becomes a key of the store or a path."""
+"""The immutable name of a version: the only thing about it that a server is told, and that ever becomes a key of the store."""
 
 import re
+from typing import Final
 
-NAME = re.compile(r"relevance-([a-z][a-z0-9]{0,15})@([0-9a-f]{16})")
+VERSION_HEX: Final = 16
+"""Hexadecimal digits of a version's id."""
+
+NAME: Final = re.compile(rf"relevance-([a-z][a-z0-9]{{0,15}})@([0-9a-f]{{{VERSION_HEX}}})")
 
 
 def parse(name: object) -> tuple[str, str] | None:
