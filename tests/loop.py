@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import subprocess
@@ -9,6 +10,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from relevance_core.simulator.market import Market, write
 
 SMALL = (
     "base.documents=1500",
@@ -27,6 +30,12 @@ SMALL = (
     "serving.python=",
 )
 """Settings under which a night takes seconds."""
+
+
+def small_shop(folder: Path) -> Path:
+    """Writes four days of a small market, and returns its folder."""
+    write(Market(pairs_per_day=700, clicks_per_day=3000), datetime.date(2026, 10, 1), 4, folder)
+    return folder
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import shutil
 import signal
@@ -14,8 +13,7 @@ import polars as pl
 import pytest
 
 from relevance_core.pipeline import BY_TASK, COMMON, TOGETHER
-from relevance_core.simulator.market import Market, write
-from tests.loop import Done, command, environment, relevance, retrain, retrain_arguments
+from tests.loop import Done, command, environment, relevance, retrain, retrain_arguments, small_shop
 
 pytestmark = pytest.mark.slow
 
@@ -26,9 +24,7 @@ FIRST_NIGHT, SECOND_NIGHT = "2026-10-04", "2026-10-05"
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four days of a small market."""
-    folder = tmp_path_factory.mktemp("shop")
-    write(Market(pairs_per_day=700, clicks_per_day=3000), datetime.date(2026, 10, 1), 4, folder)
-    return folder
+    return small_shop(tmp_path_factory.mktemp("shop"))
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import random
 import signal
 import subprocess
@@ -27,13 +26,12 @@ from relevance_core.serving import fleet
 from relevance_core.serving.client import ScoringClient
 from relevance_core.serving.opened import Pair
 from relevance_core.serving.rollout import roll_out
-from relevance_core.simulator.market import Market, write
 from relevance_core.sources import read_labelled
 from relevance_core.stages.base import print_nothing
 from relevance_core.stages.evaluate import score_with
 from relevance_core.store import AdapterMeta, Manifest, Registry, Release, Store, open_store
 from relevance_core.store.adapter_files import WEIGHTS
-from tests.loop import Done, command, environment, relevance, retrain
+from tests.loop import Done, command, environment, relevance, retrain, small_shop
 from tests.registry_cases import free_port, make_bucket, moto_server, use_server
 
 pytestmark = [pytest.mark.serving, pytest.mark.slow]
@@ -79,9 +77,7 @@ class Serve:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four days of a small market."""
-    folder = tmp_path_factory.mktemp("shop")
-    write(Market(pairs_per_day=700, clicks_per_day=3000), datetime.date(2026, 10, 1), 4, folder)
-    return folder
+    return small_shop(tmp_path_factory.mktemp("shop"))
 
 
 @pytest.fixture(scope="module")

@@ -37,9 +37,9 @@ from relevance_core.models.trainer import (
     plan_batches,
     train,
 )
-from relevance_core.prompts import Prompt
+from relevance_core.prompts import Prompt, prompt_from
 from relevance_core.stages import train as train_stage
-from relevance_core.stages.base import Inputs, Report, Rows, open_artifact, stage
+from relevance_core.stages.base import Inputs, Report, Rows, open_artifact, print_nothing, stage
 from relevance_core.store import Store
 from tests.loop import environment
 from tests.models_fixture import make_tokenizer, save_base, signal_rows
@@ -286,6 +286,10 @@ def test_the_stage_leaves_an_adapter(base: Path, store: Store) -> None:
         "training.json",
     ]
     assert artifact.json("training")["loss"][-1]["step"] == 3
+    golden = artifact.json("adapter/golden")
+    scorer = Scorer(base, artifact.folder("adapter"), prompt_from(settings), settings.engine)
+    scores = scorer.score_ids([row["ids"] for row in golden["rows"]], print_nothing)
+    assert scores == pytest.approx([row["p"] for row in golden["rows"]])
     assert train_stage.run(settings, inputs, store).found
     store.delete(f"{report.address}/manifest.json")
     again = train_stage.run(settings, inputs, store)
