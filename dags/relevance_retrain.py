@@ -2,8 +2,8 @@
 
 The window's labelled logs are validated, split, translated to new markets, sharpened with hard negatives and cleaned; from them
 one LoRA adapter each is trained for **QC** (query–category) and **QI** (query–item), judged by language against the one that
-serves, published if it is better, and proved on the servers before it serves. Until then, and whenever something fails, the
-champion goes on serving.
+serves, published if it is better, and proved on the servers before it serves. Where only evidence is missing, *approve* waits for
+a person. Until then, and whenever something fails, the champion goes on serving.
 
 Each task is one process, `relevance stage NAME`. A task that finds its finished output ends at once, so clearing and running again
 is cheap. *report* is written whatever happened. Trigger it by hand to onboard a language, try other strategies or thresholds, or
@@ -17,7 +17,17 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, CronTriggerTimetable, Param, task_group
 
 from relevance_core.languages import LANGUAGES
-from relevance_operators import BeginOperator, StageOperator, adapter_asset, announce, choices, not_in_dry_run, setting_param
+from relevance_notices import Decided, Failed, Waiting, deadline
+from relevance_operators import (
+    ApproveOperator,
+    BeginOperator,
+    StageOperator,
+    adapter_asset,
+    announce,
+    choices,
+    not_in_dry_run,
+    setting_param,
+)
 
 TASKS = {"QC": "query–category", "QI": "query–item"}
 CRON = os.environ.get("RELEVANCE_SCHEDULE", "30 2 * * *")
@@ -56,6 +66,7 @@ PARAMS = {
     "gate.max_language_loss": setting_param("gate.max_language_loss", "Loss of one language", GATE),
     "gate.min_language_rows": setting_param("gate.min_language_rows", "Dev rows of a language", GATE),
     "gate.min_evidence_rows": setting_param("gate.min_evidence_rows", "Dev rows to onboard a language", GATE),
+    "approval.hours": setting_param("approval.hours", "Hours to wait for an approval", GATE),
 }
 
 with DAG(
@@ -66,6 +77,8 @@ with DAG(
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
+    deadline=deadline(),
+    on_failure_callback=Failed(),
     params=PARAMS,
     default_args={"retries": 2, "retry_delay": timedelta(seconds=20), "retry_exponential_backoff": 2},
     tags=["relevance"],
@@ -79,19 +92,25 @@ with DAG(
 
     @task_group(group_id="adapter", group_display_name="one adapter a task")
     def adapter(task: str) -> None:
-        """From the task's rows to its published version; once for each of QC and QI."""
+        """From the task's rows to its published version, approved where that is needed; once for each of QC and QI."""
         mine = StageOperator(task_id="mine", for_task=task, pool=GPU)
         denoise = StageOperator(task_id="denoise", for_task=task, pool=GPU)
         train = StageOperator(task_id="train", for_task=task, pool=GPU)
         evaluate = StageOperator(task_id="evaluate", for_task=task, pool=GPU)
         gate = StageOperator(task_id="gate", for_task=task)
         publish = StageOperator(task_id="publish", for_task=task)
+        approve = ApproveOperator(task_id="approve", for_task=task, notifiers=Waiting())
         base >> denoise
-        mine >> denoise >> train >> evaluate >> gate >> publish
+        mine >> denoise >> train >> evaluate >> gate >> publish >> approve
 
     # One task's failure does not keep the other's better adapter from serving.
     rollout = StageOperator(
-        task_id="rollout", trigger_rule="all_done_min_one_success", outlets=ADAPTERS, post_execute=announce, pool=GPU
+        task_id="rollout",
+        trigger_rule="all_done_min_one_success",
+        outlets=ADAPTERS,
+        post_execute=announce,
+        on_success_callback=Decided(),
+        pool=GPU,
     )
     report = StageOperator(task_id="report")
 

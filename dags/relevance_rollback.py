@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG, Param
 
+from relevance_notices import Failed, Moved
 from relevance_operators import RelevanceOperator, known_params_only
 
 PARAMS = {
@@ -51,6 +52,7 @@ with DAG(
     schedule=None,
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     max_active_runs=1,
+    on_failure_callback=Failed(),
     params=PARAMS,
     default_args={"retries": 1, "retry_delay": timedelta(seconds=5), "env": TYPED},
     tags=["relevance"],
@@ -58,5 +60,7 @@ with DAG(
     verify = RelevanceOperator(
         task_id="verify", command=VERIFY, task_display_name="verify every byte", pre_execute=known_params_only
     )
-    move = RelevanceOperator(task_id="move", command=MOVE, task_display_name="move the champion's alias")
+    move = RelevanceOperator(
+        task_id="move", command=MOVE, task_display_name="move the champion's alias", on_success_callback=Moved()
+    )
     verify >> move

@@ -8,14 +8,19 @@ from __future__ import annotations
 import functools
 import json
 import os
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import redact
+from airflow.providers.standard.hooks.subprocess import SubprocessHook
 from airflow.providers.standard.operators.bash import BashOperator
-from airflow.sdk import Asset, BaseHook, Param
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk import Asset, BaseHook, BaseOperator, Param
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.sdk.observability import stats
 
 import relevance_params as rules
-from relevance_core import config
+from relevance_core import config, notices, telemetry
 from relevance_core.config import Settings
 from relevance_core.errors import SettingsError
 
@@ -23,11 +28,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date
 
+    from airflow.providers.standard.hooks.subprocess import SubprocessResult
     from airflow.sdk import Context
     from jinja2 import Environment
 
+    from relevance_core.pipeline import Run
+
 STAGES = {
-    "begin": ("begin the run", "Fixes what the run works with: settings, params, the champion and the onboarded languages."),
+    "begin": (
+        "begin the run",
+        "Fixes what the run works with: settings, params, champion and onboarded languages; says what it will do for these.",
+    ),
     "ingest": ("ingest labelled logs", "Reads the rows of the window and of the history before it; normalises, drops doubles."),
     "validate": ("validate the window", "Great Expectations: bad rows go to quarantine, a bad window stops the run here."),
     "split": ("split train from dev", "By the hash of a query and its group, so that a query stays on its side for ever."),
@@ -39,25 +50,46 @@ STAGES = {
     "evaluate": ("evaluate by language", "F1 and AUC on the judgement rows, beside the champion and always-yes."),
     "gate": ("gate: is it better?", "The verdict: publish, hold or needs-approval, with every reason and number."),
     "publish": ("publish to the registry", "An immutable version, unless the verdict is hold. What serves does not change yet."),
+    "approve": (
+        "approve: may it serve?",
+        "A person answers where the verdict is needs-approval; any other verdict passes at once. No answer in time: it is held.",
+    ),
     "rollout": (
         "roll out to the servers",
-        "The versions with the verdict publish answer their golden pairs; then the alias moves.",
+        "The versions with the verdict publish, and those approved, answer their golden pairs; then the alias moves.",
     ),
     "report": ("report for people", "Written whatever happened before it, as soon as the run has begun."),
 }
 """Stage → its name in the graph, and what it does in a sentence."""
 
 
+class Process(SubprocessHook):
+    """A process whose last line of output is kept: where it fails, that is the cause."""
+
+    last_line = ""
+
+    def run_command(self, *arguments: Any, **options: Any) -> SubprocessResult:
+        """Runs it to its end."""
+        result = super().run_command(*arguments, **options)
+        self.last_line = result.output
+        return result
+
+
 class RelevanceOperator(BashOperator):
     """`relevance …` as a process of its own; its last line of output, one JSON object, is what the next tasks see.
 
     The text of the command is the same in every run. What differs between runs reaches it as environment, so nothing that a user
-    types is read by a shell. A failure that trying again can't heal is not tried again.
+    types is read by a shell. A failure that trying again can't heal is not tried again. Its cause is left as XCom `failure`.
     """
 
     def __init__(self, *, command: str, **options: Any) -> None:
         text = f'relevance {command} ${{RELEVANCE_SETTINGS_FILE:+--settings "$RELEVANCE_SETTINGS_FILE"}} --json'
         super().__init__(bash_command=text, append_env=True, output_processor=json.loads, skip_on_exit_code=None, **options)
+
+    @functools.cached_property
+    def subprocess_hook(self) -> Process:
+        """What runs the command."""
+        return Process()
 
     def get_env(self, context: Context) -> dict[str, str]:
         """The process's environment: the worker's own, what the task says, and what the run says."""
@@ -73,8 +105,9 @@ class RelevanceOperator(BashOperator):
             rules.Deployment.of(os.environ)
             return super().execute(context)
         except SettingsError as error:
-            raise AirflowFailException(str(error)) from error
+            raise beyond_healing(context, error) from error
         except AirflowException as error:
+            leave_cause(context, notices.cause(self.subprocess_hook.last_line))
             process = self.subprocess_hook.sub_process
             if process is None or rules.heals(process.returncode):
                 raise
@@ -82,20 +115,10 @@ class RelevanceOperator(BashOperator):
             raise AirflowFailException(text) from error
 
 
-class StageOperator(RelevanceOperator):
-    """The stage of the loop that the task is named after.
+class ForTask(BaseOperator):
+    """A task of the group *adapter*: `for_task` is QC or QI by the time it runs."""
 
-    for_task: QC or QI, for the stages that run once each. reads_source: whether it needs the address of the SQL source's database.
-    """
-
-    def __init__(self, *, task_id: str, for_task: Any = None, reads_source: bool = False, **options: Any) -> None:
-        self.for_task, self.reads_source = for_task, reads_source
-        name, text = STAGES[task_id]
-        command = f'stage {task_id} --run "$RELEVANCE_RUN"'
-        if for_task is not None:
-            command += ' --task "$RELEVANCE_TASK"'
-            options["map_index_template"] = "{{ task.for_task }}"
-        super().__init__(task_id=task_id, command=command, task_display_name=name, doc_md=text, **options)
+    for_task: Any = None
 
     def render_template_fields(self, context: Context, jinja_env: Environment | None = None) -> None:
         """Also settles which task this is. As a template field, it would draw an edge from *begin* to every task of the group."""
@@ -103,16 +126,41 @@ class StageOperator(RelevanceOperator):
         if hasattr(self.for_task, "resolve"):
             self.for_task = self.for_task.resolve(context)
 
+
+class StageOperator(ForTask, RelevanceOperator):
+    """The stage of the loop that the task is named after.
+
+    for_task: QC or QI, for the stages that run once each. reads_source: whether it needs the address of the SQL source's database.
+    """
+
+    arguments = ""
+
+    def __init__(self, *, task_id: str, for_task: Any = None, reads_source: bool = False, **options: Any) -> None:
+        self.for_task, self.reads_source = for_task, reads_source
+        name, text = STAGES[task_id]
+        command = f'stage {task_id} --run "$RELEVANCE_RUN"{self.arguments}'
+        if for_task is not None:
+            command += ' --task "$RELEVANCE_TASK"'
+            options["map_index_template"] = "{{ task.for_task }}"
+        super().__init__(task_id=task_id, command=command, task_display_name=name, doc_md=text, **options)
+
     def variables(self, context: Context) -> dict[str, str]:
         """The run's name, its params as one JSON object of settings, and the database's address where the stage reads it."""
         deployment = rules.Deployment.of(os.environ)
         settings = config.merge(json.loads(deployment.settings or "{}"), self.settings(context))
         if self.reads_source and deployment.connection:
             settings = config.merge(settings, {"source": {"connection": connection_address(deployment.connection)}})
-        run_id = rules.run_id_of(window_end(context), context["dag_run"].run_id)
+        run_id = run_in_store(context)
         self.log.info("run %s of the store %s", run_id, deployment.store)
         variables = {"RELEVANCE_RUN": run_id, "RELEVANCE_SETTINGS": json.dumps(settings)}
+        variables["RELEVANCE_AIRFLOW_RUN"] = context["dag_run"].run_id
         return variables | ({"RELEVANCE_TASK": self.for_task} if self.for_task else {})
+
+    def execute(self, context: Context) -> Any:
+        """Runs it, and reports its figures as metrics."""
+        report = super().execute(context)
+        send_metrics(report)
+        return report
 
     def settings(self, context: Context) -> dict[str, Any]:
         """The settings that the task lays over the deployment's: none, since the run fixed its own when it began."""
@@ -122,14 +170,17 @@ class StageOperator(RelevanceOperator):
 class BeginOperator(StageOperator):
     """The first task: refuses what the run can't mean, fixes its settings, and returns the tasks that it is for, to map over.
 
-    Leaves the run's name in the store as XCom `run_id`.
+    Leaves the run's name in the store as XCom `run_id`, and what will happen to the languages that come in as `plan`.
     """
+
+    arguments = ' --dag-run="$RELEVANCE_AIRFLOW_RUN"'
 
     def execute(self, context: Context) -> list[str]:
         """Runs it. Raises AirflowFailException for a run that can't be meant."""
         known_params_only(context)
         begun = super().execute(context)
-        context["ti"].xcom_push("run_id", begun["run_id"])
+        for name in ("run_id", "plan"):
+            context["ti"].xcom_push(name, begun[name])
         return list(begun["tasks"])
 
     def settings(self, context: Context) -> dict[str, Any]:
@@ -137,12 +188,77 @@ class BeginOperator(StageOperator):
         return rules.settings_of(context["params"], context["dag"].params, window_end(context))
 
 
+class ApproveOperator(ForTask, ApprovalOperator):
+    """Waits for a person where the gate's verdict is needs-approval, and keeps the answer in the run; else it ends at once.
+
+    Waiting takes no slot of a worker. Returns what was answered, None where nobody had to be asked. Whatever the answer, the tasks
+    after it run: *rollout* goes by the record.
+    """
+
+    def __init__(self, *, task_id: str, for_task: Any, **options: Any) -> None:
+        self.for_task = for_task
+        name, text = STAGES[task_id]
+        why = Param(None, type=["null", "string"], maxLength=500, title="Why", description="kept with the answer", source="task")
+        # Airflow hands the DAG's params to every operator; here only the question's own are asked for.
+        options |= {"params": {"why": why}, "map_index_template": "{{ task.for_task }}"}
+        super().__init__(task_id=task_id, subject="", body="", defaults=self.REJECT, task_display_name=name, doc_md=text, **options)
+
+    def execute(self, context: Context) -> dict[str, Any] | None:
+        """Asks, unless nobody has to be asked or somebody has answered before."""
+        from relevance_core import pipeline
+
+        run = self._run(context)
+        question = run.question(self.for_task)
+        if question is not None:
+            self.subject, self.body = question.subject, question.body
+            self.response_timeout = timedelta(hours=run.settings.approval.hours)
+            super().execute(context)
+        answer = pipeline.approvals(run.store, run.run_id).get(self.for_task)
+        self.log.info("%s: %s", self.for_task, answer.told() if answer else "the verdict asks nobody")
+        return answer._asdict() if answer else None
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Keeps the answer. Past ApprovalOperator's own, which would skip *rollout* and *done* for a task that is not approved."""
+        from relevance_core import approval
+
+        super(ApprovalOperator, self).execute_complete(context, event)
+        run = self._run(context)
+        version = run.artifact("publish", self.for_task).json("version")["version"]
+        answer = rules.answer_of(event, self.for_task, version, run.settings.approval.hours)
+        approval.record(run.store, run.run_id, answer)
+        self.log.info("%s %s: %s", self.for_task, version, answer.told())
+        return answer._asdict()
+
+    def _run(self, context: Context) -> Run:
+        from relevance_core import pipeline
+        from relevance_core.store import open_store
+
+        store = open_store(rules.Deployment.of(os.environ).store)
+        return pipeline.open_run(store, run_in_store(context), Settings())
+
+
 def known_params_only(context: Context) -> None:
     """Raises AirflowFailException for a key of the run's conf that no param has: Airflow itself would drop it without a word."""
     try:
         rules.refuse_unknown(context["dag_run"].conf or {}, context["dag"].params)
     except SettingsError as error:
-        raise AirflowFailException(str(error)) from error
+        raise beyond_healing(context, error) from error
+
+
+def beyond_healing(context: Context, error: SettingsError) -> AirflowFailException:
+    """What ends a task without another try, with its cause left for the notice."""
+    leave_cause(context, str(error))
+    return AirflowFailException(str(error))
+
+
+def leave_cause(context: Context, cause: str) -> None:
+    """Leaves why a task fails where the notice of the run's failure finds it, without the secrets that Airflow masks in logs."""
+    context["ti"].xcom_push(rules.FAILURE, notices.plain(str(redact(cause))))
+
+
+def run_in_store(context: Context) -> str:
+    """The name of the run in the store."""
+    return rules.run_id_of(window_end(context), context["dag_run"].run_id)
 
 
 def window_end(context: Context) -> date:
@@ -178,6 +294,15 @@ def not_in_dry_run(context: Context) -> None:
     """Before a task that builds or trains a model: a dry run ends here, with the report of what there is."""
     if context["params"][rules.DRY_RUN]:
         raise AirflowSkipException("dry run: nothing is built, trained or published")
+
+
+def send_metrics(report: Mapping[str, Any]) -> None:
+    """Sends the numbers of a stage's report to the metrics system that Airflow is configured with."""
+    for metric in telemetry.metrics_of(report):
+        if metric.kind == "gauge":
+            stats.gauge(metric.name, metric.value)
+        else:
+            stats.incr(metric.name, int(metric.value))
 
 
 def adapter_asset(task: str) -> Asset:

@@ -16,11 +16,15 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from relevance_core import config, errors
-from relevance_core.config import Settings
+from relevance_core.approval import Approval
+from relevance_core.config import Settings, Task
 from relevance_core.errors import RelevanceError, SettingsError
 
 DRY_RUN: Final = "dry_run"
 """The one param that is no setting: it says how far the run goes, not what its stages do."""
+
+FAILURE: Final = "failure"
+"""The XCom in which a task that fails leaves its cause."""
 
 NOT_A_COMMAND: Final = frozenset({2, 126, 127})
 """Exit statuses of a command line that can't be run at all: wrong usage, not executable, not found."""
@@ -112,6 +116,16 @@ def settings_of(params: Mapping[str, Any], names: Iterable[str], end: date) -> d
             nested = {part: nested}
         values = config.merge(values, nested)
     return config.merge(values, {"window": {"end": f"{end:%Y-%m-%d}"}})
+
+
+def answer_of(event: Mapping[str, Any], task: Task, version: str, hours: float) -> Approval:
+    """A person's answer, from the event with which Airflow resumes an ApprovalOperator; nobody's, where it ran out of time."""
+    user = event["responded_by_user"]
+    why = (event["params_input"] or {}).get("why") if user else f"nobody answered within {hours:g} hours"
+    at = event["responded_at"].astimezone(UTC).isoformat(timespec="seconds")
+    return Approval(
+        task, version, bool(user) and event["chosen_options"] == ["Approve"], user["name"] if user else "", at, why or ""
+    )
 
 
 def heals(exit_code: int) -> bool:

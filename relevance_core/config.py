@@ -203,6 +203,12 @@ class GateSettings(_Part):
     min_evidence_rows: int = Field(30, ge=1, description="judgement rows a language must have to be onboarded without approval")
 
 
+class ApprovalSettings(_Part):
+    """The answer of a person to the verdict needs-approval, which the DAG waits for."""
+
+    hours: float = Field(12.0, gt=0, description="longest wait for an answer; a version that got none by then is held")
+
+
 class EngineSettings(_Part):
     """The machine."""
 
@@ -262,6 +268,7 @@ class Settings(_Part):
     denoise: DenoiseSettings = DenoiseSettings()
     train: TrainSettings = TrainSettings()
     gate: GateSettings = GateSettings()
+    approval: ApprovalSettings = ApprovalSettings()
     serving: ServingSettings = ServingSettings()
     engine: EngineSettings = EngineSettings()
 

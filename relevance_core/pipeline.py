@@ -1,8 +1,9 @@
 """The loop: which stage follows which, what a run pins when it begins, and how a stage finds what it reads.
 
-A run is a folder `runs/<run id>/` in the store: `run.json` (settings, the champion and the onboarded languages when it began) and
-one small file a stage that holds its report and the address of its output. The DAG runs `Run.stage` once a task, by the command
-`relevance stage NAME`; `retrain` below is its flat twin.
+A run is a folder `runs/<run id>/` in the store: `run.json` (settings, the champion, the onboarded languages and the decisions on
+labels when it began), `plan.json` (what it then meant to do), what people have answered, and one small file a stage that holds its
+report and the address of its output. The DAG runs `Run.stage` once a task, by the command `relevance stage NAME`; `retrain` below
+is its flat twin.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import importlib
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
-from relevance_core import config
+from relevance_core import approval, config, review
+from relevance_core.approval import Approval, Question
 from relevance_core.config import Settings
 from relevance_core.engine import cores, map_processes
 from relevance_core.errors import NotFound, RelevanceError, SettingsError, ValidationFailed
@@ -72,6 +75,7 @@ class Run:
     champion: Mapping[str, str]
     onboarded: tuple[str, ...]
     say: Say = print_nothing
+    decisions: tuple[str, ...] = ()
 
     def stage(self, name: str, task: Task | None = None) -> Report:
         """Runs one stage, or finds its finished output, and records it in the run.
@@ -86,63 +90,136 @@ class Run:
             raise ValidationFailed(**report.failure)
         return report
 
-    def artifact(self, name: str, task: Task | None = None) -> Artifact:
-        """The output of a stage that this run has finished. Raises NotFound."""
+    def artifact(self, name: str, task: Task | None = None, verify: bool = True) -> Artifact:
+        """The output of a stage that this run has finished. verify: as of `open_artifact`. Raises NotFound."""
         ref = self._ref(name, task)
         where = self.store.uri_of(ref)
         if not self.store.exists(ref):
             raise NotFound(f"run {self.run_id} has no {label(name, task)}", where=where, do=f"run `relevance stage {name}` first")
-        found = open_artifact(self.store, json.loads(self.store.read(ref))["address"])
+        found = self._found(name, task, verify)
         if found is None:
             raise NotFound(
                 f"the output of {label(name, task)} is damaged or gone", where=where, do=f"run `relevance stage {name}` again"
             )
         return found
 
+    def _found(self, name: str, task: Task | None = None, verify: bool = True) -> Artifact | None:
+        """The output of a stage that this run has recorded, or None where it is damaged or gone."""
+        return open_artifact(self.store, json.loads(self.store.read(self._ref(name, task)))["address"], verify)
+
+    def plan(self) -> dict[str, Any]:
+        """What the run will do for the languages that come in (`relevance_core.plan`), reckoned when it is first asked for.
+
+        Kept as `plan.json` of the run. Says it too.
+        """
+        from relevance_core.plan import forecast, unknown
+
+        key = f"runs/{self.run_id}/plan.json"
+        if not self.store.exists(key):
+            earlier = self._earlier()
+            made = (
+                forecast(self.settings, self.onboarded, self._served(), *earlier)
+                if earlier
+                else unknown(self.settings, self.onboarded)
+            )
+            self.store.create(key, json.dumps(made, indent=1, sort_keys=True).encode())
+        plan: dict[str, Any] = json.loads(self.store.read(key))
+        for line in plan["text"]:
+            self.say(f"plan: {line}")
+        return plan
+
+    def question(self, task: Task) -> Question | None:
+        """What a person has to be asked about the task's version; None where the verdict asks nobody, or somebody has answered."""
+        verdict = self.artifact("gate", task).json("verdict")
+        if verdict["verdict"] != approval.NEEDED or task in approvals(self.store, self.run_id):
+            return None
+        version = self.artifact("publish", task).json("version")["version"]
+        metrics = self.artifact("evaluate", task).json("metrics")
+        return approval.question(task, version, verdict, metrics, self.settings.approval.hours)
+
+    def _earlier(self) -> tuple[str, Artifact, Artifact] | None:
+        """The newest other run, by name, that has split its rows: its name, and its *ingest* and *split*."""
+        keys = [entry.key for entry in self.store.list("runs/") if entry.key.endswith("/split.json")]
+        for run_id in sorted({key.split("/")[1] for key in keys} - {self.run_id}, reverse=True):
+            run = replace(self, run_id=run_id)
+            ingest, split = run._found("ingest"), run._found("split")
+            if ingest and split:
+                return run_id, ingest, split
+        return None
+
+    def _served(self) -> dict[Task, tuple[str, ...]]:
+        """Task → the languages that its champion was trained on."""
+        registry = Registry(self.store)
+        found = {cast(Task, task): version for task, version in self.champion.items()}
+        return {task: registry.resolve(task, version).languages for task, version in found.items()}
+
     def _inputs(self, name: str, task: Task | None) -> Inputs:
         if name == "report":
-            artifacts = self._everything()
+            artifacts = self.outputs()
         elif name in TOGETHER:
-            artifacts = {key: found for key, found in self._everything().items() if key.partition(":")[0] in NEEDS[name]}
+            artifacts = {key: found for key, found in self.outputs().items() if key.partition(":")[0] in NEEDS[name]}
+            return Inputs(artifacts, task, self.champion, self.onboarded, approvals(self.store, self.run_id), self.decisions)
         else:
             artifacts = {need: self._need(need, task) for need in NEEDS[name]}
-        return Inputs(artifacts, task, self.champion, self.onboarded)
+        return Inputs(artifacts, task, self.champion, self.onboarded, decisions=self.decisions)
 
     def _need(self, need: str, task: Task | None) -> Artifact:
         return self.artifact(need, task if need in BY_TASK else None)
 
-    def _everything(self) -> dict[str, Artifact]:
+    @property
+    def steps(self) -> list[tuple[str, Task | None]]:
+        """Every stage of this run with its task, in the order of the flat twin, without *report*."""
+        found: list[tuple[str, Task | None]] = [(name, None) for name in COMMON]
+        found += [(name, task) for task in self.settings.tasks for name in BY_TASK]
+        return found + [(name, None) for name in TOGETHER]
+
+    def finished(self) -> dict[str, dict[str, Any]]:
+        """What the stages that have finished by now say of themselves (`Report.as_json`), `mine:QC` for that of a task."""
+        present = {entry.key for entry in self.store.list(f"runs/{self.run_id}/")}
+        steps = [*self.steps, ("report", None)]
+        refs = {f"{name}:{task}" if task else name: self._ref(name, task) for name, task in steps}
+        there = {name: ref for name, ref in refs.items() if ref in present}
+        with ThreadPoolExecutor() as pool:
+            return dict(zip(there, map(json.loads, pool.map(self.store.read, there.values())), strict=True))
+
+    def outputs(self) -> dict[str, Artifact]:
         """Every output that the run has by now, `mine:QC` for that of a task."""
-        wanted: list[tuple[str, Task | None]] = [(name, None) for name in COMMON]
-        wanted += [(name, task) for task in self.settings.tasks for name in BY_TASK]
-        wanted += [(name, None) for name in TOGETHER]
-        present = [(name, task) for name, task in wanted if self.store.exists(self._ref(name, task))]
+        present = [(name, task) for name, task in self.steps if self.store.exists(self._ref(name, task))]
         return {f"{name}:{task}" if task else name: self.artifact(name, task) for name, task in present}
 
     def _ref(self, name: str, task: Task | None) -> str:
         return f"runs/{self.run_id}/{name}{'-' + task.lower() if task else ''}.json"
 
 
-def begin(settings: Settings, store: Store, run_id: str = "", say: Say = print_nothing) -> Run:
+def begin(settings: Settings, store: Store, run_id: str = "", say: Say = print_nothing, dag_run: str = "") -> Run:
     """Begins a run, or finds it again: what it pinned the first time holds.
 
-    run_id: default, a digest of the settings and the source's content, so that the same inputs are the same run. Raises
-    SettingsError for a run that was begun with other settings.
+    run_id: default, a digest of the settings and the source's content, so that the same inputs are the same run. dag_run: Airflow's
+    name of the run, kept for people. Raises SettingsError for a run that was begun with other settings.
     """
     run_id = run_id or default_run_id(settings)
-    values = settings.model_dump(mode="json", exclude={"engine", "serving"})
+    values = _values(settings)
     key = f"runs/{run_id}/run.json"
     if not store.exists(key):
         champion, onboarded = _champion(store)
-        record = {"settings": values, "champion": champion, "onboarded": sorted(onboarded | set(settings.onboard))}
+        record = {
+            "settings": values,
+            "champion": champion,
+            "onboarded": sorted(onboarded | set(settings.onboard)),
+            "dag_run": dag_run,
+        }
+        if decisions := review.names(store):
+            record["decisions"] = decisions
         store.create(key, json.dumps(record, indent=1, sort_keys=True).encode())
     record = json.loads(store.read(key))
-    if record["settings"] != values:
-        changed = sorted(name for name in values if record["settings"].get(name) != values[name])
+    # A setting that the record lacks came to be after it was written, and had its default then.
+    begun = _values(config.build(record["settings"]))
+    if begun != values:
+        changed = sorted(name for name in values if begun[name] != values[name])
         raise SettingsError(
             f"run {run_id} was begun with other settings", where=", ".join(changed), do="take another run id, or the run's settings"
         )
-    return Run(store, run_id, settings, record["champion"], tuple(record["onboarded"]), say)
+    return Run(store, run_id, settings, record["champion"], tuple(record["onboarded"]), say, tuple(record.get("decisions", ())))
 
 
 def open_run(store: Store, run_id: str, here: Settings, say: Say = print_nothing) -> Run:
@@ -151,21 +228,42 @@ def open_run(store: Store, run_id: str, here: Settings, say: Say = print_nothing
 
     Raises NotFound that names the newest runs.
     """
-    key = f"runs/{run_id}/run.json"
-    if not store.exists(key):
-        known = [entry.key.split("/")[1] for entry in store.list("runs/") if entry.key.endswith("/run.json")]
-        raise NotFound(f"no run {run_id!r}", where=store.uri, expected=", ".join(known[-5:]) or "a run: this store has none yet")
     machine = {"engine": here.engine.model_dump(), "serving": here.serving.model_dump()}
-    values = json.loads(store.read(key))["settings"] | machine
+    values = record(store, run_id)["settings"] | machine
     values["source"]["connection"] = here.source.connection
     return begin(config.build(values), store, run_id, say)
+
+
+def record(store: Store, run_id: str) -> dict[str, Any]:
+    """What a run pinned when it began: settings, champion, onboarded, dag_run. Raises NotFound that names the newest runs."""
+    key = f"runs/{run_id}/run.json"
+    if not store.exists(key):
+        known = run_ids(store)
+        raise NotFound(f"no run {run_id!r}", where=store.uri, expected=", ".join(known[-5:]) or "a run: this store has none yet")
+    found: dict[str, Any] = json.loads(store.read(key))
+    return found | {"dag_run": found.get("dag_run", "")}
+
+
+def run_ids(store: Store) -> list[str]:
+    """Every run of the store, by the end of its window."""
+    return store.folders("runs/")
+
+
+def approvals(store: Store, run_id: str) -> dict[Task, Approval]:
+    """What people have answered about the versions of a run, by task."""
+    return approval.approvals(store, run_id)
+
+
+def _values(settings: Settings) -> dict[str, Any]:
+    """The settings that make a run what it is, as plain JSON values."""
+    return settings.model_dump(mode="json", exclude={"engine", "serving"})
 
 
 def default_run_id(settings: Settings) -> str:
     """`<window end>-<digest of settings and source>`."""
     from relevance_core.stages.ingest import fingerprint
 
-    values = json.dumps(settings.model_dump(mode="json", exclude={"engine", "serving"}), sort_keys=True)
+    values = json.dumps(_values(settings), sort_keys=True)
     what = hashlib.sha256(f"{values}\n{fingerprint(settings)}".encode()).hexdigest()[:8]
     return f"{settings.window.bounds()[1]:%Y-%m-%d}-{what}"
 
@@ -179,6 +277,7 @@ def retrain(settings: Settings, store: Store, run_id: str = "", dry_run: bool = 
     started = time.monotonic()
     run = begin(settings, store, run_id, say)
     say(f"run {run.run_id} in {store.uri}")
+    run.plan()
     try:
         run.stage("ingest")
         run.stage("validate")
@@ -216,7 +315,7 @@ def _share(engine: config.EngineSettings, tasks: int) -> config.EngineSettings:
 
 def summary(run: Run) -> dict[str, Any]:
     """The result of a run as far as it is: verdicts and figures by task, rows by stage."""
-    everything = run._everything()
+    everything = run.outputs()
     tasks = {}
     for task in run.settings.tasks:
         if f"publish:{task}" in everything:

@@ -13,13 +13,18 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from relevance_core.demo.client import Client
-from relevance_core.demo.launcher import Airflow
+from relevance_core.demo.launcher import USER, Airflow
 from relevance_core.demo.nights import DAG, POOL, PROJECT
 from relevance_core.simulator.market import Market, write
 
 DAGS = (DAG, "relevance_rollback")
 FIRST_DAY = date(2026, 10, 1)
+MARKET = Market(pairs_per_day=400, clicks_per_day=400, items=400)
+VIEWER = "viewer"
+"""A user who may see everything and change nothing; `launcher.USER` may do everything."""
 
 # Small enough for a minute, large enough that every stage has something to do.
 SETTINGS: Mapping[str, Any] = {
@@ -42,14 +47,36 @@ class Home:
     client: Client
     settings: str
 
+    def password(self, user: str) -> str:
+        """What the user types into the login form."""
+        return str(json.loads((self.folder / "airflow" / "passwords.json").read_text())[user])
+
+    def token(self, user: str, kind: str = "token") -> str:
+        """A fresh login of the user, as the cookie or a bearer header carries it. kind: `token/cli` has a lifetime of its own."""
+        login = {"username": user, "password": self.password(user)}
+        answer = httpx.post(f"{self.client.url}/auth/{kind}", json=login, trust_env=False)
+        return str(answer.raise_for_status().json()["access_token"])
+
     def run(self, run_id: str, conf: Mapping[str, Any], dag: str = DAG, seconds: float = 800) -> str:
         """Triggers a run, waits for its end, and returns its state."""
         self.client.trigger(dag, run_id, dict(conf))
+        return self.ended(run_id, dag, seconds)
+
+    def ended(self, run_id: str, dag: str = DAG, seconds: float = 800) -> str:
+        """Waits for the end of a run, and returns its state."""
         deadline = time.monotonic() + seconds
         while (state := self.client.run_state(dag, run_id)) not in {"success", "failed"}:
             assert time.monotonic() < deadline, f"{run_id} is still {state}: {self.states(run_id, dag)}"
             time.sleep(0.5)
         return state
+
+    def await_state(self, run_id: str, task: str, wanted: str, seconds: float = 800) -> None:
+        """Waits until a task instance, named as in `states`, is in a state."""
+        deadline = time.monotonic() + seconds
+        while (state := self.states(run_id).get(task)) != wanted:
+            assert self.client.run_state(DAG, run_id) not in {"success", "failed"}, self.states(run_id)
+            assert time.monotonic() < deadline, f"{task} of {run_id} is still {state}"
+            time.sleep(0.5)
 
     def states(self, run_id: str, dag: str = DAG) -> dict[str, str]:
         """The state of every task instance; `adapter.mine[0]` for a mapped one."""
@@ -63,7 +90,7 @@ class Home:
                 return "\n".join(self.client.log(instance))
         raise AssertionError(f"{run_id} has no {task_id}")
 
-    def kill_stage(self, name: str, seconds: float = 300) -> int:
+    def kill_stage(self, name: str, seconds: float = 800) -> int:
         """Kills the process of a stage of this Airflow (SIGKILL) as soon as there is one; its id."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -75,17 +102,20 @@ class Home:
 
 
 @contextmanager
-def airflow_home(folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[Home]:
-    """Airflow in `folder`, over its own small market and store, until the block ends."""
-    write(Market(pairs_per_day=400, clicks_per_day=400, items=400), FIRST_DAY, 4, folder / "market")
-    settings = json.dumps({**SETTINGS, "source": {"uri": str(folder / "market" / "logs")}})
+def airflow_home(
+    folder: Path, environment: Mapping[str, str] | None = None, market: Market = MARKET, settings: Mapping[str, Any] = SETTINGS
+) -> Iterator[Home]:
+    """Airflow in `folder`, over its own store and four days of a small market, until the block ends."""
+    write(market, FIRST_DAY, 4, folder / "market")
+    in_force = json.dumps({**settings, "source": {"uri": str(folder / "market" / "logs")}})
     variables = {
         "RELEVANCE_STORE": str(folder / "store"),
-        "RELEVANCE_SETTINGS": settings,
+        "RELEVANCE_SETTINGS": in_force,
         "RELEVANCE_SCRATCH": str(folder / "scratch"),
         "RELEVANCE_SCHEDULE": "",
         "OMP_NUM_THREADS": "1",
         "AIRFLOW__CORE__PARALLELISM": "2",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin,{VIEWER}:viewer",
         **(environment or {}),
     }
     airflow = Airflow(folder / "airflow", PROJECT, variables)
@@ -95,7 +125,7 @@ def airflow_home(folder: Path, environment: Mapping[str, str] | None = None) -> 
             client.set_pool(POOL, 2, "for the test")
             for dag in DAGS:
                 client.unpause(dag)
-            yield Home(folder, client, settings)
+            yield Home(folder, client, in_force)
     finally:
         airflow.stop()
 

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from relevance_core.approval import Approval
 from relevance_core.demo.nights import DAG
-from relevance_core.store import Registry, open_store
+from relevance_core.pairs import Task
+from relevance_core.pipeline import approvals
+from relevance_core.store import AdapterMeta, Registry, open_store
 from tests.airflow_home import Home, airflow_home
 from tests.loop import relevance
 from tests.registry_cases import make_adapter, make_meta
 from tests.test_dags import BY_TASK, STAGES
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
+
+COMES_IN = {"window.end": "2026-10-04", "onboard": ["de"], "gate.min_evidence_rows": 100_000}
+"""A run that brings in German, with more dev rows wanted than there are."""
+
+ASKS_NOBODY = {"approval.hours": 0.003}
+"""A param under which an approval is waited for 11 seconds."""
 
 
 @pytest.fixture(scope="module")
@@ -33,15 +44,50 @@ def first_night(home: Home) -> str:
     return "first"
 
 
+@pytest.fixture(scope="module")
+def answers_no(home: Home, first_night: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Champions that answer no to everything, so that any version is better: the first night's adapters with a threshold of 1."""
+    registry, folder = Registry(open_store(str(home.folder / "store"))), tmp_path_factory.mktemp("champions")
+    worse = {}
+    for task, about in _published(home, first_night).items():
+        adapter = registry.fetch(task, about["version"], folder / task)
+        meta = AdapterMeta.model_validate(registry.resolve(task, about["version"]).to_json() | {"threshold": 1.0})
+        worse[task] = registry.publish(task, adapter, meta).version
+    registry.promote(worse, who="test", why="to be beaten by any other")
+    return worse
+
+
+def question(home: Home, run: str, index: int) -> dict[str, Any]:
+    """What *approve* asks a person, as soon as it waits."""
+    home.await_state(run, f"adapter.approve[{index}]", "awaiting_input")
+    return dict(home.client.call("GET", _question(run, index)))
+
+
+def answer(home: Home, run: str, index: int, option: str, why: str | None) -> None:
+    """Answers it, as the page of Airflow does."""
+    home.client.call("PATCH", _question(run, index), {"chosen_options": [option], "params_input": {"why": why}})
+
+
+def answers(home: Home, run: str) -> dict[Task, Approval]:
+    """What the store keeps of the answers."""
+    return approvals(open_store(str(home.folder / "store")), home.client.xcom(DAG, run, "begin", key="run_id"))
+
+
+def _question(run: str, index: int) -> str:
+    return f"dags/{DAG}/dagRuns/{run}/taskInstances/adapter.approve/{index}/hitlDetails"
+
+
 def served(home: Home) -> dict[str, str]:
     """The version that serves each task."""
     release = Registry(open_store(str(home.folder / "store"))).current()
     return dict(release.versions) if release else {}
 
 
-def reports(home: Home, run: str) -> dict[str, dict[str, Any]]:
-    """What every stage of a run said, as the next tasks see it."""
-    found = {stage: home.client.xcom(DAG, run, stage) for stage in STAGES if stage != "begin"}
+def reports(home: Home, run: str, stages: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """What every stage of a run said, or some that run once, as the next tasks see it."""
+    found = {stage: home.client.xcom(DAG, run, stage) for stage in stages or STAGES if stage != "begin"}
+    if stages:
+        return found
     for index, task in enumerate(home.client.xcom(DAG, run, "begin")):
         found |= {f"{stage} {task}": home.client.xcom(DAG, run, f"adapter.{stage}", map_index=index) for stage in BY_TASK}
     return found
@@ -49,7 +95,7 @@ def reports(home: Home, run: str) -> dict[str, dict[str, Any]]:
 
 def test_a_night(home: Home, first_night: str) -> None:
     """A night runs every stage once, those of a task for QC and for QI, and publishes both."""
-    mapped = {f"adapter.{stage}[{index}]" for stage in BY_TASK for index in (0, 1)}
+    mapped = {f"adapter.{stage}[{index}]" for stage in [*BY_TASK, "approve"] for index in (0, 1)}
     assert home.states(first_night) == dict.fromkeys([*STAGES, *mapped, "done"], "success")
     assert home.client.xcom(DAG, first_night, "begin") == ["QC", "QI"]
     assert {task: figures["version"] for task, figures in _published(home, first_night).items()} == served(home)
@@ -93,7 +139,7 @@ def test_a_killed_stage_is_tried_again(home: Home, first_night: str) -> None:
     killed: list[int] = []
     killer = threading.Thread(target=lambda: killed.append(home.kill_stage("train")))
     killer.start()
-    state = home.run("second", {"window.end": "2026-10-05", "onboard": ["de"], "tasks": ["QC"]})
+    state = home.run("second", {"window.end": "2026-10-05", "onboard": ["de"], "tasks": ["QC"], **ASKS_NOBODY})
     killer.join()
     assert len(killed) == 1
     assert state == "success", home.states("second")
@@ -118,15 +164,83 @@ def test_rollback(home: Home, first_night: str, tmp_path: Path) -> None:
     assert (dict(release.versions), release.who, release.why) == (before, "admin", why)
 
 
+def test_a_language_without_evidence_waits_for_a_person(home: Home, answers_no: dict[str, str]) -> None:
+    """Both tasks wait, no worker slot held, with the gate's table; both are rejected, and the run ends well with the champions."""
+    home.client.trigger(DAG, "rejected", COMES_IN)
+    for index, task in enumerate(("QC", "QI")):
+        asked = question(home, "rejected", index)
+        assert asked["subject"].startswith(f"May {task} ")
+        assert "de comes in with" in asked["subject"]
+        assert "| evidence in de | **FAILED** |" in asked["body"]
+        assert (asked["options"], asked["defaults"]) == (["Approve", "Reject"], ["Reject"])
+        assert list(asked["params"]) == ["why"]
+        answer(home, "rejected", index, "Reject", 'looked at it: "no" <b>')
+    assert home.ended("rejected") == "success"
+    states = home.states("rejected")
+    assert {states[name] for name in ("rollout", "done", "report", "adapter.approve[0]", "adapter.approve[1]")} == {"success"}
+    assert served(home) == answers_no
+    kept = answers(home, "rejected")["QC"]
+    assert (kept.approved, kept.who, kept.why) == (False, "admin", 'looked at it: "no" <b>')
+    assert datetime.fromisoformat(kept.at).tzinfo is not None
+    assert home.client.xcom(DAG, "rejected", "adapter.approve", map_index=0) == kept._asdict()
+
+
+def test_no_answer_in_time_is_no(home: Home, answers_no: dict[str, str]) -> None:
+    """After `approval.hours`, here 11 seconds, the versions are held and the run ends well."""
+    assert home.run("late", COMES_IN | ASKS_NOBODY) == "success"
+    assert served(home) == answers_no
+    assert {(kept.approved, kept.who, kept.why) for kept in answers(home, "late").values()} == {
+        (False, "", "nobody answered within 0.003 hours")
+    }
+
+
+def test_an_approved_version_serves(home: Home, answers_no: dict[str, str]) -> None:
+    """Both are approved: one release of both, whose reason names who approved."""
+    home.client.trigger(DAG, "approved", COMES_IN)
+    for index in (0, 1):
+        question(home, "approved", index)
+        answer(home, "approved", index, "Approve", None)
+    assert home.ended("approved") == "success"
+    assert served(home) == {task: kept.version for task, kept in answers(home, "approved").items()}
+    assert set(served(home).values()).isdisjoint(answers_no.values())
+    release = Registry(open_store(str(home.folder / "store"))).current()
+    assert release is not None
+    assert release.why.count("approved by admin") == 2
+    assert [event["uri"] for event in _events(home, "approved")] == ["relevance://adapter/qc", "relevance://adapter/qi"]
+
+
+def test_the_first_task_says_what_will_happen(home: Home, first_night: str) -> None:
+    """The plan of a dry run has the rows that *translate* then samples, their sources, translator and texts in the memory.
+
+    Mined, built and trained is nothing; the report shows the translations.
+    """
+    conf = {"window.end": "2026-10-04", "onboard": ["it"], "dry_run": True}
+    assert home.run("look", conf) == "success"
+    plan, made = home.client.xcom(DAG, "look", "begin", key="plan"), reports(home, "look", ["translate"])["translate"]["figures"]
+    tasks = plan["languages"]["it"]
+    assert sum(about["rows"] for about in tasks.values()) == made["languages"]["it"]["sampled"] > 0
+    assert {about["remembered"] for about in tasks.values()} == {0}
+    assert plan["translator"]["version"] == made["translator"]["version"]
+    log = home.log("look", "begin")
+    assert f"it QC (onboarded): {tasks['QC']['rows']} rows from " in log
+    store, run = open_store(str(home.folder / "store")), home.client.xcom(DAG, "look", "begin", key="run_id")
+    assert json.loads(store.read(f"runs/{run}/run.json"))["dag_run"] == "look"
+    page = store.read(f"{reports(home, 'look', ['report'])['report']['address']}/report.html").decode()
+    assert plan["translator"]["version"] in page
+    assert home.run("look-again", conf) == "success"
+    again = home.client.xcom(DAG, "look-again", "begin", key="plan")["languages"]["it"]
+    assert {about["texts"] - about["remembered"] for about in again.values()} == {0}
+
+
 def test_dry_run(home: Home) -> None:
     """A dry run of one task mines, builds and trains nothing, and ends well with its report."""
     assert home.run("dry", {"window.end": "2026-10-03", "tasks": ["QI"], "dry_run": True}) == "success"
     states = home.states("dry")
     assert states["adapter.mine[0]"] == "success"
     assert "adapter.mine[1]" not in states
-    assert {states[name] for name in states if name.partition("[")[0].rpartition(".")[2] in {"base", *BY_TASK} - {"mine"}} == {
-        "skipped"
-    }
+    assert {
+        states[name] for name in states if name.partition("[")[0].rpartition(".")[2] in {"base", *BY_TASK, "approve"} - {"mine"}
+    } == {"skipped"}
     assert states["report"] == "success"
 
 

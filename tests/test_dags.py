@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import itertools
 import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,8 @@ import pytest
 from relevance_core import languages
 from relevance_core.config import Settings, build
 from relevance_core.errors import SettingsError
+from relevance_core.store import Store
+from tests.test_approvals import judged
 
 PROJECT = Path(__file__).resolve().parents[1]
 STAGES = ["begin", "ingest", "validate", "split", "translate", "base", "rollout", "report"]
@@ -57,15 +60,16 @@ def rollback(load_dag: Callable[[str], Any]) -> Any:
 def test_one_task_a_stage(retrain: Any) -> None:
     """Every stage is one task named after it, those of a task inside the mapped group, in the order of the loop."""
     assert [task.task_id for task in retrain.topological_sort()].index("begin") == 0
-    assert {task.task_id for task in retrain.tasks} == {*STAGES, *(f"adapter.{stage}" for stage in BY_TASK), "done"}
+    by_task = [*BY_TASK, "approve"]
+    assert {task.task_id for task in retrain.tasks} == {*STAGES, *(f"adapter.{stage}" for stage in by_task), "done"}
     order = ["begin", "ingest", "validate", "split", "translate"]
     for before, after in itertools.pairwise(order):
         assert before in retrain.get_task(after).upstream_task_ids
-    for before, after in itertools.pairwise(BY_TASK):
+    for before, after in itertools.pairwise(by_task):
         assert f"adapter.{before}" in retrain.get_task(f"adapter.{after}").upstream_task_ids
     assert "base" in retrain.get_task("adapter.denoise").upstream_task_ids
     for task in retrain.tasks:
-        if task.task_id != "done":
+        if hasattr(task, "bash_command"):
             assert task.bash_command.startswith(f"relevance stage {task.task_id.rpartition('.')[2]} ")
 
 
@@ -83,7 +87,7 @@ def test_report_is_a_teardown(retrain: Any) -> None:
     assert report.on_failure_fail_dagrun
     assert retrain.get_task("begin").is_setup
     assert report.upstream_task_ids == {"begin", "rollout"}
-    assert retrain.get_task("done").upstream_task_ids == {"adapter.publish", "rollout"}
+    assert retrain.get_task("done").upstream_task_ids == {"adapter.approve", "rollout"}
     assert retrain.get_task("done").trigger_rule == "all_success"
     assert {task.task_id for task in retrain.leaves} == {"report", "done"}
 
@@ -99,6 +103,71 @@ def test_gpu_pool(retrain: Any) -> None:
     """The tasks that run a model wait for a slot of `relevance_gpu`; the others do not."""
     pooled = {task.task_id for task in retrain.tasks if task.pool == "relevance_gpu"}
     assert pooled == {"base", "adapter.mine", "adapter.denoise", "adapter.train", "adapter.evaluate", "rollout"}
+
+
+def test_approval_is_asked_for_with_a_reason_and_no_as_the_default(retrain: Any) -> None:
+    """*approve* is Airflow's own approval, takes no slot of the GPUs, and asks for a reason, not for the DAG's params."""
+    from airflow.providers.standard.operators.hitl import ApprovalOperator
+
+    approve = retrain.get_task("adapter.approve")
+    assert isinstance(approve, ApprovalOperator)
+    assert (approve.options, approve.defaults, approve.pool) == (["Approve", "Reject"], ["Reject"], "default_pool")
+    assert list(approve.params) == ["why"]
+    assert approve.params.get_param("why").schema["type"] == ["null", "string"]
+
+
+@pytest.fixture
+def approving(retrain: Any, rules: Any, store: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tuple[Any, Any]]:
+    """A verdict → *approve* of QC in a run with it, and the context that Airflow would call it with."""
+    from airflow.sdk.bases.operator import ExecutorSafeguard
+
+    monkeypatch.setattr(ExecutorSafeguard, "test_mode", True)
+    monkeypatch.setenv("RELEVANCE_STORE", store.uri)
+
+    def make(verdict: str) -> tuple[Any, Any]:
+        judged(store, "QC", verdict, rules.run_id_of(date(2026, 10, 8), "one"))
+        task = copy.copy(retrain.get_task("adapter.approve"))
+        task.for_task = "QC"
+        run = SimpleNamespace(run_id="one", data_interval_end=None, run_after=datetime(2026, 10, 8, 5, tzinfo=UTC))
+        return task, {"dag_run": run, "params": {}, "task_instance": SimpleNamespace(id="some")}
+
+    return make
+
+
+@pytest.mark.parametrize("verdict", ["publish", "hold"])
+def test_nobody_is_asked_where_the_gate_decides(approving: Callable[[str], tuple[Any, Any]], verdict: str) -> None:
+    """With the other verdicts *approve* ends at once, with nothing to say."""
+    task, context = approving(verdict)
+    assert task.execute(context) is None
+
+
+def test_approve_waits_for_an_answer_and_keeps_it(
+    approving: Callable[[str], tuple[Any, Any]], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks once with the run's time limit and ends well on a no, skipping nothing; done again, the answer stands."""
+    from airflow.providers.standard.operators import hitl
+    from airflow.sdk.exceptions import TaskAwaitingInput
+
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(hitl, "upsert_hitl_detail", lambda **what: asked.append(what))
+    task, context = approving("needs-approval")
+    with pytest.raises(TaskAwaitingInput) as waits:
+        task.execute(context)
+    assert waits.value.timeout == timedelta(hours=12)
+    assert asked[0]["subject"].startswith("May QC 0a1b2c3d serve?")
+    assert "| evidence in de | **FAILED** |" in asked[0]["body"]
+    event = {
+        "chosen_options": ["Reject"],
+        "params_input": {"why": None},
+        "responded_at": datetime(2026, 11, 20, 20, 30, tzinfo=UTC),
+        "responded_by_user": {"id": "7", "name": "ada"},
+    }
+    kept = task.execute_complete(context, event)
+    assert (kept["approved"], kept["who"], kept["version"]) == (False, "ada", "0a1b2c3d")
+    assert task.execute(context) == kept
+    assert len(asked) == 1
+    (entry,) = [entry for entry in store.list("runs/") if "/approval-" in entry.key]
+    assert json.loads(store.read(entry.key)) == kept
 
 
 def test_outlets(retrain: Any) -> None:
@@ -133,7 +202,7 @@ def test_params_refuse_what_settings_refuse(retrain: Any, name: str, value: Any)
 
 def test_commands_hold_no_typed_text(retrain: Any, rollback: Any) -> None:
     """No command has anything filled in: what a person types reaches it as environment, in double quotes."""
-    commands = [task.bash_command for dag in (retrain, rollback) for task in dag.tasks if task.task_id != "done"]
+    commands = [task.bash_command for dag in (retrain, rollback) for task in dag.tasks if hasattr(task, "bash_command")]
     assert len(commands) == 16
     for command in commands:
         assert "{{" not in command
@@ -170,7 +239,9 @@ def test_database_address_reaches_ingest_alone(retrain: Any, monkeypatch: pytest
     run = SimpleNamespace(run_id="one", data_interval_end=None, run_after=datetime(2026, 10, 8, 5, tzinfo=UTC))
     context = {"dag_run": run, "params": params, "dag": retrain}
     settings = {
-        task.task_id: json.loads(task.variables(context)["RELEVANCE_SETTINGS"]) for task in retrain.tasks if task.task_id != "done"
+        task.task_id: json.loads(task.variables(context)["RELEVANCE_SETTINGS"])
+        for task in retrain.tasks
+        if hasattr(task, "bash_command")
     }
     assert settings.pop("ingest") == {"source": {"connection": "postgresql+psycopg://reader:s3cr%40et@db:5432/logs"}}
     assert "s3cr" not in json.dumps(settings)
@@ -191,7 +262,10 @@ import importlib.util, json, sys, time
 sys.path.insert(0, {str(PROJECT / "plugins")!r})
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import DAG, Asset, BaseHook, CronTriggerTimetable, Param, task_group
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.providers.common.compat.sdk import redact
+from airflow.sdk import DAG, Asset, AsyncCallback, BaseHook, BaseNotifier, CronTriggerTimetable, DeadlineAlert, Param, task_group
+from airflow.sdk.observability import stats
 with DAG("empty", params={{"one": Param(1, type="integer")}}):
     BashOperator(task_id="one", bash_command="true", outlets=[Asset("relevance://one")])
 before, started = set(sys.modules), time.process_time()
@@ -205,7 +279,7 @@ print(json.dumps([seconds, sorted(new)]))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     seconds, modules = json.loads(done.stdout.splitlines()[-1])
     assert seconds < 0.5
-    assert set(modules) <= {"relevance_core", "relevance_operators", "relevance_params"}
+    assert set(modules) <= {"relevance_core", "relevance_notices", "relevance_operators", "relevance_params"}
 
 
 def test_unknown_conf_keys(rules: Any) -> None:
@@ -246,6 +320,23 @@ def test_run_id(rules: Any) -> None:
     assert name != rules.run_id_of(date(2026, 10, 8), "manual__2026-10-08T00:00:00+00:00")
     assert name.startswith("2026-10-08-")
     assert set(name) <= set("0123456789abcdef-")
+
+
+def test_who_answered_when_and_why(rules: Any) -> None:
+    """A person's answer has the name, the moment in UTC and the reason; the answer of nobody is no, whatever the default."""
+    at = datetime(2026, 11, 20, 21, 30, tzinfo=timezone(timedelta(hours=1)))
+    event = {
+        "chosen_options": ["Approve"],
+        "params_input": {"why": "seen by hand"},
+        "responded_at": at,
+        "responded_by_user": {"id": "7", "name": "ada"},
+    }
+    answer = rules.answer_of(event, "QC", "0a1b", 12.0)
+    assert answer == ("QC", "0a1b", True, "ada", "2026-11-20T20:30:00+00:00", "seen by hand")
+    assert rules.answer_of(event | {"params_input": {}}, "QC", "0a1b", 12.0).why == ""
+    assert not rules.answer_of(event | {"chosen_options": ["Reject"]}, "QC", "0a1b", 12.0).approved
+    nobody = rules.answer_of(event | {"responded_by_user": None}, "QC", "0a1b", 0.5)
+    assert (nobody.approved, nobody.who, nobody.why) == (False, "", "nobody answered within 0.5 hours")
 
 
 @pytest.mark.parametrize(

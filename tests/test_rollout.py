@@ -7,7 +7,7 @@ real ones are in test_serving_live.py.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ import polars as pl
 import pytest
 
 from relevance_core import golden
+from relevance_core.approval import Approval
 from relevance_core.config import Settings, build
 from relevance_core.errors import Conflict, RegistryError, ServingError
 from relevance_core.pairs import Task
@@ -245,8 +246,8 @@ def test_a_server_in_bfloat16_is_held_to_that_bound(registry: Registry, tmp_path
 # The stage
 
 
-def stage_inputs(store: Store, champion: dict[str, str], *about: tuple[Manifest, str]) -> Inputs:
-    """What *rollout* reads: the `version.json` of each task with a verdict."""
+def stage_inputs(store: Store, champion: dict[str, str], *about: tuple[Manifest, str], answers: Sequence[Approval] = ()) -> Inputs:
+    """What *rollout* reads: the `version.json` of each task with a verdict, and what people answered."""
     artifacts = {}
     for manifest, verdict in about:
         values = {"version": manifest.version, "verdict": verdict, "why": f"{manifest.task} is better", "task": manifest.task}
@@ -254,7 +255,12 @@ def stage_inputs(store: Store, champion: dict[str, str], *about: tuple[Manifest,
         found = open_artifact(store, made(SETTINGS, Inputs(task=manifest.task), store).address)  # type: ignore[arg-type]
         assert found is not None
         artifacts[f"publish:{manifest.task}"] = found
-    return Inputs(artifacts, None, champion)
+    return Inputs(artifacts, None, champion, approvals={answer.task: answer for answer in answers})
+
+
+def answer(manifest: Manifest, approved: bool) -> Approval:
+    """What ada answered about a version."""
+    return Approval(manifest.task, manifest.version, approved, "ada", "2026-11-20T20:30:00+00:00", "seen by hand")  # type: ignore[arg-type]
 
 
 def _write(values: dict[str, Any]) -> Any:
@@ -293,6 +299,52 @@ def test_the_stage_leaves_the_alias_to_a_person_where_the_gate_does(
     assert release is not None
     assert release.versions == {"QC": qc.version}
     assert server.held == {qc.name}
+
+
+def test_an_approved_version_serves_like_one_that_the_gate_lets_through(
+    registry: Registry, tmp_path: Path, serving: Callable[..., None]
+) -> None:
+    """Unanswered, the stage lets QC serve; once QI is approved it is no finished work, and QI serves too, with who and why."""
+    qc, qi = (published(registry, tmp_path, task) for task in ("QC", "QI"))
+    serving(Stand("http://a:1"))
+    verdicts = ((qc, "publish"), (qi, "needs-approval"))
+    stage_module.run(SETTINGS, stage_inputs(registry.store, {}, *verdicts), registry.store)
+    promoted = stage_inputs(registry.store, {"QC": qc.version}, verdicts[1], answers=[answer(qi, approved=True)])
+    report = stage_module.run(SETTINGS, promoted, registry.store)
+    release = registry.current()
+    assert release is not None
+    assert release.versions == {"QC": qc.version, "QI": qi.version}
+    assert release.why == "QI is better; approved by ada: seen by hand"
+    assert report.figures["tasks"]["QI"]["promoted"]
+    assert report.figures["answers"] == {"QI": {"approved": True, "told": "approved by ada: seen by hand"}}
+
+
+@pytest.mark.parametrize("case", ["rejected", "another version", "held"])
+def test_what_is_not_approved_does_not_serve_and_its_sibling_does(
+    registry: Registry, tmp_path: Path, serving: Callable[..., None], case: str
+) -> None:
+    """A no, a yes to another version, and a yes to what the gate holds let nothing serve; the sibling goes out alone."""
+    qc, qi = (published(registry, tmp_path, task) for task in ("QC", "QI"))
+    given = answer(qi, approved=case != "rejected")
+    given = given._replace(version="0" * 16) if case == "another version" else given
+    serving(Stand("http://a:1"))
+    verdict = "hold" if case == "held" else "needs-approval"
+    stage_module.run(SETTINGS, stage_inputs(registry.store, {}, (qc, "publish"), (qi, verdict), answers=[given]), registry.store)
+    release = registry.current()
+    assert release is not None
+    assert release.versions == {"QC": qc.version}
+
+
+def test_a_champion_that_moved_while_an_approval_waited_is_not_overruled(
+    registry: Registry, tmp_path: Path, serving: Callable[..., None]
+) -> None:
+    """The approved version was judged against the first; the second serves by now: Conflict, with what to do."""
+    first, second, third = (published(registry, tmp_path, data={"train": name}) for name in "abc")
+    promote(registry, second)()
+    serving(Stand("http://a:1"))
+    given = stage_inputs(registry.store, {"QC": first.version}, (third, "needs-approval"), answers=[answer(third, approved=True)])
+    with pytest.raises(Conflict, match=r"run the loop again.*relevance registry promote"):
+        stage_module.run(SETTINGS, given, registry.store)
 
 
 def test_a_champion_that_moved_since_the_gate_is_not_overruled(

@@ -461,3 +461,26 @@ def test_a_create_whose_answer_was_lost_still_won(moto: str, s3: Store, monkeypa
         assert not lossy.create("b", b"ours")
         assert [path.rpartition("/")[2] for path in lost] == ["if-none-match", "a", "b"]
         assert (s3.read("a"), s3.read("b")) == (b"ours", b"theirs")
+
+
+def test_a_listing_can_begin_behind_a_key_and_folders_have_names(store: Store) -> None:
+    """What sorts behind a key, inside its folder and in later ones, and the names of the folders, of which links are none."""
+    for key in ("runs/a/1", "runs/a/2", "runs/b/1", "runs/c/x/1", "runs/plain", "other/d/1"):
+        store.write(key, b"")
+    assert [entry.key for entry in store.list("runs/", after="runs/a/1")] == ["runs/a/2", "runs/b/1", "runs/c/x/1", "runs/plain"]
+    assert [entry.key for entry in store.list("runs/", after="runs/b")] == ["runs/b/1", "runs/c/x/1", "runs/plain"]
+    assert [entry.key for entry in store.list("runs/", after="runs/c/x")] == ["runs/c/x/1", "runs/plain"]
+    assert store.folders("runs/") == ["a", "b", "c"]
+    assert store.folders("none/") == []
+
+
+def test_an_entry_tells_that_an_object_was_written_again(store: Store) -> None:
+    """The same object keeps its tag; other content of the same size gets another one, and a time that is not earlier."""
+    store.write("a", b"1")
+    (first,) = store.list()
+    assert store.list()[0].tag == first.tag
+    store.write("a", b"2")
+    (second,) = store.list()
+    assert second == first
+    assert second.tag != first.tag
+    assert second.modified >= first.modified > time.time() - 600

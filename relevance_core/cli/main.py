@@ -12,6 +12,8 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from relevance_core import config, pipeline
+from relevance_core.approval import NEEDED
+from relevance_core.cli import review as review_cli
 from relevance_core.cli.serving import add_serving_parsers
 from relevance_core.config import Settings
 from relevance_core.errors import RelevanceError, SettingsError
@@ -81,6 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_models(add)
     add_serving_parsers(add, say)
     registry_cli.add_registry_parser(commands, common).set_defaults(run=_registry)
+    review_cli.add_review_parser(commands, common).set_defaults(run=lambda options: review_cli.run(options, say))
     commands.add_parser("settings", help="print every setting, its default and its meaning").set_defaults(
         run=_settings_page, json=False
     )
@@ -106,6 +109,7 @@ def _add_loop(add: Callable[..., argparse.ArgumentParser]) -> None:
     command.add_argument("name", metavar="NAME", help=", ".join(["begin", *pipeline.NEEDS, "report"]))
     command.add_argument("--run", dest="run_id", required=True, metavar="RUN_ID")
     command.add_argument("--task", choices=["QC", "QI"])
+    command.add_argument("--dag-run", default="", metavar="ID", help="begin: Airflow's name of the run")
 
     command = add("report", _report, "write the HTML report of a run as far as it is")
     command.add_argument("run_id", metavar="RUN")
@@ -172,8 +176,9 @@ def _retrain(options: argparse.Namespace) -> dict[str, Any]:
 def _stage(options: argparse.Namespace) -> dict[str, Any]:
     store = open_store(options.store)
     if options.name == "begin":
-        run = pipeline.begin(_settings(options), store, options.run_id, say)
-        return {"run_id": run.run_id, "tasks": list(run.settings.tasks), "champion": run.champion, "onboarded": run.onboarded}
+        run = pipeline.begin(_settings(options), store, options.run_id, say, options.dag_run)
+        about = {"run_id": run.run_id, "tasks": list(run.settings.tasks), "champion": run.champion, "onboarded": run.onboarded}
+        return about | {"plan": run.plan()}
     run = pipeline.open_run(store, options.run_id, _settings(options), say)
     return run.stage(options.name, cast("Task | None", options.task)).as_json()
 
@@ -240,4 +245,6 @@ def _print_result(result: dict[str, Any]) -> None:
     for task, figures in result["tasks"].items():
         f1 = f"F1 {figures['f1']:.4f} (always yes {figures['always_yes_f1']:.4f})"
         say(f"{task}: {figures['verdict']}, version {figures['version']}, {f1}")
+        if figures["verdict"] == NEEDED and not figures["promoted"]:
+            say(f"{task}: to let it serve, `relevance registry promote {task}={figures['version']} --why …`")
     say(f"report: {result['report']}")

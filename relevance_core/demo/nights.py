@@ -33,7 +33,7 @@ POOL: Final = "relevance_gpu"
 FIRST_DAY: Final = date(2026, 10, 1)
 DAYS: Final = 8
 DAG_SECONDS: Final = 120.0
-TOLD: Final = frozenset({"running", "success", "failed", "up_for_retry", "skipped", "upstream_failed"})
+TOLD: Final = frozenset({"running", "success", "failed", "up_for_retry", "awaiting_input", "skipped", "upstream_failed"})
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class Night:
 
     def conf(self) -> dict[str, Any]:
         """The run's params, as a person would give them in the form."""
-        return {"window.end": f"{self.end:%Y-%m-%d}", "onboard": list(self.onboard)}
+        # A demo asks nobody: what needs an approval is held after three minutes.
+        return {"window.end": f"{self.end:%Y-%m-%d}", "onboard": list(self.onboard), "approval.hours": 0.05}
 
 
 NIGHTS: Final = (

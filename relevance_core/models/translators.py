@@ -409,8 +409,7 @@ def remembered(translator: Translator, store: Store, texts: pl.Series, source: s
 
     The memory is `memory/<translator>-<version>/<source>-<target>` of the store: a text is translated once per version, ever.
     """
-    wanted = texts.drop_nulls().unique().sort().alias("text")
-    memory = Memory(store, f"memory/{translator.name}-{translator.version}/{source}-{target}", "text")
+    wanted, memory = _distinct(texts), _memory(translator, store, source, target)
     known = memory.recall(wanted)
     missing = wanted if known is None else wanted.filter(~wanted.is_in(known["text"].implode()))
     answers = translator.translate(missing.to_list(), source, target)
@@ -421,6 +420,21 @@ def remembered(translator: Translator, store: Store, texts: pl.Series, source: s
     memory.learn(made)
     together = made if known is None else pl.concat([known.select(made.columns), made])
     return together.sort("text"), len(wanted) - len(missing)
+
+
+def held(translator: Translator, store: Store, texts: pl.Series, source: str, target: str) -> tuple[int, int]:
+    """How many distinct texts there are, and how many of them `remembered` would find in the memory. Translates nothing."""
+    wanted = _distinct(texts)
+    known = _memory(translator, store, source, target).recall(wanted)
+    return len(wanted), 0 if known is None else len(known)
+
+
+def _distinct(texts: pl.Series) -> pl.Series:
+    return texts.drop_nulls().unique().sort().alias("text")
+
+
+def _memory(translator: Translator, store: Store, source: str, target: str) -> Memory:
+    return Memory(store, f"memory/{translator.name}-{translator.version}/{source}-{target}", "text")
 
 
 def add_english(frame: pl.DataFrame, translator: Translator | None, store: Store) -> pl.DataFrame:

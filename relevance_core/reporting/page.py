@@ -12,34 +12,40 @@ import hashlib
 import json
 from collections.abc import Mapping
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from relevance_core.reporting.blocks import Page
+
+if TYPE_CHECKING:
+    from jinja2 import BaseLoader, Environment
 
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
 
 def render(page: Page) -> str:
     """The page as HTML; the same page gives the same bytes."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import PackageLoader
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=PackageLoader("relevance_core.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["cell"] = cell
-    environment.filters["json"] = lambda value: Markup(as_script_json(value))  # noqa: S704  # escaped for a JSON block
     scripts = [_plotly(), _file("draw.js")]
-    return environment.get_template("report.html").render(
+    template = environment(PackageLoader("relevance_core.reporting")).get_template("report.html")
+    return template.render(
         page=page,
         css=Markup(_file("report.css")),  # noqa: S704  # our own file
         scripts=[Markup(script) for script in scripts],  # noqa: S704  # our own files and plotly's
         policy=_policy(scripts),
     )
+
+
+def environment(loader: BaseLoader) -> Environment:
+    """The way that all pages of the product are rendered: everything is escaped, and a name that is missing is an error."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.filters["cell"] = cell
+    made.filters["json"] = lambda value: Markup(as_script_json(value))  # noqa: S704  # escaped for a JSON block
+    return made
 
 
 def cell(value: object) -> str:

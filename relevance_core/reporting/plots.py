@@ -14,6 +14,8 @@ Figure = dict[str, Any]
 Values = Sequence[float | None]
 
 FIRST, SECOND, THIRD, GOOD, BAD, INK, MUTED, LINE = "--new", "--old", "--yes", "--good", "--bad", "--ink", "--muted", "--line"
+SERIES: Final = tuple(f"--line-{number}" for number in range(1, 9))
+"""Colours of many lines on one plot."""
 _ROW: Final = 32
 _LABEL: Final = 30
 """Letters of a label in a line: longer ones leave no room for the bars on a phone."""
@@ -139,6 +141,54 @@ def threshold(calibration: Mapping[str, Values], judgement: Mapping[str, Values]
         _line("judgement (judges it)", judgement["threshold"], judgement["f1"], FIRST),
     ]
     return {"data": lines, "layout": layout}
+
+
+def over_versions(labels: Sequence[str], lines: Mapping[str, Values], served: Sequence[bool]) -> Figure:
+    """F1 over versions, the oldest first.
+
+    lines: by name, the first of them the one that counts; it has a dot for each version, a full one for those that `served`.
+    """
+    layout = _curve_layout("", "F1")
+    steps = sorted({round(n * (len(labels) - 1) / 3) for n in range(4)}) if labels else []
+    layout["xaxis"] |= {"tickvals": steps, "ticktext": [labels[n][:10] for n in steps], "range": [-0.5, max(len(labels), 4) - 0.5]}
+    first, *others = lines
+    data = [_over(first, labels, lines[first], None), *(_over(name, labels, lines[name], n) for n, name in enumerate(others))]
+    for name, symbol, wanted in (("served", "circle", True), ("never served", "circle-open", False)):
+        at = [n for n, did in enumerate(served) if did == wanted]
+        marker = {"symbol": symbol, "size": 9, "color": FIRST, "line": {"width": 2, "color": FIRST}}
+        dots: Figure = {
+            "type": "scatter",
+            "mode": "markers",
+            "name": name,
+            "x": at,
+            "y": [lines[first][n] for n in at],
+            "zorder": 2,
+        }
+        if at:
+            data.append(dots | {"marker": marker, "hoverinfo": "skip"})
+    return {"data": data, "layout": layout | {"hovermode": "closest"}}
+
+
+def _over(name: str, labels: Sequence[str], values: Values, place: int | None) -> Figure:
+    """A line over versions: the one that counts, or one of many in a colour of its own, dashed when the colours are used up."""
+    count = len(SERIES)
+    line: Figure = {"color": FIRST, "width": 3}
+    if place is not None:
+        line = {"color": SERIES[place % count], "width": 1.6, "dash": ("solid", "dot", "dash")[place // count % 3]}
+    around = zip([None, *values], values, [*values[1:], None], strict=False)
+    alone = any(value is not None and before is None and after is None for before, value, after in around)
+    return {
+        "type": "scatter",
+        # A value without a neighbour is no line at all.
+        "mode": "lines+markers" if alone else "lines",
+        "zorder": 1 if place is None else 0,
+        "name": name,
+        "x": list(range(len(labels))),
+        "y": list(values),
+        "text": list(labels),
+        "line": line,
+        "hovertemplate": f"%{{text}}<br>{name}: %{{y:.4f}}<extra></extra>",
+    }
 
 
 def precision_recall(new: Mapping[str, Values], old: Mapping[str, Values] | None, point: tuple[float, float]) -> Figure:

@@ -28,7 +28,7 @@ _LABELS: Final = {0: "not relevant", 1: "relevant"}
 
 def build_page(artifacts: Artifacts, tasks: Sequence[Task], title: str, subtitle: str) -> Page:
     """The page of a run: the outcome first, then how good it is and why, then what happened to the rows."""
-    sections = (_quality, _gate, _funnel, _validation, _translation, _mining, _filter, _training, _provenance)
+    sections = (_quality, _gate, _funnel, _validation, _translation, _mining, _filter, _reviewed, _training, _provenance)
     shown = [section for make in sections if (section := make(artifacts, tasks)) is not None]
     return Page(title, subtitle, _notices(artifacts), [_card(artifacts, task) for task in tasks], shown)
 
@@ -65,6 +65,9 @@ def _card(artifacts: Artifacts, task: Task) -> Card:
     if gate is None:
         return Card(title, "Not judged yet", "none", [], figures)
     word, tone = _VERDICTS[gate.report.figures["verdict"]]
+    answers = artifacts["rollout"].report.figures.get("answers", {}) if "rollout" in artifacts else {}
+    if task in answers:
+        word, tone = ("Approved", "good") if answers[task]["approved"] else ("Not approved", "wait")
     lines = [check.text for check in _checks(gate) if not check.passed] or [_why_published(metrics)]
     return Card(title, word, tone, [*lines, *_release(artifacts, task)], figures)
 
@@ -439,6 +442,36 @@ def _filtered(denoise: Artifact) -> list[Block]:
             "Nothing was contradicted.",
         ),
     ]
+
+
+def _reviewed(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
+    ingest = artifacts.get("ingest")
+    if ingest is None or "reviewed.parquet" not in ingest.files:
+        return None
+    texts = ingest.table("pairs", ["pair_id", "language", "query", "target"]).unique("pair_id")
+    reviewed = ingest.table("reviewed").join(texts, on="pair_id")
+
+    def blocks(task: Task) -> list[Block]:
+        rows = reviewed.filter(task=task).sort("at", "pair_id", descending=[True, False])
+        return [_decisions(rows)] if rows.height else []
+
+    lead = "Pairs of this run whose label a person looked at. The decided label holds, and the filter does not ask again."
+    return _section("reviewed", "What people decided", lead, tasks, blocks)
+
+
+def _decisions(rows: pl.DataFrame) -> Table:
+    """rows: of `reviewed`, with their texts, the latest decision first."""
+    changed = int((rows["label"] != rows["was"]).sum())
+    words = {None: "kept as it was", 0: _LABELS[0], 1: _LABELS[1]}
+    return Table(
+        "The latest decisions",
+        f"{min(rows.height, _EXAMPLES)} of {rows.height:,} decided pairs; {changed:,} have another label than in the log.",
+        ["language", "query", "target", "label in the log", "decided", "who", "when (UTC)"],
+        [
+            [r["language"], r["query"], r["target"], _LABELS[r["was"]], words[r["label"]], r["who"], r["at"][:16].replace("T", " ")]
+            for r in rows.head(_EXAMPLES).iter_rows(named=True)
+        ],
+    )
 
 
 def _training(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:

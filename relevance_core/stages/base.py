@@ -21,6 +21,7 @@ from typing import Any
 
 import polars as pl
 
+from relevance_core.approval import Approval
 from relevance_core.config import Settings
 from relevance_core.errors import NotFound, RelevanceError, StoreError
 from relevance_core.pairs import Task
@@ -157,13 +158,17 @@ class Artifact:
 class Inputs:
     """What a stage reads: earlier outputs by stage name, the task, and what the run pinned when it began.
 
-    `champion` holds the version id that served each task when the run began, `onboarded` the languages onboarded until then.
+    `champion` holds the version id that served each task when the run began, `onboarded` the languages onboarded until then,
+    `approvals` what people have answered since, for the stages that go by it, `decisions` the names of the objects that held
+    people's decisions about labels when the run began (relevance_core.review).
     """
 
     artifacts: Mapping[str, Artifact] = field(default_factory=dict)
     task: Task | None = None
     champion: Mapping[str, str] = field(default_factory=dict)
     onboarded: tuple[str, ...] = ()
+    approvals: Mapping[Task, Approval] = field(default_factory=dict)
+    decisions: tuple[str, ...] = ()
 
     def __getitem__(self, stage: str) -> Artifact:
         if stage not in self.artifacts:
@@ -226,8 +231,8 @@ def stage(
     """Makes a stage's `run(settings, inputs, store, say=…)` from its body.
 
     uses: the settings (dotted names) that its output depends on. version: raised whenever the code changes the output for the
-    same inputs. by_task: whether it runs once a task. pinned: which of "champion", "onboarded" its output depends on.
-    fingerprint: a digest of what the stage reads from outside the store.
+    same inputs. by_task: whether it runs once a task. pinned: which of "champion", "onboarded", "approvals", "decisions" its
+    output depends on. fingerprint: a digest of what the stage reads from outside the store.
     """
 
     def decorate(body: Body) -> Run:
@@ -266,17 +271,21 @@ def output_key(
         "settings": {use: functools.reduce(lambda part, step: part[step], use.split("."), values) for use in sorted(uses)},
         "inputs": {stage: artifact.digest for stage, artifact in sorted(inputs.artifacts.items())},
         "outside": outside,
-        "pinned": {what: getattr(inputs, what) for what in pinned},
+        # No decision is as if there were no such input: what a store without any has finished stays finished.
+        "pinned": {what: getattr(inputs, what) for what in pinned if what != "decisions" or inputs.decisions},
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:20]
 
 
-def open_artifact(store: Store, address: str) -> Artifact | None:
-    """The finished output at `address`, or None when there is none or a file of it is missing or has another size."""
+def open_artifact(store: Store, address: str, verify: bool = True) -> Artifact | None:
+    """The finished output at `address`, or None when there is none or a file of it is missing or has another size.
+
+    verify: whether its files are looked at. What only shows an output takes the manifest's word, which is a single read.
+    """
     if not store.exists(f"{address}/{MANIFEST}"):
         return None
     manifest = json.loads(store.read(f"{address}/{MANIFEST}"))
-    if not _intact(store, address, manifest["files"]):
+    if verify and not _intact(store, address, manifest["files"]):
         return None
     rows = manifest["rows"]
     report = Report(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
+from relevance_core import review
 from relevance_core.config import DenoiseSettings, Settings
 from relevance_core.engine import map_processes
 from relevance_core.errors import SettingsError
@@ -40,7 +41,7 @@ _SCORES: Final = {"pair_id": pl.String(), "p": pl.Float64(), "model": pl.String(
 _GROUP: Final = ("label", "language")
 
 
-@stage("denoise", uses=("denoise", "train", "prompt", "base.model", "base.dtype", "seed"), by_task=True)
+@stage("denoise", uses=("denoise", "train", "prompt", "base.model", "base.dtype", "seed"), by_task=True, pinned=("decisions",))
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Self-validation filtering (arXiv 2510.21671, strategy 3): `train`, `ledger` of the rows acted on, `scores` of all.
 
@@ -48,19 +49,21 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     fold. For each fold an adapter is trained on the other folds (on the base that has not seen this fold's labels, where there is
     one) and scores it; in-sample, the paper's way, one adapter is trained on all rows and scores them. A row is contradicted when p
     of the other label reaches `confidence`; of each label and language the most contradicted ones, up to `max_share` of
-    its rows, are dropped, get the other label (flip), or stay in training and are listed (review).
+    its rows, are dropped, get the other label (flip), or stay in training and are listed (review). A pair that a person has decided
+    has the decided label, translations and negatives too, and is never acted on.
     What it does not do: touch dev rows, judge a label that nothing contradicts, tell a wrong label from a hard pair.
     Known limits: errors that many rows share fool the model too; in-sample the model has learned part of the noise by heart; a base
     without models of its own for each fold may have seen held-out positives in its pretraining, which costs recall.
     """
-    rows = inputs["mine"].table("train")
+    decided = review.decisions(out.store, inputs.decisions).filter(task=inputs.task)
+    rows = review.labelled(inputs["mine"].table("train"), decided)
     if not settings.denoise.enabled:
         out.table("train", rows)
         out.table("ledger", pl.DataFrame(schema=LEDGER))
         return Report(Rows(incoming=len(rows), kept=len(rows)), {"enabled": False})
     scores = _scores(settings, inputs, out, rows)
     scored = rows.join(scores, on="pair_id", how="left", validate="1:1")
-    found = contradictions(scored, settings.denoise)
+    found = contradictions(scored.join(decided, on="pair_id", how="anti", maintain_order="left"), settings.denoise)
     ledger = (
         found.filter("acted").with_columns(reason=pl.lit(REASON), action=pl.lit(settings.denoise.action)).rename({"p": "score"})
     )
@@ -71,7 +74,10 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     out.table("scores", scores)
     dropped = len(rows) - len(kept)
     reasons = {f"dropped: {REASON}": dropped} if dropped else {}
-    return Report(Rows(len(rows), kept=len(kept), dropped=dropped, reasons=reasons), _figures(scored, found, settings.denoise))
+    figures = _figures(scored, found, settings.denoise)
+    if inputs.decisions:
+        figures["reviewed"] = len(rows.join(decided, on="pair_id", how="semi"))
+    return Report(Rows(len(rows), kept=len(kept), dropped=dropped, reasons=reasons), figures)
 
 
 def contradictions(scored: pl.DataFrame, settings: DenoiseSettings) -> pl.DataFrame:

@@ -92,7 +92,7 @@ def decide(
     reasons = [*_alone(candidate, settings)]
     if champion is not None and gain is not None:
         reasons += [*_against(gain, settings), *_losses(candidate, champion, settings)]
-    reasons += _evidence(candidate, onboarded, settings)
+    reasons += evidence(candidate, onboarded, settings)
     failed = [reason.rule for reason in reasons if not reason.passed]
     if not failed:
         return Verdict("publish", tuple(reasons))
@@ -131,8 +131,11 @@ def _losses(candidate: Figures, champion: Figures, settings: GateSettings) -> It
         yield Reason(f"loss in {language}", _reaches(change, bound) or not counts, change, bound, text)
 
 
-def _evidence(candidate: Figures, onboarded: Sequence[str], settings: GateSettings) -> Iterator[Reason]:
-    """Whether each language that comes in has dev rows of both labels to judge it by."""
+def evidence(candidate: Figures, onboarded: Sequence[str], settings: GateSettings) -> Iterator[Reason]:
+    """Whether each language that comes in has judgement rows of both labels to judge it by: what leads to needs-approval.
+
+    candidate: at least `per_language` with `rows` and `positives`.
+    """
     for language in onboarded:
         figures = candidate["per_language"].get(language, {"rows": 0, "positives": 0})
         rows, positives = figures["rows"], figures["positives"]

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from relevance_core import review
 from relevance_core.config import Settings
 from relevance_core.pairs import ORIGINALS
 from relevance_core.sources import Batch, File, Source, conform, open_source, target_digests
@@ -34,6 +35,16 @@ USES: Final = (
 )
 """The settings that this stage's output depends on."""
 
+REVIEWED: Final[dict[str, Any]] = {
+    "pair_id": pl.String(),
+    "task": pl.String(),
+    "was": pl.Int8(),
+    "label": pl.Int8(),
+    "who": pl.String(),
+    "at": pl.String(),
+}
+"""The columns of `reviewed`."""
+
 _CLICKS: Final = ("task", "language", "query", "target", "target_id")
 _CATALOGUE: Final = ("task", "target_id", "target")
 _ORDER: Final = ("event_time", "pair_id", "label", *ORIGINALS, UNREAD, "weight")
@@ -48,18 +59,20 @@ def fingerprint(settings: Settings) -> str:
     "ingest",
     uses=USES,
     fingerprint=fingerprint,
+    pinned=("decisions",),
 )
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Reads the window and its history, and everything beside the logs that later stages need.
 
     Files are read one at a time: columns renamed (sources.ALIASES), texts normalised with the originals kept, values that can't be
     read noted, rows outside [history start, window end) dropped. Then rows of the same pair and label become one, the latest. Both
-    labels of a pair stay: *validate* decides. Rows of [start, end) are `fresh`; a row that arrived in a later partition than its
-    event belongs to the window of its event. The watermark is the window, never the clock.
+    labels of a pair stay: *validate* decides. Of a pair whose label people decided (relevance_core.review) one row stays, the
+    latest, with that label. Rows of [start, end) are `fresh`; a row that arrived in a later partition than its event belongs to the
+    window of its event. The watermark is the window, never the clock.
 
     Leaves the tables `pairs` (SCHEMA, ORIGINALS, `unread`, `fresh`), `clicks`, `catalogue` (without one: the distinct targets of
-    the pairs), `window.json` (what *validate* compares the batch with), and, where the source has them, `terms.tsv.gz` and
-    `brands.txt`.
+    the pairs), `window.json` (what *validate* compares the batch with), where the source has them, `terms.tsv.gz` and `brands.txt`,
+    and, where people have decided anything, `reviewed` (REVIEWED): the pairs of this run that they decided, by whom and when.
 
     It judges no row: a file without a required column goes on with nulls and is named in `window.json`. A row that arrives after
     the window's end is read by no run whose window ended before, but by the next ones, as history. All rows of window and history
@@ -69,6 +82,12 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     out.say(f"ingest: {len(source.logs)} files of {source.name}" if source.logs else f"ingest: {source.name}")
     intake = _read(source, settings, out.say)
     pairs, repeats = latest(pl.concat(intake.frames) if intake.frames else _no_rows())
+    reviewed = None
+    if inputs.decisions:
+        height = pairs.height
+        pairs, reviewed = settle(pairs, review.decisions(out.store, inputs.decisions))
+        repeats |= {"settled by review": height - pairs.height}
+        out.table("reviewed", reviewed)
     out.table("pairs", pairs.sort(_ORDER, nulls_last=True))
     own_ids = _tasks_without_ids(pairs)
     clicks = _clicks(source, settings, own_ids)
@@ -88,6 +107,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
             "clicks": clicks.height,
             "catalogue": dict(sorted(Counter(catalogue["task"].to_list()).items())),
             "beside": _copy_companions(source, out),
+            **_reviewed_figures(reviewed),
         },
     )
 
@@ -153,6 +173,32 @@ def latest(rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
     events = complete.select("pair_id", "label", "event_time").n_unique() if complete.height else 0
     kept = complete.unique(["pair_id", "label"], keep="first", maintain_order=True)
     return pl.concat([kept, rows.filter(~whole)]), {"duplicate": complete.height - events, "repeated": events - kept.height}
+
+
+def settle(pairs: pl.DataFrame, decided: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """`pairs` with people's decisions in force, and table `reviewed` (REVIEWED) of the decided ones among them.
+
+    `was` is the latest row's label, `label` null where a person left it as it is. A row without a label of 0 or 1 or without a time
+    is broken, whatever people decided: it stays for *validate*.
+    """
+    sound = pl.col("label").is_in([0, 1]) & pl.col("event_time").is_not_null()
+    of_decided = pairs.filter(sound & pl.col("pair_id").is_in(decided["pair_id"].implode()))
+    newest = of_decided.sort(
+        ["event_time", "label", *ORIGINALS, "weight"], descending=[True, False, False, False, False], nulls_last=True
+    ).unique("pair_id", keep="first", maintain_order=True)
+    people = decided.select("pair_id", "label", "who", "at")
+    reviewed = newest.select("pair_id", "task", was="label").join(people, on="pair_id", validate="1:1")
+    fixed = reviewed.drop_nulls("label")["pair_id"].implode()
+    settled = review.labelled(newest.filter(pl.col("pair_id").is_in(fixed)), decided)
+    kept = pl.concat([pairs.filter(~(sound & pl.col("pair_id").is_in(fixed)).fill_null(False)), settled])
+    return kept, reviewed.select(pl.col(name).cast(kind) for name, kind in REVIEWED.items()).sort("pair_id")
+
+
+def _reviewed_figures(reviewed: pl.DataFrame | None) -> dict[str, Any]:
+    """How many pairs of this run people decided, and how many labels that changed; nothing where nobody decided anything."""
+    if reviewed is None:
+        return {}
+    return {"reviewed": {"pairs": reviewed.height, "changed": int((reviewed["label"] != reviewed["was"]).sum())}}
 
 
 def _window(settings: Settings, intake: _Intake) -> dict[str, Any]:

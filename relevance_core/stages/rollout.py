@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
+from relevance_core.approval import NEEDED, Approval
 from relevance_core.config import Settings
 from relevance_core.pairs import Task
 from relevance_core.serving.rollout import Proof, bases_after, roll_out
@@ -13,9 +15,10 @@ from relevance_core.store import Registry, Release
 WHO: Final = "gate"
 
 
-@stage("rollout", uses=("serving.mixed_bases",), pinned=("champion",))
+@stage("rollout", uses=("serving.mixed_bases",), pinned=("champion", "approvals"))
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
-    """Lets the versions with the verdict *publish* serve, and leaves `rollout.json`: the release, and what proved each version.
+    """Lets versions serve, and leaves `rollout.json`: the release, and what proved each version. They are those with the verdict
+    *publish*, and those with *needs-approval* that a person has approved.
 
     How: `serving.rollout`: every version answers its golden pairs on every server of its base, in a vLLM of its own where there is
     no server, or in the trainer's scorer where there is no vLLM; then one entry of the alias log lets all of them serve, provided
@@ -25,6 +28,9 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     Known limits: a version that waits is not tried again by itself; a later night, or `relevance registry promote`, lets it serve.
     """
     candidates = _candidates(inputs)
+    answers = {asked: {"approved": answer.approved, "told": answer.told()} for asked, answer in sorted(inputs.approvals.items())}
+    for asked, answer in answers.items():
+        out.say(f"rollout: {asked} was {answer['told']}")
     registry = Registry(out.store)
     versions: dict[str, str] = {task: found["version"] for task, found in candidates.items()}
     waits = _waits(registry, versions) if versions and not settings.serving.mixed_bases else ""
@@ -36,7 +42,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
         release, proofs = roll_out(
             registry, versions, lambda: registry.promote(versions, who=WHO, why=why, expect=expect), settings, out.say
         )
-    figures: dict[str, Any] = {"waits": waits, "proofs": [proof.as_json() for proof in proofs], "tasks": {}}
+    figures: dict[str, Any] = {"waits": waits, "proofs": [proof.as_json() for proof in proofs], "tasks": {}, "answers": answers}
     for task, version in versions.items():
         figures["tasks"][task] = {"version": version, "promoted": release is not None}
         figures["tasks"][task]["number"] = since(registry, release, task).number if release else None
@@ -46,9 +52,21 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
 
 
 def _candidates(inputs: Inputs) -> dict[Task, dict[str, Any]]:
-    """What the gate wants to serve, by task: the `version.json` of each *publish* with that verdict."""
-    found = {artifact.report.task: artifact.json("version") for artifact in inputs.artifacts.values()}
-    return {task: about for task, about in sorted(found.items()) if task and about["verdict"] == "publish"}
+    """What shall serve, by task: the `version.json` of each *publish* that the gate or a person lets through, and why."""
+    candidates: dict[Task, dict[str, Any]] = {}
+    for artifact in inputs.artifacts.values():
+        task, about = artifact.report.task, artifact.json("version")
+        answer = inputs.approvals.get(task) if task else None
+        if task and about["verdict"] == "publish":
+            candidates[task] = about
+        elif task and answer and _lets(answer, about):
+            candidates[task] = about | {"why": f"{about['why']}; {answer.told()}"}
+    return dict(sorted(candidates.items()))
+
+
+def _lets(answer: Approval, about: Mapping[str, Any]) -> bool:
+    """Whether an answer lets this version serve: only what the gate left to a person, and only the version that was asked about."""
+    return about["verdict"] == NEEDED and answer.approved and answer.version == about["version"]
 
 
 def _waits(registry: Registry, versions: dict[str, str]) -> str:

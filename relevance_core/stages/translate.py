@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple, cast
 
 import polars as pl
@@ -24,12 +24,13 @@ from relevance_core.pairs import Task
 from relevance_core.stages.base import Artifact, Inputs, Output, Report, Rows, stage
 
 _GLOSSARY, _BRANDS = "terms.tsv.gz", "brands.txt"
+ONBOARDED: Final = "onboarded"
 _SAMPLES: Final = 12
 _LETTERS_OF_A_CHARACTER: Final = 3
 _LEDGER: Final = ("origin_id", "task", "language", "source_language", "source_query", "translation", "target", "label", "reason")
 
 
-class _Want(NamedTuple):
+class Want(NamedTuple):
     """Rows wanted in a language for a task, and why."""
 
     language: str
@@ -57,10 +58,10 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """
     split = inputs["split"]
     train, dev = split.table("train"), split.table("dev")
-    translator = _translator(inputs["ingest"])
-    wants = _wants(settings, train, inputs.onboarded) if settings.translate.enabled else []
+    translator = translator_of(inputs["ingest"])
+    wanted = wants(settings, train, inputs.onboarded)
     _check(settings, translator, inputs.onboarded)
-    tried = _translate_all(settings, wants, train, translator, out)
+    tried = _translate_all(settings, wanted, train, translator, out)
     judged = _judge(settings, tried, train, dev, _brands(inputs["ingest"]))
     made = judged.filter(pl.col("reason").is_null())
     for name, frame in (("train", pl.concat([train, made.select(train.columns)])), ("dev", dev)):
@@ -73,13 +74,14 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     reasons = {f"dropped: {reason}": count for reason, count in rejected.group_by("reason").len().sort("reason").iter_rows()}
     figures = {
         "translator": save(translator, out.store) if translator else None,
-        "languages": _by_language(wants, judged),
+        "languages": _by_language(wanted, judged),
         "english": _english_figures(settings, translator, train, dev),
     }
     return Report(Rows(len(train) + len(dev), len(judged), kept, 0, dropped, reasons), figures)
 
 
-def _translator(ingest: Artifact) -> GlossaryTranslator | None:
+def translator_of(ingest: Artifact) -> GlossaryTranslator | None:
+    """The translator of a run, from what *ingest* found beside the logs; None without a glossary."""
     if _GLOSSARY not in ingest.files:
         return None
     terms = read_terms(ingest.store.read(ingest.key(_GLOSSARY)), ingest.store.uri_of(ingest.key(_GLOSSARY)))
@@ -110,23 +112,36 @@ def _check(settings: Settings, translator: GlossaryTranslator | None, onboarded:
         )
 
 
-def _wants(settings: Settings, train: pl.DataFrame, onboarded: tuple[str, ...]) -> list[_Want]:
-    """What to make: for each onboarded language as much as the largest trained one has, for a small trained one what it lacks."""
-    wants = []
-    for task in sorted(train["task"].unique()):
+def wants(settings: Settings, train: pl.DataFrame, onboarded: tuple[str, ...]) -> list[Want]:
+    """What to make: for each onboarded language as much as the largest trained one has, for a small trained one what it lacks.
+
+    train: the training rows of *split*. Nothing where `translate.enabled` is off.
+    """
+    found: list[Want] = []
+    for task in sorted(train["task"].unique()) if settings.translate.enabled else ():
         rows = dict(train.filter(task=task).group_by("language").len().iter_rows())
         most = min(settings.translate.rows.get(cast(Task, task), 0), round(settings.translate.of_largest * max(rows.values())))
         for language in sorted({*onboarded, *rows}):
             lacking = settings.translate.min_rows - rows.get(language, 0)
             if language in onboarded:
-                wants.append(_Want(language, cast(Task, task), most, "onboarded"))
+                found.append(Want(language, cast(Task, task), most, ONBOARDED))
             elif lacking > 0:
-                wants.append(_Want(language, cast(Task, task), lacking, "below the row quota"))
-    return wants
+                found.append(Want(language, cast(Task, task), lacking, "below the row quota"))
+    return found
+
+
+def samples(
+    settings: Settings, wanted: list[Want], train: pl.DataFrame, translator: GlossaryTranslator | None
+) -> Iterator[tuple[Want, pl.DataFrame | None]]:
+    """Each want with the pairs to translate for it; None where the translator does not know the language."""
+    sources = set(settings.translate.sources)
+    for want in wanted:
+        known = translator.languages if translator else frozenset[str]()
+        yield want, sample_pairs(train, want.language, want.task, want.rows, sources, known) if want.language in known else None
 
 
 def _translate_all(
-    settings: Settings, wants: list[_Want], train: pl.DataFrame, translator: GlossaryTranslator | None, out: Output
+    settings: Settings, wanted: list[Want], train: pl.DataFrame, translator: GlossaryTranslator | None, out: Output
 ) -> pl.DataFrame:
     """The sampled pairs with their translations: the columns of `train`, and `source_language`, `translation`, `untranslated`,
     `words`, `place` (in the sample); `language` is the target's."""
@@ -138,11 +153,10 @@ def _translate_all(
         pl.lit(None, pl.Int64).alias("place"),
     )
     pieces = [empty]
-    for want in wants:
-        if translator is None or want.language not in translator.languages:
+    for want, sample in samples(settings, wanted, train, translator):
+        if translator is None or sample is None:
             out.say(f"translate: nothing made for {want.language} {want.task}: the glossary has no names in it")
             continue
-        sample = sample_pairs(train, want.language, want.task, want.rows, set(settings.translate.sources), translator.languages)
         held = 0
         for source in sample["language"].unique().sort():
             chosen = sample.filter(language=source)
@@ -246,16 +260,16 @@ def _samples(judged: pl.DataFrame) -> pl.DataFrame:
     return ordered.group_by("language", "task", maintain_order=True).head(_SAMPLES).select(columns)
 
 
-def _by_language(wants: list[_Want], judged: pl.DataFrame) -> dict[str, Any]:
+def _by_language(wanted: list[Want], judged: pl.DataFrame) -> dict[str, Any]:
     """Language → what was wanted, sampled, made and rejected."""
     figures: dict[str, Any] = {}
-    for language in sorted({want.language for want in wants}):
+    for language in sorted({want.language for want in wanted}):
         rows = judged.filter(language=language)
         made = rows.filter(pl.col("reason").is_null())
         words = int(rows["words"].sum())
         figures[language] = {
-            "why": next(want.why for want in wants if want.language == language),
-            "wanted": sum(want.rows for want in wants if want.language == language),
+            "why": next(want.why for want in wanted if want.language == language),
+            "wanted": sum(want.rows for want in wanted if want.language == language),
             "sampled": len(rows),
             "made": len(made),
             "made_by_task": dict(made.group_by("task").len().sort("task").iter_rows()),

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from relevance_core.errors import NotFound, SettingsError
 from relevance_core.store.disk import disk_errors, file_chunks, fill, make_folders, scratch, sync_folder
-from relevance_core.store.objects import RESERVED, Entries, Entry, Store, check_key, check_prefix
+from relevance_core.store.objects import RESERVED, Entries, Entry, Names, Store, check_key, check_prefix
 
 _ABANDONED_S = 24 * 3600
 
@@ -60,11 +60,20 @@ class FileStore(Store):
         return self._path(key).is_file()
 
     @override
-    def list(self, prefix: str = "") -> Entries:
+    def list(self, prefix: str = "", after: str = "") -> Entries:
         check_prefix(prefix)
         start = self._root / prefix.rpartition("/")[0]
         with disk_errors("listing the store", start):
-            return sorted(entry for entry in self._walk(start) if entry.key.startswith(prefix))
+            return sorted(entry for entry in self._walk(start, after) if entry.key.startswith(prefix) and entry.key > after)
+
+    @override
+    def folders(self, prefix: str) -> Names:
+        folder = self._root / check_prefix(prefix)
+        with disk_errors("listing the store", folder):
+            if not folder.is_dir():
+                return []
+            with os.scandir(folder) as children:
+                return sorted(child.name for child in children if child.is_dir(follow_symlinks=False))
 
     @override
     def delete(self, key: str) -> None:
@@ -77,19 +86,24 @@ class FileStore(Store):
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
 
-    def _walk(self, folder: Path) -> Iterator[Entry]:
-        """Regular files below `folder`; links are not followed, so that a listing stays inside the store."""
+    def _walk(self, folder: Path, after: str) -> Iterator[Entry]:
+        """Regular files below `folder`; links are not followed, so that a listing stays inside the store.
+
+        Folders that hold nothing behind the key `after` are not looked into.
+        """
         if not folder.is_dir():
             return
+        below = "" if folder == self._root else folder.relative_to(self._root).as_posix() + "/"
         with os.scandir(folder) as children:
             for child in children:
+                key = below + child.name
                 if child.is_dir(follow_symlinks=False):
-                    if folder != self._root or child.name not in RESERVED:
-                        yield from self._walk(Path(child.path))
+                    if key not in RESERVED and (key + "/" > after or after.startswith(key + "/")):
+                        yield from self._walk(Path(child.path), after)
                 elif child.is_file(follow_symlinks=False):
                     with suppress(FileNotFoundError):  # deleted since the folder was read
-                        size = child.stat().st_size
-                        yield Entry(Path(child.path).relative_to(self._root).as_posix(), size)
+                        status = child.stat()
+                        yield Entry(key, status.st_size, f"{status.st_ino}-{status.st_mtime_ns}", status.st_mtime)
 
     @override
     def _put(self, key: str, data: bytes | Path) -> None:

@@ -9,7 +9,7 @@ import threading
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -25,14 +25,21 @@ _PART_BYTES = 255
 
 @dataclass(frozen=True, slots=True, order=True)
 class Entry:
-    """One stored object: its key and its size in bytes."""
+    """One stored object: its key and its size in bytes.
+
+    tag: a text that is another one when the object was written again; modified: when that was, in seconds since 1970, to a second
+    or finer. Entries are equal by key and size alone, and both are empty where nobody told.
+    """
 
     key: str
     size: int
+    tag: str = field(default="", compare=False)
+    modified: float = field(default=0.0, compare=False)
 
 
 #: `Store.list` hides the builtin of that name inside the class.
 Entries: TypeAlias = list[Entry]
+Names: TypeAlias = list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +121,12 @@ class Store(ABC):
         """Whether an object is stored under `key`."""
 
     @abstractmethod
-    def list(self, prefix: str = "") -> Entries:
-        """Every object whose key starts with `prefix` (plain text, not a folder), sorted by key."""
+    def list(self, prefix: str = "", after: str = "") -> Entries:
+        """Every object whose key starts with `prefix` (plain text, not a folder) and sorts behind `after`, sorted by key."""
+
+    @abstractmethod
+    def folders(self, prefix: str) -> Names:
+        """The names of the folders right below `prefix`, itself a folder that ends in a slash, sorted."""
 
     @abstractmethod
     def delete(self, key: str) -> None:

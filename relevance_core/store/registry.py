@@ -190,5 +190,6 @@ def _check_unmoved(serving: dict[str, str | None], expected: dict[str, str | Non
             f"the champion moved while this was decided: {'; '.join(moved)}",
             where=f"release {current.number} by {current.who}" if current else "no release",
             expected="the version against which the new one was judged",
-            do="judge the new version against the one that serves now, then promote it again",
+            do="run the loop again, so that the new one is judged against what serves now; or, to let it serve all the same, "
+            "`relevance registry promote TASK=VERSION --why …`",
         )

@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from relevance_core.errors import NotFound, RelevanceError, SettingsError, StoreError
 from relevance_core.store.disk import CHUNK
-from relevance_core.store.objects import RESERVED, Entries, Entry, Store, check_key, check_prefix
+from relevance_core.store.objects import RESERVED, Entries, Entry, Names, Store, check_key, check_prefix
 
 _PUT_LIMIT = 5 * 1024**3
 _ATTEMPTS = 6
@@ -112,14 +112,26 @@ class S3Store(Store):
         return True
 
     @override
-    def list(self, prefix: str = "") -> Entries:
-        check_prefix(prefix)
-        with self._errors("listing the store", prefix):
-            pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix + prefix)
-            found = [item for page in pages for item in page.get("Contents", [])]
-        entries = (Entry(str(item["Key"])[len(self._prefix) :], int(item["Size"])) for item in found)
+    def list(self, prefix: str = "", after: str = "") -> Entries:
+        found = self._listed("Contents", prefix, **({"StartAfter": self._prefix + after} if after else {}))
+        entries = (
+            Entry(str(item["Key"])[len(self._prefix) :], int(item["Size"]), str(item["ETag"]), item["LastModified"].timestamp())
+            for item in found
+        )
         # Some tools store an empty object "folder/" to show a folder; it is no object of ours.
         return sorted(e for e in entries if not e.key.endswith("/") and e.key.partition("/")[0] not in RESERVED)
+
+    @override
+    def folders(self, prefix: str) -> Names:
+        found = self._listed("CommonPrefixes", prefix, Delimiter="/")
+        return sorted(str(item["Prefix"]).removeprefix(self._prefix + prefix).removesuffix("/") for item in found)
+
+    def _listed(self, what: str, prefix: str, **how: str) -> Any:
+        """The items of all pages of a listing."""
+        check_prefix(prefix)
+        with self._errors("listing the store", prefix):
+            pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix + prefix, **how)
+            return [item for page in pages for item in page.get(what, [])]
 
     @override
     def delete(self, key: str) -> None:

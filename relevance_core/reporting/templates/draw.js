@@ -1,5 +1,5 @@
 // Draws each figure from the JSON beside it. A text value that begins with "--" is the name of a CSS variable: its value is put in, and
-// put in again when the reader's screen changes between light and dark.
+// put in again when the reader's screen changes between light and dark. The event "figures" says that the page has got others.
 (function () {
   function resolve(value, style) {
     if (typeof value === "string") return value.startsWith("--") ? style.getPropertyValue(value).trim() : value;
@@ -16,5 +16,6 @@
     });
   }
   draw();
+  document.addEventListener("figures", draw);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 })();

@@ -1,0 +1,194 @@
+"""Who is told what, and when: Airflow's callbacks and its deadline, wired to the notifiers that a deployment names.
+
+Each notice is one line with the address of the run (`relevance_core.notices`). It goes to the log of the process that sends it, and
+through every notifier of RELEVANCE_NOTIFY. A notice that can't be sent is an error in that log, never a failed task.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.sdk import BaseNotifier, conf
+from airflow.sdk.definitions.callback import AsyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+from asgiref.sync import sync_to_async
+
+import relevance_params as rules
+from relevance_core import notices
+from relevance_core.notices import Channel, Figures
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow.sdk import Context
+    from jinja2 import Environment
+
+
+class Notice(BaseNotifier):
+    """Something that people are told. Raises SettingsError where RELEVANCE_NOTIFY can't be meant: an import error of the DAG."""
+
+    tab = ""
+
+    def __init__(self, context: Context | None = None) -> None:
+        super().__init__(context)
+        self.channels = notices.channels(os.environ)
+        for channel in self.channels:
+            notifier(channel, "")
+
+    def lines(self, context: Context) -> Iterator[str]:
+        """What there is to tell, a line each."""
+        raise NotImplementedError
+
+    def address(self, context: Context) -> str:
+        """The page that the lines are about."""
+        return page(context["dag"].dag_id, context["run_id"], self.tab)
+
+    def notify(self, context: Context) -> None:
+        """Tells it."""
+        with self._logged(type(self).__name__):
+            for line in self.lines(context):
+                text = f"{notices.plain(line)}: {self.address(context)}"
+                self.log.info("notice: %s", text)
+                for channel in self.channels:
+                    with self._logged(channel.notifier):
+                        # Without the DAG, which the triggerer has not got, options are rendered alike everywhere: in the sandbox.
+                        known = {name: value for name, value in context.items() if name != "dag"}
+                        notifier(channel, text)(known)
+
+    def render_template_fields(self, context: Context, jinja_env: Environment | None = None) -> None:
+        """Nothing: a line is made of figures, and a notice has no field that is a template."""
+
+    async def async_notify(self, context: Context) -> None:
+        """The same in the triggerer; a thread keeps its event loop free."""
+        await sync_to_async(self.notify)(context)
+
+    @contextmanager
+    def _logged(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            self.log.exception("%s could not tell", what)
+
+
+class Failed(Notice):
+    """After a run has failed (in the DAG processor): where, and the cause that the failed task has left as XCom `failure`."""
+
+    def lines(self, context: Context) -> Iterator[str]:
+        """One line."""
+        instance = context.get("ti")
+        if instance is None:
+            yield notices.failed(name_of(context), "", str(context.get("reason", "")))
+            return
+        stage, index, why = instance.task_id.rpartition(".")[2], instance.map_index, ""
+        with self._logged("the cause"):  # What is known is told, even where XComs can't be read.
+            why = instance.xcom_pull(task_ids=instance.task_id, map_indexes=index, key=rules.FAILURE) or ""
+            if index is not None and index >= 0:
+                stage = f"{stage} {instance.xcom_pull(task_ids='begin')[index]}"
+        yield notices.failed(name_of(context), stage, why)
+
+
+class Decided(Notice):
+    """After *rollout* (in the worker): what became of each task's adapter."""
+
+    def lines(self, context: Context) -> Iterator[str]:
+        """One line for each task that has got as far as *publish*."""
+        rollout = context["ti"].xcom_pull(task_ids="rollout")["figures"]
+        for place, task in enumerate(context["ti"].xcom_pull(task_ids="begin")):
+            figures = of_task(context, place)
+            if "publish" in figures:
+                yield notices.decided(task, {**figures, "rollout": rollout})
+
+
+class Waiting(Notice):
+    """When a version waits for a person (in the worker): its address is where to answer."""
+
+    tab = "required_actions"
+
+    def lines(self, context: Context) -> Iterator[str]:
+        """One line."""
+        place = context["ti"].map_index or 0
+        yield notices.waiting(context["ti"].xcom_pull(task_ids="begin")[place], of_task(context, place))
+
+
+class Moved(Notice):
+    """After a rollback (in the worker): what serves now, who wanted it and why."""
+
+    def lines(self, context: Context) -> Iterator[str]:
+        """One line."""
+        release = context["ti"].xcom_pull(task_ids=context["ti"].task_id)
+        yield notices.moved(release["versions"], release["who"], release["why"])
+
+
+class Overdue(Notice):
+    """When a run is not done in time (in the triggerer). One that has ended by then has been told of already."""
+
+    def __init__(self, context: Context | None = None, hours: float = notices.DEFAULT_HOURS) -> None:
+        super().__init__(context)
+        self.hours = hours
+
+    def lines(self, context: Context) -> Iterator[str]:
+        """One line, or none."""
+        run = _as_json(context)
+        if run["state"] not in {"success", "failed"}:
+            end = rules.window_end(run["conf"] or {}, _time(run["data_interval_end"]), datetime.fromisoformat(run["run_after"]))
+            yield notices.overdue(f"{run['dag_id']} {end}", self.hours, run["state"])
+
+    def address(self, context: Context) -> str:
+        """The run's page: the triggerer is told the run as JSON."""
+        run = _as_json(context)
+        return page(run["dag_id"], run["dag_run_id"], self.tab)
+
+
+def notifier(channel: Channel, text: str) -> BaseNotifier:
+    """The notifier of a channel, built to send a line. Raises SettingsError where it can't be."""
+    module, _, name = channel.notifier.rpartition(".")
+    try:
+        kind = getattr(importlib.import_module(module), name)
+        built = kind(**channel.filled(text))
+    except Exception as error:
+        raise notices.unusable(channel.notifier, f"{type(error).__name__}: {error}") from error
+    if not isinstance(built, BaseNotifier):
+        raise notices.unusable(channel.notifier, "it is no notifier of Airflow")
+    return built
+
+
+def deadline() -> DeadlineAlert | None:
+    """The deadline of a run, counted from when it was queued: a nightly run is queued at its hour, and one by hand at once."""
+    hours = notices.deadline_hours(os.environ)
+    if not hours:
+        return None
+    return DeadlineAlert(DeadlineReference.DAGRUN_QUEUED_AT, timedelta(hours=hours), AsyncCallback(Overdue, {"hours": hours}))
+
+
+def name_of(context: Context) -> str:
+    """The DAG and the end of the run's window; where it has none, Airflow's name of the run."""
+    run, params = context.get("dag_run"), context.get("params") or {}
+    if run is None or "window.end" not in params:
+        return f"{context['dag'].dag_id} {context['run_id']}"
+    return f"{run.dag_id} {rules.window_end(params, run.data_interval_end, run.run_after)}"
+
+
+def of_task(context: Context, place: int) -> dict[str, Figures]:
+    """The figures of a task's stages that are there, by stage. place: of the task among those that *begin* names."""
+    pulled = {
+        stage: context["ti"].xcom_pull(task_ids=f"adapter.{stage}", map_indexes=place) for stage in ("evaluate", "gate", "publish")
+    }
+    return {stage: report["figures"] for stage, report in pulled.items() if report}
+
+
+def page(dag_id: str, run_id: str, tab: str) -> str:
+    """The address of a run's page, under the address that Airflow is configured with."""
+    return notices.run_page(conf.get("api", "base_url", fallback="http://localhost:8080"), dag_id, run_id, tab)
+
+
+def _as_json(context: Context) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", context["dag_run"])
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

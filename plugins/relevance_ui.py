@@ -1,0 +1,112 @@
+"""The pages of the loop in Airflow's UI: *Relevance* in the navigation, and a tab on each run of the loop.
+
+Airflow mounts an application of a plugin as it is, open to everybody. What closes this one is `relevance_core.ui.access.Gate`; here
+stands what Airflow knows: whose login a request carries, and what they may do to the DAG. Every component of Airflow imports this
+file, so the pages themselves are imported by the first request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from typing import TYPE_CHECKING, Any
+
+from airflow.plugins_manager import AirflowPlugin
+
+import relevance_params as rules
+
+if TYPE_CHECKING:
+    from relevance_core.store import Store
+    from relevance_core.ui.access import App, Receive, Right, Scope, Send, User
+
+PREFIX = "/relevance"
+DAG_ID = "relevance_retrain"
+METHODS = {"read": "GET", "edit": "PUT"}
+"""Right → what Airflow itself asks for: seeing a DAG, and editing it or its runs."""
+
+
+class AirflowAccess:
+    """Airflow's logins, and what its auth manager lets them do to the DAG of the loop."""
+
+    async def user(self, scope: Scope) -> User | None:
+        """Who sent this request: by its bearer token where it has one, else by the session's cookie, as in Airflow's own API."""
+        from airflow.api_fastapi.core_api.security import resolve_user_from_token
+        from fastapi import HTTPException
+
+        from relevance_core.ui.access import User
+
+        try:
+            found = await resolve_user_from_token(_token(scope))
+        except HTTPException:  # no token, one that has ended, or one that Airflow did not sign
+            return None
+        return User(found.get_name(), found)
+
+    def may(self, user: User, right: Right) -> bool:
+        """Whether the auth manager lets the user do that to the DAG."""
+        from airflow.api_fastapi.app import get_auth_manager
+        from airflow.api_fastapi.auth.managers.models.resource_details import DagDetails
+        from airflow.models.dag import DagModel
+
+        details = DagDetails(id=DAG_ID, team_name=DagModel.get_team_name(DAG_ID))
+        manager: Any = get_auth_manager()
+        return bool(manager.is_authorized_dag(method=METHODS[right], details=details, user=user.handle))
+
+
+def _token(scope: Scope) -> str | None:
+    from airflow.api_fastapi.auth.managers.base_auth_manager import COOKIE_NAME_JWT_TOKEN
+    from starlette.requests import HTTPConnection
+
+    request = HTTPConnection(scope)
+    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return credentials.strip()
+    return request.cookies.get(COOKIE_NAME_JWT_TOKEN)
+
+
+class Pages:
+    """The application, made when it is first asked for something."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection, as ASGI has it."""
+        app = await asyncio.to_thread(_pages)
+        await app(scope, receive, send)
+
+
+@functools.cache
+def _pages() -> App:
+    from relevance_core.ui.app import create_app
+
+    return create_app(_store, AirflowAccess())
+
+
+@functools.cache
+def _store() -> Store:
+    """The deployment's store. Raises SettingsError, which a page shows, where none is configured."""
+    from relevance_core.store import open_store
+
+    return open_store(rules.Deployment.of(os.environ).store)
+
+
+class RelevanceUI(AirflowPlugin):
+    """The pages, and their two places in Airflow's UI."""
+
+    name = "relevance_ui"
+    fastapi_apps = [{"name": "Relevance", "app": Pages(), "url_prefix": PREFIX}]  # noqa: RUF012  # read by Airflow as it stands
+    # Addresses without a leading slash: Airflow's page resolves them against its own base, which may lie behind a proxy's prefix.
+    external_views = [  # noqa: RUF012
+        {
+            "name": "Relevance",
+            "href": "relevance/",
+            "destination": "nav",
+            "url_route": "relevance",
+            "nav_top_level": True,
+            "icon": "relevance/static/icon.svg",
+        },
+        {
+            "name": "Relevance",
+            "href": "relevance/dag-run/{RUN_ID}?dag_id={DAG_ID}",
+            "destination": "dag_run",
+            "url_route": "relevance-run",
+        },
+    ]

@@ -1,0 +1,203 @@
+"""`relevance review …`: the review queue as a file for people, and their decisions back."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from relevance_core import review
+from relevance_core.errors import DataError, NotFound, SettingsError
+from relevance_core.pairs import TASKS, Task
+from relevance_core.store import Store, open_store
+
+Say = Callable[[str], None]
+Result = dict[str, Any]
+
+SHEET: Final = ("pair_id", "task", "language", "query", "target", "label", "score", "reason", "run_id", "decision")
+"""The columns of an exported file. `decision` is empty: people write yes, no or keep there."""
+
+_NEEDED: Final = ("pair_id", "task", "decision")
+_TEXTS: Final = ("language", "query", "target")
+_SHOWN: Final = 5
+
+# A spreadsheet takes a cell that begins so for a formula, and one of digits for a number or a date; an apostrophe keeps it text.
+_READ_OTHERWISE: Final = r"^('*(?:[=+\-@\t\r].*|[0-9][0-9.,:/eE+\- ]*))$"
+_GUARDED: Final = r"^'('*(?:[=+\-@\t\r].*|[0-9][0-9.,:/eE+\- ]*))$"
+
+
+def add_review_parser(
+    subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> argparse.ArgumentParser:
+    """Adds `review` and its commands; `common` holds the options that every command has."""
+    parser = subparsers.add_parser("review", help="rows that wait for a person, and the decisions about them", description=__doc__)
+    commands = parser.add_subparsers(dest="review_command", required=True, metavar="COMMAND")
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text, parents=[common])
+
+    listing = command("list", "how many rows wait, and the most doubtful of them")
+    listing.add_argument("--task", choices=TASKS, help="only this task")
+    listing.add_argument("--rows", type=int, default=10, metavar="N", help="how many rows to show (default: %(default)s)")
+
+    export = command("export", "write the queue to a file with an empty column `decision` for yes, no or keep")
+    export.add_argument("--task", choices=TASKS, help="only this task")
+    export.add_argument("--language", metavar="LANG", help="only this language")
+    export.add_argument("--output", required=True, metavar="FILE", help=".csv or .jsonl")
+
+    taking = command("import", "read the file back: every row with a decision is recorded, or none if one of them is wrong")
+    taking.add_argument("file", metavar="FILE", help=".csv or .jsonl")
+    taking.add_argument("--who", default="", help="who decided (default: the user of this process)")
+    taking.add_argument("--why", default="", help="a remark, kept with the decisions")
+    return parser
+
+
+def run(options: argparse.Namespace, say: Say) -> Result:
+    """Runs the parsed command: text for people goes to `say`, the result is one JSON-ready object."""
+    command = {"list": _list, "export": _export, "import": _import}[options.review_command]
+    return command(options, open_store(options.store), say)
+
+
+def _list(options: argparse.Namespace, store: Store, say: Say) -> Result:
+    found: Result = {}
+    decided = review.decisions(store)
+    for task in _tasks(options):
+        waiting = review.queue(store, task)
+        first = waiting.head(options.rows)
+        languages = dict(waiting.group_by("language").len().sort("language").iter_rows())
+        found[task] = {
+            "waiting": waiting.height,
+            "decided": decided.filter(task=task).height,
+            "languages": languages,
+            "rows": first.to_dicts(),
+        }
+        say(f"{task}: {waiting.height} rows wait, {found[task]['decided']} pairs are decided")
+        for row in first.iter_rows(named=True):
+            pair = f"{row['query']!r} – {row['target']!r}"
+            say(f"  {row['pair_id']} {row['language']} label {row['label']} p(yes) {row['score']:.3f}: {pair}")
+    return found
+
+
+def _export(options: argparse.Namespace, store: Store, say: Say) -> Result:
+    rows = pl.concat([review.queue(store, task) for task in _tasks(options)])
+    if options.language:
+        rows = rows.filter(language=options.language)
+    data = write_sheet(rows, _format(options.output))
+    Path(options.output).write_bytes(data)
+    say(f"{rows.height} rows written to {options.output}; fill in the column `decision` with {', '.join(review.WORDS)}")
+    return {"rows": rows.height, "file": options.output}
+
+
+def _import(options: argparse.Namespace, store: Store, say: Say) -> Result:
+    path = Path(options.file)
+    if not path.is_file():
+        raise NotFound(f"no file {options.file}", expected="what `relevance review export` wrote")
+    rows = read_sheet(path.read_bytes(), _format(options.file), options.file)
+    words = checked(rows, store, options.file)
+    who = options.who or getpass.getuser()
+    review.answer(store, words, who, options.why)
+    given = [word for of_task in words.values() for word in of_task.values()]
+    counts = {word: given.count(word) for word in review.WORDS}
+    say(f"{len(given)} decisions of {who} recorded; the next run that begins goes by them")
+    return {"decided": len(given), "empty": rows["decision"].null_count(), "who": who, **counts}
+
+
+def write_sheet(rows: pl.DataFrame, kind: str) -> bytes:
+    """Rows of the queue as the bytes of a file with the columns SHEET. kind: csv or jsonl."""
+    sheet = rows.with_columns(decision=pl.lit("")).select(SHEET)
+    if kind == "jsonl":
+        return sheet.write_ndjson().encode()
+    texts = pl.col(pl.String)
+    # A spreadsheet takes a file without this mark for one in the encoding of its country.
+    return sheet.with_columns(texts.str.replace(_READ_OTHERWISE, "'${1}")).write_csv(include_bom=True).encode()
+
+
+def read_sheet(data: bytes, kind: str, where: str) -> pl.DataFrame:
+    """The rows of a file as text: those columns of SHEET that it has, and `row`, its place in the file as people count.
+
+    `decision` is lower case, null where it is empty. Raises DataError for a file of another form.
+    """
+    try:
+        rows = _read_csv(data) if kind == "csv" else _read_jsonl(data)
+    except (pl.exceptions.PolarsError, ValueError) as error:
+        raise DataError(f"the file can't be read: {error}", where=where, expected=f"{kind} in UTF-8") from error
+    if missing := [name for name in _NEEDED if name not in rows.columns]:
+        raise DataError(
+            f"no column {', '.join(missing)}", where=where, expected=", ".join(SHEET), do="keep the names as they were exported"
+        )
+    word = pl.col("decision").str.strip_chars().str.to_lowercase()
+    return rows.with_columns(pl.when(word != "").then(word).alias("decision"))
+
+
+def _read_csv(data: bytes) -> pl.DataFrame:
+    header = data.split(b"\n", 1)[0]
+    # Spreadsheets of countries with a decimal comma part cells with semicolons.
+    separator = ";" if header.count(b";") > header.count(b",") else ","
+    rows = pl.read_csv(io.BytesIO(data), infer_schema=False, separator=separator)
+    return rows.with_columns(pl.col(pl.String).str.replace(_GUARDED, "${1}")).with_row_index("row", 2)
+
+
+def _read_jsonl(data: bytes) -> pl.DataFrame:
+    lines = [(number, json.loads(line)) for number, line in enumerate(data.decode().split("\n"), 1) if line.strip()]
+    if any(not isinstance(row, dict) for _, row in lines):
+        raise ValueError("a line is no JSON object")
+    present = [name for name in SHEET if any(name in row for _, row in lines)]
+    columns = {name: [None if row.get(name) is None else str(row[name]) for _, row in lines] for name in present}
+    schema: dict[str, Any] = {"row": pl.UInt32(), **dict.fromkeys(present, pl.String())}
+    return pl.DataFrame({"row": [number for number, _ in lines], **columns}, schema=schema)
+
+
+def checked(rows: pl.DataFrame, store: Store, where: str) -> dict[Task, dict[str, str]]:
+    """The decisions of a file, by task and pair id.
+
+    Raises DataError that names the rows that are wrong, and in what: the task, the word, a pair that nobody was asked about, texts
+    that are not the pair's (cells that slipped), a pair decided in two ways.
+    """
+    decided = rows.filter(pl.col("decision").is_not_null())
+    known = pl.concat([review.asked(store, task, decided.filter(task=task)["pair_id"]) for task in TASKS])
+    known = known.select("task", "pair_id", *(pl.col(name).alias(f"known_{name}") for name in _TEXTS))
+    judged = decided.join(known, on=["task", "pair_id"], how="left", maintain_order="left")
+    slipped = [pl.col(name).ne_missing(pl.col(f"known_{name}")) for name in _TEXTS if name in rows.columns]
+    ways = pl.col("decision").n_unique().over("task", "pair_id")
+    wrong = (
+        pl.when(~pl.col("task").is_in(TASKS).fill_null(False)).then(pl.lit(f"the task is none of {', '.join(TASKS)}"))
+        .when(~pl.col("decision").is_in(list(review.WORDS))).then(pl.lit(f"the decision is none of {', '.join(review.WORDS)}"))
+        .when(pl.col("known_query").is_null()).then(pl.lit("nobody was asked about this pair id"))
+        .when(pl.any_horizontal(False, *slipped)).then(pl.lit("language, query or target are not those of this pair id"))
+        .when(ways > 1).then(pl.lit("this pair is decided in two ways"))
+    )  # fmt: skip
+    found = judged.with_columns(wrong=wrong).filter(pl.col("wrong").is_not_null())
+    if found.height:
+        raise _wrong(found, where)
+    return {task: dict(judged.filter(task=task).select("pair_id", "decision").iter_rows()) for task in TASKS}
+
+
+def _wrong(found: pl.DataFrame, where: str) -> DataError:
+    told = [
+        f"row {row['row']}: {row['wrong']} ({row['pair_id']}, {row['decision']!r})"
+        for row in found.head(_SHOWN).iter_rows(named=True)
+    ]
+    more = f" and {found.height - _SHOWN} more" if found.height > _SHOWN else ""
+    return DataError(
+        f"{found.height} row{'s are' if found.height > 1 else ' is'} wrong: {'; '.join(told)}{more}",
+        where=where,
+        expected="pair ids and texts as exported, and in `decision` yes, no, keep or nothing",
+        do="correct these rows and import the file again; nothing of it was recorded",
+    )
+
+
+def _format(file: str) -> str:
+    kind = Path(file).suffix.lower().removeprefix(".")
+    if kind not in ("csv", "jsonl"):
+        raise SettingsError(f"{file} is no file of the review queue", expected="a name that ends in .csv or .jsonl")
+    return kind
+
+
+def _tasks(options: argparse.Namespace) -> tuple[Task, ...]:
+    return (options.task,) if options.task else TASKS

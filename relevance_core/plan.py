@@ -1,0 +1,102 @@
+"""What a run will do for the languages that come in, before it does it: what its first task says.
+
+A plan is plain JSON: `from` (the earlier run whose rows it was reckoned with; empty without one), `translator` (`name`, `version`;
+None without a glossary or an earlier run), `languages` and `text` (the same for people, a line each). `languages` has, by language
+and task, `why`, `rows` (to translate; at most, without an earlier run), and, None where that is not known yet, `sources` (rows to
+translate by source language), `texts` (distinct ones among them), `remembered` (of those, in the translation memory: they cost
+nothing), `judgement_rows` (in the language) and `asks` (whether the gate will ask a person for want of them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import polars as pl
+
+from relevance_core.config import Settings
+from relevance_core.models.translators import GlossaryTranslator, held
+from relevance_core.pairs import Task
+from relevance_core.stages.base import Artifact
+from relevance_core.stages.gate import evidence
+from relevance_core.stages.translate import ONBOARDED, Want, samples, translator_of, wants
+
+NOTHING: Final = "no language comes in, and none has fewer rows than the quota: nothing is translated for new rows"
+UNTRANSLATED: Final = "translate.enabled is off: no rows are made for any language"
+
+
+def forecast(
+    settings: Settings,
+    onboarded: tuple[str, ...],
+    served: Mapping[Task, tuple[str, ...]],
+    run_id: str,
+    ingest: Artifact,
+    split: Artifact,
+) -> dict[str, Any]:
+    """The plan by the rows, the glossary and the memory of an earlier run; *translate*'s own functions choose what to translate.
+
+    served: task → the languages that its champion was trained on. run_id, ingest, split: the earlier run and its outputs. The
+    fresh rows are not among those, so the numbers are near those of the run and not the same.
+    """
+    train, dev = split.table("train"), split.table("dev")
+    translator = translator_of(ingest)
+    languages: dict[str, Any] = {}
+    for want, sample in samples(settings, wants(settings, train, onboarded), train, translator):
+        about = {"why": want.why, "rows": 0 if sample is None else len(sample)}
+        about |= _cost(want, sample, translator, split) | _evidence(settings, want, dev, served.get(want.task, ()))
+        languages.setdefault(want.language, {})[want.task] = about
+    named = {"name": translator.name, "version": translator.version} if translator else None
+    text = [_line(language, task, about) for language, tasks in languages.items() for task, about in tasks.items()]
+    by = f"; the translator is {translator.name} {translator.version}" if translator else "; there is no glossary to translate with"
+    return _plan(settings, run_id, named, languages, [f"reckoned with the rows of run {run_id}{by}", *text] if text else [])
+
+
+def unknown(settings: Settings, onboarded: tuple[str, ...]) -> dict[str, Any]:
+    """The plan where no earlier run has split its rows: the most that may be translated, and when more is known."""
+    languages: dict[str, Any] = {}
+    nothing = dict.fromkeys(("sources", "texts", "remembered", "judgement_rows", "asks"))
+    for language in onboarded if settings.translate.enabled else ():
+        for task in settings.tasks:
+            most = settings.translate.rows.get(task, 0)
+            languages.setdefault(language, {})[task] = {"why": ONBOARDED, "rows": most} | nothing
+    told = [
+        f"{language} {task}: at most {about['rows']} rows from {', '.join(settings.translate.sources) or 'every trained language'}"
+        for language, tasks in languages.items()
+        for task, about in tasks.items()
+    ]
+    later = "no earlier run has split its rows: rows, sources and cost are known after *split*, and *translate* says them"
+    return _plan(settings, "", None, languages, [later, *told] if settings.translate.enabled else [])
+
+
+def _plan(
+    settings: Settings, run_id: str, translator: Mapping[str, str] | None, languages: Mapping[str, Any], text: list[str]
+) -> dict[str, Any]:
+    nothing = NOTHING if settings.translate.enabled else UNTRANSLATED
+    return {"from": run_id, "translator": translator, "languages": languages, "text": text or [nothing]}
+
+
+def _cost(want: Want, sample: pl.DataFrame | None, translator: GlossaryTranslator | None, split: Artifact) -> dict[str, Any]:
+    """Where the rows come from, and how many texts have to be translated for them."""
+    if translator is None or sample is None:
+        return {"sources": {}, "texts": 0, "remembered": 0}
+    sources = dict(sample.group_by("language").len().sort("language").iter_rows())
+    counts = [held(translator, split.store, sample.filter(language=source)["query"], source, want.language) for source in sources]
+    return {"sources": sources, "texts": sum(texts for texts, _ in counts), "remembered": sum(known for _, known in counts)}
+
+
+def _evidence(settings: Settings, want: Want, dev: pl.DataFrame, served: tuple[str, ...]) -> dict[str, Any]:
+    """The rows that the gate will judge the language by, held against its rule."""
+    rows = dev.filter(task=want.task, language=want.language, part="judgement")
+    found = {"per_language": {want.language: {"rows": len(rows), "positives": int(rows["label"].sum())}}}
+    comes_in = want.why == ONBOARDED and want.language not in served and want.task in settings.tasks
+    missing = [reason for reason in evidence(found, [want.language], settings.gate) if not reason.passed]
+    return {"judgement_rows": len(rows), "asks": comes_in and bool(missing)}
+
+
+def _line(language: str, task: str, about: Mapping[str, Any]) -> str:
+    if not about["sources"]:
+        return f"{language} {task} ({about['why']}): no rows, since nothing can be translated into it"
+    sources = ", ".join(f"{source} {rows}" for source, rows in about["sources"].items())
+    cost = f"{about['texts']} texts, {about['remembered']} of them in the translation memory"
+    judged = f"{about['judgement_rows']} judgement rows{', too few: a person will be asked' if about['asks'] else ''}"
+    return f"{language} {task} ({about['why']}): {about['rows']} rows from {sources}; {cost}; {judged}"

@@ -1,0 +1,57 @@
+"""What a stage's report is to a metrics system: a few numbers with fixed names (docs/operating.md, Metrics)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Literal, NamedTuple
+
+FATES: Final = ("in", "made", "kept", "quarantined", "dropped")
+"""What becomes of a stage's rows: in = kept + quarantined + dropped; what the stage itself has made is among in."""
+
+WHOLE: Final = "all"
+"""Stands in a name where there is no one task or no one language."""
+
+
+class Metric(NamedTuple):
+    """A number with a name. A gauge is the figure of the latest run; a counter goes up by `value`."""
+
+    kind: Literal["gauge", "counter"]
+    name: str
+    value: float
+
+
+def metrics_of(report: Mapping[str, Any]) -> list[Metric]:
+    """The metrics of a stage's report, as its command prints it.
+
+    None of what *begin* prints, which has no rows. A finished output that was found again is not counted again.
+    """
+    if "rows" not in report:
+        return []
+    found = [*_rows(report), *_by_stage(report)]
+    return [metric for metric in found if metric.kind == "gauge" or not report["found"]]
+
+
+def _rows(report: Mapping[str, Any]) -> Iterator[Metric]:
+    for fate in FATES:
+        yield Metric("gauge", f"relevance.rows.{report['stage']}.{_named(report['task'])}.{fate}", report["rows"][fate])
+
+
+def _by_stage(report: Mapping[str, Any]) -> Iterator[Metric]:
+    task, figures = _named(report["task"]), report["figures"]
+    match report["stage"]:
+        case "evaluate":
+            yield Metric("gauge", f"relevance.f1.{task}.{WHOLE}", figures["f1"])
+            for language, of_language in figures["per_language"].items():
+                yield Metric("gauge", f"relevance.f1.{task}.{language}", of_language["f1"])
+        case "gate":
+            yield Metric("counter", f"relevance.verdicts.{task}.{figures['verdict']}", 1)
+        case "publish" if figures["published"]:
+            yield Metric("counter", f"relevance.published.{task}", 1)
+        case "rollout":
+            for of_task, about in figures["tasks"].items():
+                yield Metric("counter", f"relevance.promoted.{_named(of_task)}", int(about["promoted"]))
+
+
+def _named(task: str | None) -> str:
+    """A task within a name. OpenTelemetry's names have no upper case."""
+    return task.lower() if task else WHOLE

@@ -1,0 +1,128 @@
+"""Who may see and do what: one gate in front of every route, static file and unknown path."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final, Literal, Protocol, get_args
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Right = Literal["read", "edit"]
+
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; "
+    "connect-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'self'"
+)
+"""The content security policy of every answer that has none of its own. Plots set inline styles; no inline script runs."""
+
+_READS: Final = frozenset({"GET", "HEAD"})
+_RIGHTS: Final[tuple[Right, ...]] = get_args(Right)
+
+
+@dataclass(frozen=True)
+class User:
+    """Who asks: the name that decisions are recorded under. handle: what the login system knows them by."""
+
+    name: str
+    handle: Any = None
+
+
+class Access(Protocol):
+    """What the login system answers."""
+
+    async def user(self, scope: Scope) -> User | None:
+        """Who sent this request; None for nobody, or a login that has ended."""
+
+    def may(self, user: User, right: Right) -> bool:
+        """Whether the user may read the pages, or change something through them. Called in a thread: it may wait."""
+
+
+class Gate:
+    """ASGI middleware: without a login 401; without the right 403; a change from another origin 403.
+
+    Reading is GET and HEAD; every other method is a change, which needs both rights. What passes finds `user` and `may_edit` in its
+    request's state, and nothing else there. Every answer gets the policy, and may not be kept by a shared cache.
+    """
+
+    def __init__(self, app: App, access: Access) -> None:
+        self._app, self._access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection, as ASGI has it."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        user = await self._access.user(scope)
+        if user is None:
+            await _refuse(send, HTTPStatus.UNAUTHORIZED, "log in to Airflow first")
+            return
+        rights = await asyncio.to_thread(self._rights, user)
+        reads = scope["method"] in _READS
+        if "read" not in rights or not (reads or "edit" in rights):
+            await _refuse(send, HTTPStatus.FORBIDDEN, f"{user.name} may not {'see' if reads else 'change'} this")
+            return
+        if not (reads or same_origin(scope)):
+            await _refuse(send, HTTPStatus.FORBIDDEN, "a change has to come from these pages themselves (Origin)")
+            return
+        # A state of its own: what surrounds these pages keeps its user in the one that came.
+        state = {"user": user, "may_edit": "edit" in rights}
+        await self._app({**scope, "state": state}, receive, _Secured(send))
+
+    def _rights(self, user: User) -> set[Right]:
+        return {right for right in _RIGHTS if self._access.may(user, right)}
+
+
+def same_origin(scope: Scope) -> bool:
+    """Whether the request's one Origin is the host that it was sent to. A missing one is refused: browsers send it with a change.
+
+    Behind a proxy that ends TLS, the scheme that the browser used is unknown here; where the browser says itself what it takes the
+    two for (Sec-Fetch-Site, on every https page), that has to be the same origin too. The proxy has to pass Host on.
+    """
+    origins, hosts, sites = (_values(scope, name) for name in (b"origin", b"host", b"sec-fetch-site"))
+    if len(origins) != 1 or len(hosts) != 1 or sites not in ([], ["same-origin"]):
+        return False
+    return bool(hosts[0]) and origins[0] in {f"{scheme}://{hosts[0]}" for scheme in ("http", "https")}
+
+
+def _values(scope: Scope, name: bytes) -> list[str]:
+    return [value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name]
+
+
+class _Secured:
+    """Passes an answer on with the headers that keep it safe."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = list(message.get("headers", []))
+            there = {key.lower() for key, _ in headers}
+            message = {**message, "headers": headers + [item for item in _SAFE if item[0] not in there]}
+        await self._send(message)
+
+
+_SAFE: Final = (
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"same-origin"),  # with no-referrer, a browser sends `Origin: null` with its forms
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"private, no-store"),
+)
+
+
+async def _refuse(send: Send, status: HTTPStatus, why: str) -> None:
+    body = json.dumps({"detail": why}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *_SAFE]
+    await send({"type": "http.response.start", "status": int(status), "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,35 @@
+"""The application: its pages, its static files, and the gate in front of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+
+from relevance_core.errors import NotFound, RelevanceError
+from relevance_core.store import Store
+from relevance_core.ui import overview, review, run, static
+from relevance_core.ui.access import Access, App, Gate
+from relevance_core.ui.site import Site
+
+
+def create_app(open_store: Callable[[], Store], access: Access) -> App:
+    """The pages over a store, behind `access`."""
+    return Gate(pages(Site(open_store)), access)
+
+
+def pages(site: Site) -> FastAPI:
+    """Every route, open to whoever reaches it. No schema and no documentation of the routes is served."""
+    app = FastAPI(title="Relevance", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    for part in (overview, run, review, static):
+        app.include_router(part.routes(site))
+
+    @app.exception_handler(RelevanceError)
+    async def explain(request: Request, error: RelevanceError) -> Response:
+        """An error with its cause and what to do, as a page."""
+        status = HTTPStatus.NOT_FOUND if isinstance(error, NotFound) else HTTPStatus.SERVICE_UNAVAILABLE
+        return site.page(request, "error.html", status=status, title="This can't be shown", what=str(error))
+
+    return app

@@ -1,0 +1,382 @@
+"""What a store holds of runs, versions and releases, read for a page: few requests, all of them small.
+
+A listing tells of every object a tag that changes when the object is written again, so a record that was read and parsed once is
+kept under its tag and never asked for twice. No artifact is opened: the record that a run keeps of each stage holds its figures.
+A record that can't be read is one line in `Reader.damaged` and hides no other.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final, Literal, Self, TypeVar
+
+from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
+
+from relevance_core.approval import Approval
+from relevance_core.errors import NotFound, RegistryError
+from relevance_core.pairs import Task
+from relevance_core.pipeline import BY_TASK, COMMON
+from relevance_core.store import Entry, Manifest, Release, Store
+
+T = TypeVar("T")
+
+_AT_ONCE: Final = 16
+"""Requests that are under way together: what a page waits for is the network."""
+_KEPT: Final = 20_000
+_DATED: Final = re.compile(r"\d{4}-\d{2}-\d{2}-")
+_MANIFEST: Final = re.compile(r"adapters/([a-z0-9]+)/([0-9a-f]+)/manifest\.json")
+_RELEASE: Final = re.compile(r"aliases/champion/(\d{8})\.json")
+
+
+class LanguageFigures(BaseModel):
+    """How good a version is in one language, on its judgement rows."""
+
+    f1: float
+    auc: float | None = None
+    rows: int
+    positives: int
+
+
+class ChampionFigures(LanguageFigures):
+    """The champion's side of a comparison."""
+
+    per_language: dict[str, LanguageFigures]
+    languages: list[str] = []
+
+
+class Figures(LanguageFigures):
+    """How good a version is, and how good the champion was on the same rows."""
+
+    threshold: float
+    always_yes_f1: float
+    per_language: dict[str, LanguageFigures]
+    champion: ChampionFigures | None = None
+
+
+class _Window(BaseModel):
+    end: str | None = None
+
+
+class _Gate(BaseModel):
+    min_evidence_rows: int
+
+
+class _Settings(BaseModel):
+    tasks: list[Task]
+    onboard: list[str] = []
+    window: _Window
+    gate: _Gate
+
+
+class RunFile(BaseModel):
+    """What a run pinned when it began; `dag_run` is Airflow's run id, empty for a run from the command line."""
+
+    settings: _Settings
+    onboarded: list[str]
+    dag_run: str = ""
+
+    @classmethod
+    def parse(cls, data: bytes, key: str) -> Self:
+        """For `Reader.read`."""
+        return cls.model_validate_json(data)
+
+
+class RowsFile(BaseModel):
+    """Where a stage's rows went."""
+
+    made: int
+    quarantined: int
+    dropped: int
+    kept: int
+    reasons: dict[str, int]
+
+
+class StageFile(BaseModel):
+    """The record that a run keeps of a finished stage."""
+
+    rows: RowsFile
+    figures: dict[str, JsonValue]
+    address: str = ""
+    failure: dict[str, str] | None = None
+
+    @classmethod
+    def parse(cls, data: bytes, key: str) -> Self:
+        """For `Reader.read`."""
+        return cls.model_validate_json(data)
+
+
+@dataclass(frozen=True)
+class Version:
+    """A published version. figures: None where its publisher stated none."""
+
+    manifest: Manifest
+    figures: Figures | None
+
+
+class Kept:
+    """Parsed records by (store, key, tag); the longest unused go first. Shared by threads."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._lock = most, threading.Lock()
+        self._found: OrderedDict[tuple[str, ...], Any] = OrderedDict()
+
+    def get(self, name: tuple[str, ...]) -> Any:
+        """What is kept under a name, or None."""
+        with self._lock:
+            if name in self._found:
+                self._found.move_to_end(name)
+            return self._found.get(name)
+
+    def put(self, name: tuple[str, ...], value: Any) -> None:
+        """Keeps a value."""
+        with self._lock:
+            self._found[name] = value
+            while len(self._found) > self._most:
+                self._found.popitem(last=False)
+
+
+_RECORDS: Final = Kept(_KEPT)
+_APPROVAL: Final = TypeAdapter(Approval)
+
+
+@dataclass(frozen=True)
+class _Damage:
+    """Why a record can't be read."""
+
+    text: str
+
+
+@dataclass
+class Reader:
+    """The reads of one answer. damaged: a line for every record that could not be read."""
+
+    store: Store
+    damaged: list[str] = field(default_factory=list)
+
+    def read(self, entries: Iterable[Entry], parse: Callable[[bytes, str], T]) -> dict[str, T]:
+        """Key → what `parse` makes of the object, damaged ones left out.
+
+        parse: gets the bytes and the key; raises ValueError or RegistryError for what is damaged. Raises StoreError.
+        """
+        wanted = {entry.key: (self.store.uri, entry.key, entry.tag, str(entry.size)) for entry in entries}
+        found = {key: _RECORDS.get(name) for key, name in wanted.items()}
+        missing = [key for key, value in found.items() if value is None]
+        for key, record in zip(missing, self._fetched(missing, parse), strict=True):
+            found[key] = record
+            _RECORDS.put(wanted[key], record)
+        self.damaged += [f"{key}: {value.text}" for key, value in found.items() if isinstance(value, _Damage)]
+        return {key: value for key, value in found.items() if not isinstance(value, _Damage)}
+
+    def _fetched(self, keys: Sequence[str], parse: Callable[[bytes, str], T]) -> list[T | _Damage]:
+        if len(keys) < 2 or self.store.local_path(keys[0]) is not None:
+            return [self._parsed(key, parse) for key in keys]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(lambda key: self._parsed(key, parse), keys))
+
+    def _parsed(self, key: str, parse: Callable[[bytes, str], T]) -> T | _Damage:
+        try:
+            return parse(self.store.read(key), key)
+        except ValidationError as error:
+            return _Damage("; ".join(f"{'.'.join(map(str, e['loc'])) or 'document'}: {e['msg']}" for e in error.errors()[:3]))
+        except (ValueError, RegistryError, NotFound) as error:
+            return _Damage(str(error))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task in a run, in a word, and in a sentence of its own."""
+
+    word: str
+    tone: Literal["good", "wait", "ask", "bad", "none"]
+    text: str
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as far as it is. entries: its objects by name without suffix; stages: records that were read (`gate-qc`)."""
+
+    run_id: str
+    about: RunFile
+    newest: bool
+    entries: Mapping[str, Entry]
+    stages: Mapping[str, StageFile]
+    answers: Mapping[Task, Approval]
+
+    @property
+    def begun(self) -> float:
+        """When it began, in seconds since 1970."""
+        return self.entries["run"].modified
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has come to its report, which is written whatever happened."""
+        return "report" in self.entries
+
+    def of(self, stage: str, task: Task) -> StageFile | None:
+        """The record of a task's stage."""
+        return self.stages.get(f"{stage}-{task.lower()}")
+
+    @cached_property
+    def outcomes(self) -> dict[Task, Outcome]:
+        """What became of each of its tasks."""
+        return {task: _outcome(self, task) for task in self.about.settings.tasks}
+
+    def waits(self, task: Task) -> bool:
+        """Whether the run waits for a person's answer about the task."""
+        gate = self.of("gate", task)
+        asked = gate is not None and gate.figures.get("verdict") == "needs-approval"
+        return asked and task not in self.answers and "rollout" not in self.entries and not self.ended
+
+
+def _outcome(run: RunRecord, task: Task) -> Outcome:
+    gate = run.of("gate", task)
+    if gate is None:
+        return _unjudged(run, task)
+    verdict, answer = gate.figures.get("verdict"), run.answers.get(task)
+    failed = ", ".join(map(str, _list(gate.figures.get("failed"))))
+    if verdict == "hold":
+        return Outcome("Held", "wait", f"the champion stays; failed: {failed}")
+    if verdict == "needs-approval" and answer is None:
+        return (
+            Outcome("Not approved", "wait", f"nobody answered: {failed}") if run.ended else Outcome("Needs approval", "ask", failed)
+        )
+    if answer is not None and not answer.approved:
+        return Outcome("Rejected" if answer.who else "No answer", "wait", answer.told())
+    return _rolled_out(run, task, f", {answer.told()}" if answer else "")
+
+
+def _rolled_out(run: RunRecord, task: Task, told: str) -> Outcome:
+    """What became of a version that may serve."""
+    rollout = run.stages.get("rollout")
+    if rollout is None and not run.ended:
+        return _on_the_way(run, "rollout")
+    if rollout is None:
+        return Outcome("Failed at rollout", "bad", f"passed{told}, and does not serve")
+    mine = _dict(_dict(rollout.figures.get("tasks")).get(task))
+    if mine.get("promoted"):
+        return Outcome("Published", "good", f"serves since release {mine.get('number')}{told}")
+    return Outcome("Waits", "wait", f"passed{told}; {rollout.figures.get('waits') or 'not rolled out'}")
+
+
+def _unjudged(run: RunRecord, task: Task) -> Outcome:
+    """What became of a task that has no verdict."""
+    validate = run.stages.get("validate")
+    if validate is not None and validate.failure:
+        return Outcome("Failed at validate", "bad", validate.failure.get("what", ""))
+    missing = [name for name in COMMON if name not in run.entries]
+    missing += [name for name in BY_TASK if f"{name}-{task.lower()}" not in run.entries]
+    begun = any(f"{name}-{task.lower()}" in run.entries for name in BY_TASK)
+    if run.ended and missing[0] == "base" and not begun:
+        return Outcome("No model", "none", "the rows were prepared and nothing was trained, as in a dry run")
+    if run.ended:
+        return Outcome(f"Failed at {missing[0]}", "bad", "the champion stays")
+    return _on_the_way(run, missing[0])
+
+
+def _on_the_way(run: RunRecord, stage: str) -> Outcome:
+    if run.newest:
+        return Outcome(f"At {stage}", "none", "the run goes on")
+    return Outcome(f"Stopped at {stage}", "bad", "without a report, and a newer run has begun")
+
+
+def _list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _dict(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def recent(reader: Reader, count: int) -> list[RunRecord]:
+    """The newest `count` runs, newest first, by the end of the window that their ids begin with, then by when they began.
+
+    A run with a name of its own that begins with no date comes after all that do.
+    """
+    names = reader.store.folders("runs/")
+    chosen = set(sorted(names, key=lambda name: (bool(_DATED.match(name)), name))[-count:])
+    if not chosen:
+        return []
+    listed: dict[str, dict[str, Entry]] = {name: {} for name in chosen}
+    for entry in reader.store.list("runs/", after=f"runs/{min(chosen)}"):
+        run_id, _, file = entry.key.removeprefix("runs/").partition("/")
+        if run_id in chosen:
+            listed[run_id][file.removesuffix(".json")] = entry
+    begun = [name for name in chosen if "run" in listed[name]]
+    ordered = sorted(begun, key=lambda name: (bool(_DATED.match(name)), name[:10], listed[name]["run"].modified), reverse=True)
+    return _opened(reader, ordered, listed)
+
+
+def _opened(reader: Reader, names: Sequence[str], listed: Mapping[str, Mapping[str, Entry]]) -> list[RunRecord]:
+    """The runs with the records that tell their outcomes, all of them read together."""
+    abouts = reader.read([listed[name]["run"] for name in names], RunFile.parse)
+    outcomes = [entry for name in names for stem, entry in listed[name].items() if _tells(stem, listed[name])]
+    stages = reader.read(outcomes, StageFile.parse)
+    answers = reader.read(
+        [entry for name in names for stem, entry in listed[name].items() if stem.startswith("approval-")], _approval
+    )
+    found = []
+    for name in names:
+        about = abouts.get(listed[name]["run"].key)
+        if about is not None:
+            own = {stem: stages[entry.key] for stem, entry in listed[name].items() if entry.key in stages}
+            answered = [answers[entry.key] for entry in listed[name].values() if entry.key in answers]
+            found.append(RunRecord(name, about, name == names[0], listed[name], own, {answer.task: answer for answer in answered}))
+    return found
+
+
+def _tells(stem: str, run: Mapping[str, Entry]) -> bool:
+    """Whether a record of a run tells what became of it."""
+    judged = any(name.startswith("gate-") for name in run)
+    return stem.startswith(("gate-", "publish-")) or stem == "rollout" or (stem == "validate" and not judged)
+
+
+def whole(reader: Reader, run: RunRecord) -> dict[str, StageFile]:
+    """Every stage record that the run has, by name (`mine-qc`)."""
+    names = {*COMMON, *(f"{name}-{task.lower()}" for name in BY_TASK for task in run.about.settings.tasks)}
+    entries = {name: entry for name, entry in run.entries.items() if name in names}
+    found = reader.read(entries.values(), StageFile.parse)
+    return {name: found[entry.key] for name, entry in entries.items() if entry.key in found}
+
+
+def versions(reader: Reader) -> dict[str, list[Version]]:
+    """The published versions of each task, oldest data first."""
+    entries = [entry for entry in reader.store.list("adapters/") if _MANIFEST.fullmatch(entry.key)]
+    found: dict[str, list[Version]] = {}
+    for version in reader.read(entries, _version).values():
+        found.setdefault(version.manifest.task, []).append(version)
+    for of_task in found.values():
+        of_task.sort(key=lambda version: (version.manifest.created, version.manifest.version))
+    return found
+
+
+def releases(reader: Reader) -> list[Release]:
+    """The champion's log, oldest first."""
+    entries = [entry for entry in reader.store.list("aliases/champion/") if _RELEASE.fullmatch(entry.key)]
+    return sorted(reader.read(entries, _release).values(), key=lambda release: release.number)
+
+
+def _approval(data: bytes, key: str) -> Approval:
+    return _APPROVAL.validate_json(data)
+
+
+def _version(data: bytes, key: str) -> Version:
+    manifest = Manifest.from_bytes(data, key)
+    problems = manifest.problems()
+    if key != f"adapters/{manifest.task.lower()}/{manifest.version}/manifest.json":
+        problems.append(f"it is the manifest of {manifest.name}")
+    if problems:
+        raise RegistryError("; ".join(problems))
+    return Version(manifest, Figures.model_validate(manifest.metrics) if manifest.metrics else None)
+
+
+def _release(data: bytes, key: str) -> Release:
+    release = Release.from_bytes(data, key)
+    if not key.endswith(f"/{release.number:08d}.json"):
+        raise RegistryError(f"it says that it is release {release.number}")
+    return release

@@ -1,0 +1,136 @@
+"""The filter's ledger of a run, searched and paged in its Parquet file: the browser gets one page of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+import polars as pl
+from fastapi import Request
+from fastapi.responses import Response
+
+from relevance_core.languages import LANGUAGES
+from relevance_core.pairs import TASK_NAMES, Task
+from relevance_core.pipeline import Run
+from relevance_core.ui.site import Site, root
+
+ROWS: Final = 50
+"""Rows of a page."""
+
+SORTS: Final[Mapping[str, str]] = {
+    "doubt": "most contradicted first",
+    "trust": "least contradicted first",
+    "query": "by query",
+}
+LABELS: Final[Mapping[str, str]] = {"1": "relevant", "0": "not relevant"}
+ACTIONS: Final[Mapping[str, str]] = {"drop": "dropped", "flip": "given the other label", "review": "listed for review"}
+
+_TYPED: Final = 200
+_DIGITS: Final = 9
+_FORMULA: Final = r"^[=+\-@\t\r]"
+"""How a text begins that a spreadsheet would run."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is looked for. Every field but the page is empty for everything; q: a text inside the query or the target."""
+
+    task: Task
+    q: str = ""
+    language: str = ""
+    label: str = ""
+    action: str = ""
+    sort: str = "doubt"
+    page: int = 1
+
+    @classmethod
+    def of(cls, values: Mapping[str, str], tasks: Sequence[Task]) -> Search:
+        """What an address asks for; a value that can't be meant counts as none."""
+
+        def one_of(name: str, known: Mapping[str, str], default: str = "") -> str:
+            return values[name] if values.get(name) in known else default
+
+        page = values.get("page", "")
+        return cls(
+            next((task for task in tasks if task == values.get("task")), tasks[0]),
+            values.get("q", "").strip()[:_TYPED],
+            values.get("language", "")[:_TYPED],
+            one_of("label", LABELS),
+            one_of("action", ACTIONS),
+            one_of("sort", SORTS, "doubt"),
+            max(1, int(page)) if page.isdecimal() and len(page) < _DIGITS else 1,
+        )
+
+    def address(self, **changed: Any) -> str:
+        """The query part of the address of this search, or of a changed one."""
+        values = asdict(self) | changed
+        return urlencode({name: value for name, value in values.items() if value not in ("", None)})
+
+    def filter(self) -> pl.Expr:
+        """Which rows are meant."""
+        wanted = [pl.lit(value=True)]
+        if self.q:
+            text = self.q.lower()
+            inside = [pl.col(name).str.to_lowercase().str.contains(text, literal=True) for name in ("query", "target")]
+            wanted.append(pl.any_horizontal(inside).fill_null(value=False))
+        if self.language:
+            wanted.append(pl.col("language") == self.language)
+        if self.label:
+            wanted.append(pl.col("label") == int(self.label))
+        if self.action:
+            wanted.append(pl.col("action") == self.action)
+        return pl.all_horizontal(wanted)
+
+    def order(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        """The rows in the order that is asked for; equal ones by their id."""
+        if self.sort == "query":
+            return rows.sort("query", "target", "pair_id")
+        doubt = (pl.col("score") - pl.col("label")).abs()
+        return rows.sort(doubt, "pair_id", descending=[self.sort == "doubt", False])
+
+
+@dataclass(frozen=True)
+class Found:
+    """A page of rows, how many rows there are in all and how many of them are meant, and the languages there are."""
+
+    rows: list[dict[str, Any]]
+    meant: int
+    all: int
+    languages: Mapping[str, str]
+
+    @property
+    def pages(self) -> int:
+        """How many pages the rows make that are meant, one at least."""
+        return max(1, -(-self.meant // ROWS))
+
+
+def look(ledger: pl.LazyFrame, search: Search) -> Found:
+    """A page of the ledger; a page after the last one is empty."""
+    meant = ledger.filter(search.filter())
+    counted = ledger.select(all=pl.len(), languages=pl.col("language").unique().sort().implode())
+    page = search.order(meant).slice((search.page - 1) * ROWS, ROWS)
+    head, count, rows = pl.collect_all([counted, meant.select(pl.len()), page])
+    languages = {code: LANGUAGES.get(code, code) for code in head["languages"].to_list()[0] or ()}
+    return Found(rows.to_dicts(), count.item(), head["all"].item(), languages)
+
+
+def as_csv(ledger: pl.LazyFrame, search: Search) -> str:
+    """The rows that are meant as CSV. A text that a spreadsheet would take for a formula gets an apostrophe before it."""
+    rows = search.order(ledger.filter(search.filter())).collect()
+    text = pl.col(pl.String)
+    return rows.with_columns(pl.when(text.str.contains(_FORMULA)).then("'" + text).otherwise(text).name.keep()).write_csv()
+
+
+def answer(site: Site, request: Request, run: Run, search: Search) -> Response:
+    """The page of the ledger, or with `format=csv` all rows that are meant as a file. Raises NotFound before *denoise* is done."""
+    ledger = pl.scan_parquet(run.artifact("denoise", search.task, verify=False).path("ledger.parquet"))
+    if request.query_params.get("format") == "csv":
+        name = f"ledger-{search.task.lower()}.csv"
+        headers = {"content-disposition": f'attachment; filename="{name}"'}
+        return Response(as_csv(ledger, search), media_type="text/csv; charset=utf-8", headers=headers)
+    values: dict[str, Any] = {"search": search, "found": look(ledger, search), "sorts": SORTS, "labels": LABELS, "actions": ACTIONS}
+    title = f"The filter's ledger of {search.task}"
+    values["tasks"] = {task: f"{task} · {TASK_NAMES[task]}" for task in run.settings.tasks}
+    return site.page(request, "ledger.html", title=title, run=run, address=f"{root(request)}/run/{quote(run.run_id)}", **values)

@@ -1,0 +1,143 @@
+"""How far a run is: what its page and the page's script look at."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+from relevance_core import pipeline
+from relevance_core.approval import NEEDED, Approval
+from relevance_core.config import Settings
+from relevance_core.pairs import Task
+from relevance_core.stages.base import Artifact, open_artifact
+from relevance_core.store import Store
+
+_NAME: Final = re.compile(r"\w[\w.+:=@~ -]{0,199}")
+_STAGES: Final = (*pipeline.COMMON, *pipeline.BY_TASK, *pipeline.TOGETHER, "report")
+
+
+@dataclass(frozen=True)
+class State:
+    """What one listing tells of a run. digest: another one when the page is; finished: stages as people name them, `mine QC`."""
+
+    digest: str = ""
+    finished: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, store: Store, run_id: str) -> State:
+        """The state of a run; the empty one before it has begun, or for a name that can't be that of a run."""
+        entries = store.list(f"runs/{run_id}/") if _NAME.fullmatch(run_id) else []
+        stems = [entry.key.rpartition("/")[2].removesuffix(".json") for entry in entries]
+        if "run" not in stems:
+            return cls()
+        seen = repr([(entry.key, entry.size, entry.tag) for entry in entries])
+        found = [(name, task.upper()) for name, _, task in (stem.partition("-") for stem in stems) if name in _STAGES]
+        found.sort(key=lambda stage: (stage[0] in pipeline.TOGETHER or stage[0] == "report", stage[1], _STAGES.index(stage[0])))
+        return cls(hashlib.sha256(seen.encode()).hexdigest()[:16], tuple(f"{name} {task}".strip() for name, task in found))
+
+    @property
+    def begun(self) -> bool:
+        """Whether the run is there at all."""
+        return bool(self.digest)
+
+    @property
+    def over(self) -> bool:
+        """Whether the run has ended: its report is the last thing that it writes, whatever went wrong."""
+        return "report" in self.finished
+
+    def as_json(self) -> dict[str, Any]:
+        """What the page's script asks for every few seconds."""
+        return {"begun": self.begun, "over": self.over, "digest": self.digest, "finished": self.finished}
+
+
+def opened(store: Store, run_id: str) -> pipeline.Run:
+    """A run that has begun, to be read: no setting of this machine matters."""
+    return pipeline.open_run(store, run_id, Settings())
+
+
+@dataclass(frozen=True)
+class View:
+    """A run as far as it is. finished: what the finished stages say of themselves (`Run.finished`). plan: its lines."""
+
+    run: pipeline.Run
+    dag_run: str
+    finished: Mapping[str, Mapping[str, Any]]
+    approvals: Mapping[Task, Approval]
+    plan: tuple[str, ...]
+
+    @classmethod
+    def of(cls, store: Store, run_id: str) -> View:
+        """The view of a run that has begun."""
+        run = opened(store, run_id)
+        plan = f"runs/{run_id}/plan.json"
+        lines = json.loads(store.read(plan))["text"] if store.exists(plan) else ()
+        dag_run = pipeline.record(store, run_id)["dag_run"]
+        return cls(run, dag_run, run.finished(), pipeline.approvals(store, run_id), tuple(lines))
+
+    @property
+    def over(self) -> bool:
+        """Whether the run has ended: its report is the last thing that it writes, whatever went wrong."""
+        return "report" in self.finished
+
+    def outputs(self) -> dict[str, Artifact]:
+        """The outputs of the finished stages, by their manifests' word; one that is gone is left out."""
+        addresses = {name: report["address"] for name, report in self.finished.items() if name != "report"}
+        with ThreadPoolExecutor() as pool:
+            found = pool.map(lambda address: open_artifact(self.run.store, address, verify=False), addresses.values())
+            return {name: artifact for name, artifact in zip(addresses, found, strict=True) if artifact is not None}
+
+    def asks(self, task: Task) -> bool:
+        """Whether a person has to answer, or had to."""
+        gate = self.finished.get(f"gate:{task}")
+        return gate is not None and gate["figures"]["verdict"] == NEEDED
+
+    def waits_for_person(self, task: Task) -> bool:
+        """Whether somebody has to answer now."""
+        return self.asks(task) and task not in self.approvals and not self.over
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage on the way. state: done, failed, next (all that it reads is there), waiting, or left where the run is over."""
+
+    name: str
+    state: str
+
+
+def way(view: View) -> list[tuple[str, list[Step]]]:
+    """The stages in the rows that they are shown in: those of both tasks, those of each, and those after."""
+    tasks = view.run.settings.tasks
+    rows: list[tuple[str, list[Step]]] = [("rows", [_step(view, name, None) for name in pipeline.COMMON])]
+    rows += [(task, [*(_step(view, name, task) for name in pipeline.BY_TASK), *_answer(view, task)]) for task in tasks]
+    return [*rows, ("release", [_step(view, name, None) for name in (*pipeline.TOGETHER, "report")])]
+
+
+def _answer(view: View, task: Task) -> list[Step]:
+    if not view.asks(task):
+        return []
+    return [Step("approval", "done" if task in view.approvals else "left" if view.over else "next")]
+
+
+def _step(view: View, name: str, task: Task | None) -> Step:
+    report = view.finished.get(f"{name}:{task}" if task else name)
+    if report is not None:
+        return Step(name, "failed" if report["failure"] else "done")
+    if view.over:
+        return Step(name, "left")
+    return Step(name, "next" if _ready(view, name, task) else "waiting")
+
+
+def _ready(view: View, name: str, task: Task | None) -> bool:
+    """Whether all that the stage reads is finished, and nobody has to answer first."""
+    if name == "report":
+        return "rollout" in view.finished
+    if name in pipeline.TOGETHER and any(view.asks(task) and task not in view.approvals for task in view.run.settings.tasks):
+        return False
+    tasks = [task] if task else view.run.settings.tasks
+    needs = {f"{need}:{one}" if need in pipeline.BY_TASK else need for need in pipeline.NEEDS.get(name, ()) for one in tasks}
+    return all(need in view.finished and not view.finished[need]["failure"] for need in needs)

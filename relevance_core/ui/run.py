@@ -1,0 +1,191 @@
+"""The page of a run: what it made of the logs, live while it goes on."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from http import HTTPStatus
+from typing import Final, NamedTuple
+from urllib.parse import quote
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from markupsafe import Markup
+
+from relevance_core import pipeline
+from relevance_core.errors import NotFound
+from relevance_core.reporting import build_page
+from relevance_core.reporting.blocks import Page
+from relevance_core.stages.base import Artifact
+from relevance_core.stages.report import titles
+from relevance_core.store import Store
+from relevance_core.ui import ledger
+from relevance_core.ui.progress import State, View, opened, way
+from relevance_core.ui.site import Site, airflow_root, root
+
+DOCS: Final = "data_docs/"
+DOCS_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'; sandbox allow-same-origin"
+"""Data Docs run no script at all. Their own origin stays, or a link inside an inner frame would lose the login's cookie."""
+
+_NEWEST: Final = 8
+_KEPT: Final = 32
+"""Rendered pages that are kept: about 300 kB each."""
+
+
+def routes(site: Site) -> APIRouter:
+    """`/run/ID` and `/dag-run/AIRFLOW'S ID` with what belongs to them: `/state`, `/ledger`, `/data-docs/FILE`."""
+    router, pages = APIRouter(), _Pages(site)
+    _by_store(router, pages)
+    _by_airflow(router, pages)
+    _files(router, site)
+    return router
+
+
+def _by_store(router: APIRouter, pages: _Pages) -> None:
+    site = pages.site
+
+    @router.get("/run/{run_id}")
+    def run(request: Request, run_id: str, part: str = "") -> HTMLResponse:
+        """The page of a run of the store. part: `main` for what changes while it goes on, without the frame."""
+        if (state := State.of(site.store, run_id)).begun:
+            return pages.show(request, run_id, state, part)
+        return pages.nowhere(request, "No such run", f"There is no run {run_id} in the store.", HTTPStatus.NOT_FOUND)
+
+    @router.get("/run/{run_id}/state")
+    def state(run_id: str) -> JSONResponse:
+        """How far the run is; changes whenever the page does."""
+        return JSONResponse(State.of(site.store, run_id).as_json())
+
+
+def _by_airflow(router: APIRouter, pages: _Pages) -> None:
+    site = pages.site
+
+    @router.get("/dag-run/{dag_run}")
+    def run(request: Request, dag_run: str, part: str = "", dag_id: str = "") -> HTMLResponse:
+        """The page of a run by Airflow's name of it. dag_id: its DAG, where it is known."""
+        if dag_id not in ("", site.dag_id):
+            what = f"{dag_run} is a run of {dag_id}. The loop's runs are those of {site.dag_id}."
+            return pages.nowhere(request, "Not a run of the loop", what)
+        if (run_id := of_dag_run(site.store, dag_run)) is not None:
+            return pages.show(request, run_id, State.of(site.store, run_id), part)
+        what = f"{dag_run} has not begun: its first task has left nothing in the store yet. This page shows it as soon as it does."
+        return pages.nowhere(request, "Not begun", what, live=True)
+
+    @router.get("/dag-run/{dag_run}/state")
+    def state(dag_run: str) -> JSONResponse:
+        """The same as `/run/ID/state`, of a run that may not have begun."""
+        run_id = of_dag_run(site.store, dag_run)
+        return JSONResponse((State() if run_id is None else State.of(site.store, run_id)).as_json())
+
+
+def _files(router: APIRouter, site: Site) -> None:
+    @router.get("/run/{run_id}/data-docs/{file}")
+    def data_docs(run_id: str, file: str) -> Response:
+        """A page of the Data Docs of the run's *validate*. Only what the stage's manifest names is there."""
+        artifact = opened(site.store, known(site.store, run_id)).artifact("validate", verify=False)
+        return HTMLResponse(site.store.read(artifact.key(DOCS + file)), headers={"content-security-policy": DOCS_POLICY})
+
+    @router.get("/run/{run_id}/ledger")
+    def search(request: Request, run_id: str) -> Response:
+        """The filter's ledger of a task: searched, sorted and paged where it lies (`ui.ledger`)."""
+        run = opened(site.store, known(site.store, run_id))
+        return ledger.answer(site, request, run, ledger.Search.of(request.query_params, run.settings.tasks))
+
+
+class _Pages:
+    """The pages of runs; what was rendered for a state of a run is kept."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self._shown = functools.lru_cache(_KEPT)(self._rendered)
+
+    def show(self, request: Request, run_id: str, state: State, part: str) -> HTMLResponse:
+        """The page of a run that has begun."""
+        shown = self._shown(run_id, state.digest, f"{root(request)}/run/{quote(run_id)}", airflow_root(request))
+        if part == "main":
+            return HTMLResponse(shown.body)
+        before, after = _neighbours(self.site.store, run_id)
+        return self.site.page(
+            request, "run.html", title=shown.title, run_id=run_id, shown=shown, state=state, before=before, after=after
+        )
+
+    def nowhere(
+        self, request: Request, title: str, what: str, status: HTTPStatus = HTTPStatus.OK, live: bool = False
+    ) -> HTMLResponse:
+        """A page that says why there is no run to show, with the newest ones. live: becomes the run's page when it begins."""
+        newest = pipeline.run_ids(self.site.store)[: -_NEWEST - 1 : -1]
+        return self.site.page(request, "no_run.html", status=status, title=title, what=what, newest=newest, live=live)
+
+    def _rendered(self, run_id: str, digest: str, address: str, airflow: str) -> _Shown:
+        """What a run's page says. digest: of the state that it is kept for."""
+        view = View.of(self.site.store, run_id)
+        settings, artifacts = view.run.settings, view.outputs()
+        page = _answered(build_page(artifacts, settings.tasks, *titles(settings)), view)
+        links = {"validation": _docs(artifacts, address), "filter": _ledgers(artifacts, address)}
+        asked = [task for task in settings.tasks if view.waits_for_person(task)]
+        values = {"view": view, "way": way(view), "asked": asked, "page": page, "links": links, "dag_id": self.site.dag_id}
+        body = self.site.text("run_body.html", airflow=airflow, **values)
+        return _Shown(page.title, page.subtitle, view.dag_run, body)
+
+
+class _Shown(NamedTuple):
+    """A run's page without its frame. body: what changes while the run goes on."""
+
+    title: str
+    subtitle: str
+    dag_run: str
+    body: Markup
+
+
+def known(store: Store, run_id: str) -> str:
+    """The name of a run that the store has. Raises NotFound."""
+    if not State.of(store, run_id).begun:
+        raise NotFound(f"there is no run {run_id!r}")
+    return run_id
+
+
+def of_dag_run(store: Store, dag_run: str) -> str | None:
+    """The store's run of an Airflow run, or None before it has begun.
+
+    The store's name of it ends with a digest of Airflow's (`plugins/relevance_params.run_id_of`); what begins it is the window's
+    end, which Airflow's name does not tell.
+    """
+    ending = "-" + hashlib.sha256(dag_run.encode()).hexdigest()[:8]
+    found = [name for name in pipeline.run_ids(store) if name.endswith(ending) and State.of(store, name).begun]
+    return next((run_id for run_id in found if pipeline.record(store, run_id)["dag_run"] in ("", dag_run)), None)
+
+
+def _docs(artifacts: Mapping[str, Artifact], address: str) -> list[tuple[str, str]]:
+    if "validate" not in artifacts:
+        return []
+    names = [name.removeprefix(DOCS) for name in artifacts["validate"].files if name.startswith(DOCS)]
+    told = {"index.html": "Data Docs", "rows.html": "of the rows", "batch.html": "of the window"}
+    return [(told[name], f"{address}/data-docs/{name}") for name in told if name in names]
+
+
+def _ledgers(artifacts: Mapping[str, Artifact], address: str) -> list[tuple[str, str]]:
+    tasks = [name.partition(":")[2] for name in artifacts if name.startswith("denoise:")]
+    return [(f"Search the ledger of {task}", f"{address}/ledger?task={task}") for task in tasks]
+
+
+def _answered(page: Page, view: View) -> Page:
+    """The page with the answers of people on the cards of their tasks, and no word of a verdict that can still come."""
+    cards = []
+    for task, card in zip(view.run.settings.tasks, page.cards, strict=True):
+        answer = view.approvals.get(task)
+        if not view.over and f"evaluate:{task}" not in view.finished:
+            card = replace(card, word="Not yet", lines=["The verdict comes when the task's stages are done."])
+        if answer is not None:
+            when = answer.at[:16].replace("T", " ")
+            card = replace(card, lines=[*card.lines, f"{answer.told().capitalize()}, {when} UTC."])
+        cards.append(card)
+    return replace(page, cards=cards)
+
+
+def _neighbours(store: Store, run_id: str) -> tuple[str, str]:
+    """The runs before and after, by the end of their windows; empty where there is none."""
+    names = pipeline.run_ids(store)
+    at = names.index(run_id)
+    return (names[at - 1] if at else "", names[at + 1] if at + 1 < len(names) else "")
