@@ -53,10 +53,11 @@ test: lint install-serving ## lint, and every test, a file at a time on each cor
 test-serving: install install-serving ## only the tests that start vLLM
 	$(BIN)/python -m pytest -m serving
 
-bench: install install-serving ## the tables of docs/method.md on the simulated shop, three seeds, and serving; about 40 minutes
+bench: install install-serving ## the tables of docs/method.md on the simulated shop, three seeds, serving and the pages; about 45 minutes
 	for seed in 17 18 19; do $(BIN)/python benchmarks/quality.py market --seed $$seed --out benchmarks/out || exit 1; done
 	$(BIN)/python benchmarks/quality.py table --out benchmarks/out
 	$(BIN)/python benchmarks/serving.py --out benchmarks/out/serving.json
+	$(BIN)/python benchmarks/ui.py --out benchmarks/out/ui.json
 
 clean: down ## remove the environments and the demo
 	rm -rf $(VENV) $(SERVING) .demo

@@ -34,7 +34,7 @@ root=$(random -hex 24)
 printf 'export ROOT_ACCESS_KEY_ID=relevance-root ROOT_SECRET_ACCESS_KEY=%s\n' "$root" | keep store_root.sh
 credentials relevance-root "$root" | keep store_root
 accounts=""
-for name in airflow serving client; do
+for name in airflow pages serving client; do
   secret=$(random -hex 24)
   credentials "relevance-$name" "$secret" | keep "store_$name"
   accounts+="${accounts:+, }\"relevance-$name\": {\"access\": \"relevance-$name\", \"secret\": \"$secret\", \"role\": \"user\"}"

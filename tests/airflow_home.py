@@ -77,6 +77,8 @@ class Home:
             assert self.client.run_state(DAG, run_id) not in {"success", "failed"}, self.states(run_id)
             assert time.monotonic() < deadline, f"{task} of {run_id} is still {state}"
             time.sleep(0.5)
+        # Airflow takes a task for failed when it is answered before the scheduler has heard that its process ended well.
+        time.sleep(3)
 
     def states(self, run_id: str, dag: str = DAG) -> dict[str, str]:
         """The state of every task instance; `adapter.mine[0]` for a mapped one."""
@@ -90,7 +92,7 @@ class Home:
                 return "\n".join(self.client.log(instance))
         raise AssertionError(f"{run_id} has no {task_id}")
 
-    def kill_stage(self, name: str, seconds: float = 800) -> int:
+    def kill_stage(self, name: str, seconds: float = 300) -> int:
         """Kills the process of a stage of this Airflow (SIGKILL) as soon as there is one; its id."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

@@ -21,12 +21,21 @@ import pytest
 from safetensors.numpy import save_file
 
 from relevance_core.errors import Conflict
-from relevance_core.store import AdapterMeta, BaseInfo, PromptInfo, Registry, Store, open_store
+from relevance_core.pairs import Task
+from relevance_core.store import AdapterMeta, BaseInfo, Manifest, PromptInfo, Registry, Store, open_store
 
 WRITERS = 16
 KEYS = {"AWS_ACCESS_KEY_ID": "test-access", "AWS_SECRET_ACCESS_KEY": "test-secret", "AWS_REGION": "us-east-1"}
 TARGET = "base_model.model.model.layers.0.self_attn.q_proj"
 T = TypeVar("T")
+
+
+def answering_no(registry: Registry, task: Task, version: str, folder: Path, **changes: Any) -> Manifest:
+    """A copy of a version that answers no to everything, by its threshold of 1: any other is better. changes: of its meta."""
+    adapter = registry.fetch(task, version, folder / task)
+    (adapter / "manifest.json").unlink()
+    values = {name: value for name, value in registry.resolve(task, version).to_json().items() if name in AdapterMeta.model_fields}
+    return registry.publish(task, adapter, AdapterMeta.model_validate(values | {"threshold": 1.0} | changes))
 
 
 def make_adapter(folder: Path, *, golden: bool = True) -> Path:

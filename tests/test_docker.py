@@ -221,10 +221,11 @@ def test_the_settings_are_settings() -> None:
     """The settings file is one, and the keys that it names are secrets of the services that need them."""
     serving = config.load(DOCKER / "settings.toml").serving
     for name, needed in {
+        "airflow-api-server": {"airflow_passwords.json", "store_pages"},
         "airflow-scheduler": {"sign_key.pem", "verify_key.pem", "store_airflow"},
         "vllm": {"verify_key.pem", "store_serving"},
     }.items():
-        assert needed <= set(SERVICES[name]["secrets"])
+        assert needed <= {one if isinstance(one, str) else one["source"] for one in SERVICES[name]["secrets"]}
     assert (serving.sign_key, serving.verify_key) == ("/run/secrets/sign_key.pem", "/run/secrets/verify_key.pem")
     assert "sign_key.pem" not in SERVICES["vllm"]["secrets"]
 
@@ -283,7 +284,7 @@ def test_secrets_fit_together(secrets: Path) -> None:
     )
     accounts = json.loads((secrets / "store_users.json").read_text())["accessAccounts"]
     assert {name: account["role"] for name, account in accounts.items()} == dict.fromkeys(
-        ("relevance-airflow", "relevance-client", "relevance-serving"), "user"
+        ("relevance-airflow", "relevance-client", "relevance-pages", "relevance-serving"), "user"
     )
     for name, account in accounts.items():
         assert _credentials(secrets / name.replace("relevance-", "store_")) == (name, account["secret"])
@@ -329,6 +330,11 @@ def _allowed(who: str, action: str, key: str) -> bool:
         ("airflow", "DeleteObject", "servers/vllm-8000.json", True),
         ("airflow", "DeleteObject", "adapters/qc/0123456789abcdef/manifest.json", False),
         ("airflow", "DeleteObject", "aliases/champion/00000001.json", False),
+        ("pages", "GetObject", "runs/2026-10-04-01234567/run.json", True),
+        ("pages", "PutObject", "review/decisions/20261004T000000000000Z-0123456789abcdef.jsonl", True),
+        ("pages", "PutObject", ".probe/if-none-match", True),
+        ("pages", "PutObject", "aliases/champion/00000002.json", False),
+        ("pages", "PutObject", "runs/2026-10-04-01234567/approval-qc.json", False),
         ("client", "GetObject", "adapters/qc/0123456789abcdef/manifest.json", True),
         ("client", "GetObject", "translators/seed-x-1/index.json", True),
         ("client", "GetObject", "memory/seed-x-1/es-en/0.parquet", True),
@@ -338,7 +344,9 @@ def _allowed(who: str, action: str, key: str) -> bool:
     ],
 )
 def test_keys_may_do_what_they_must(who: str, action: str, key: str, allowed: bool) -> None:
-    """Servers read what is published and put themselves on the list; the loop deletes nothing of the registry; clients read."""
+    """Servers read what is published and put themselves on the list; the loop deletes nothing of the registry; the pages write
+    decisions and nothing else; clients read.
+    """
     assert _allowed(who, action, key) is allowed
 
 

@@ -72,6 +72,12 @@ class Champion:
         shown = [("F1", f"{figures.f1:.3f}"), ("always yes", f"{figures.always_yes_f1:.3f}")] if figures else []
         return [*shown, ("threshold", f"{self.version.manifest.threshold:.3f}")]
 
+    @property
+    def tone(self) -> str:
+        """Good when it is better than answering always yes."""
+        figures = self.version.figures
+        return "good" if figures and figures.f1 > figures.always_yes_f1 else "wait"
+
 
 @dataclass(frozen=True)
 class Square:
@@ -335,9 +341,10 @@ def _trend(task: Task, versions: Sequence[Version], log: Sequence[Release]) -> P
         lines[_named(language)] = [of.f1 if of else None for of in of_language]
     labels = [f"{version.manifest.created[:10]} · {version.manifest.version[:8]}" for version in judged]
     served = [version.manifest.version in numbers for version in judged]
+    counted = "1 version" if len(versions) == 1 else f"{len(versions)} versions"
     return Plot(
         f"{task} · {TASK_NAMES[task]}",
-        f"{len(versions)} versions, oldest first; a filled dot served. Each F1 is on the judgement rows of its own night.",
+        f"{counted}, oldest first; a filled dot served. Each F1 is on the judgement rows of its own night.",
         plots.over_versions(labels, lines, served),
         ["version", "served since release", *lines],
         [

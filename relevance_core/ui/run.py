@@ -179,7 +179,8 @@ def _answered(page: Page, view: View) -> Page:
             card = replace(card, word="Not yet", lines=["The verdict comes when the task's stages are done."])
         if answer is not None:
             when = answer.at[:16].replace("T", " ")
-            card = replace(card, lines=[*card.lines, f"{answer.told().capitalize()}, {when} UTC."])
+            told = answer.told()
+            card = replace(card, lines=[*card.lines, f"{told[0].upper()}{told[1:]}, {when} UTC."])
         cards.append(card)
     return replace(page, cards=cards)
 
