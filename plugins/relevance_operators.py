@@ -159,7 +159,10 @@ class StageOperator(ForTask, RelevanceOperator):
     def execute(self, context: Context) -> Any:
         """Runs it, and reports its figures as metrics."""
         report = super().execute(context)
-        send_metrics(report)
+        try:
+            send_metrics(report)
+        except Exception:
+            self.log.exception("the metrics of a finished stage could not be sent")
         return report
 
     def settings(self, context: Context) -> dict[str, Any]:

@@ -116,12 +116,12 @@ class Run:
 
         key = f"runs/{self.run_id}/plan.json"
         if not self.store.exists(key):
-            earlier = self._earlier()
-            made = (
-                forecast(self.settings, self.onboarded, self._served(), *earlier)
-                if earlier
-                else unknown(self.settings, self.onboarded)
-            )
+            made = unknown(self.settings, self.onboarded)
+            if earlier := self._earlier():
+                try:
+                    made = forecast(self.settings, self.onboarded, self._served(), *earlier)
+                except (RelevanceError, ValueError, EOFError, OSError) as error:  # a forecast must not fail a run
+                    self.say(f"plan: run {earlier[0]} can't be reckoned with: {error}")
             self.store.create(key, json.dumps(made, indent=1, sort_keys=True).encode())
         plan: dict[str, Any] = json.loads(self.store.read(key))
         for line in plan["text"]:

@@ -64,7 +64,7 @@ def unknown(settings: Settings, onboarded: tuple[str, ...]) -> dict[str, Any]:
         for language, tasks in languages.items()
         for task, about in tasks.items()
     ]
-    later = "no earlier run has split its rows: rows, sources and cost are known after *split*, and *translate* says them"
+    later = "there is no earlier run to reckon with: rows, sources and cost are known after *split*, and *translate* says them"
     return _plan(settings, "", None, languages, [later, *told] if settings.translate.enabled else [])
 
 
@@ -95,7 +95,7 @@ def _evidence(settings: Settings, want: Want, dev: pl.DataFrame, served: tuple[s
 
 def _line(language: str, task: str, about: Mapping[str, Any]) -> str:
     if not about["sources"]:
-        return f"{language} {task} ({about['why']}): no rows, since nothing can be translated into it"
+        return f"{language} {task} ({about['why']}): nothing in that run's glossary; if it has names by now, rows are made"
     sources = ", ".join(f"{source} {rows}" for source, rows in about["sources"].items())
     cost = f"{about['texts']} texts, {about['remembered']} of them in the translation memory"
     judged = f"{about['judgement_rows']} judgement rows{', too few: a person will be asked' if about['asks'] else ''}"

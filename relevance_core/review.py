@@ -11,7 +11,8 @@ import functools
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -56,6 +57,9 @@ DECIDED: Final[Mapping[str, Any]] = {
     "why": pl.String(),
 }
 """The columns of decisions, those of `Decision`."""
+
+DATED: Final = re.compile(r"\d{4}-\d{2}-\d{2}-")
+"""How the id of a run begins that was not given a name of its own: with the end of its window."""
 
 _FOLDER: Final = "review/decisions/"
 _PAIR: Final = ("pair_id", "task", "language", "query", "target", "label")
@@ -158,13 +162,13 @@ def labelled(rows: pl.DataFrame, decided: pl.DataFrame) -> pl.DataFrame:
     return joined.with_columns(label=pl.coalesce("decided_label", "label")).drop("decided_label")
 
 
-def asked(store: Store, task: Task, pair_ids: Iterable[str]) -> pl.DataFrame:
+def asked(store: Store, task: Task, pair_ids: Iterable[str | None]) -> pl.DataFrame:
     """Those of `pair_ids` that people were asked about: pair_id, task, language, query, target, label, unique by pair_id.
 
     They are looked for in the newest run's queue, among the decided ones, then in the queues of some runs before it, so that a
     list that was exported yesterday can be imported today.
     """
-    missing = set(pair_ids)
+    missing = set(pair_ids) - {None}  # a cell that a spreadsheet lost
     found = [pl.DataFrame(schema={name: QUEUE[name] for name in _PAIR})]
     for rows in _sources(store, task):
         wanted = pl.col("pair_id").is_in(pl.Series(sorted(missing), dtype=pl.String).implode())
@@ -187,11 +191,13 @@ def _sources(store: Store, task: Task) -> Iterator[pl.DataFrame]:
 def _runs(store: Store, task: Task) -> list[str]:
     """The ids of the runs whose filter has finished for the task, the newest first.
 
-    Ids begin with the end of the window; of runs of one window, the one that was written last is the newest.
+    Ids begin with the end of the window, and one that does not comes after all that do; of runs of one window, the one that was
+    written last is the newest.
     """
     entries = [entry for entry in store.list("runs/") if entry.key.endswith(f"/{_record(task)}")]
-    order = sorted((id_.rpartition("-")[0], entry.modified, id_) for entry in entries for id_ in [entry.key.split("/")[1]])
-    return [run_id for _, _, run_id in reversed(order)]
+    runs = [(entry.key.split("/")[1], entry.modified) for entry in entries]
+    order = sorted((bool(DATED.match(run_id)), run_id[:10], modified, run_id) for run_id, modified in runs)
+    return [run_id for *_, run_id in reversed(order)]
 
 
 def _record(task: Task) -> str:
@@ -247,13 +253,13 @@ def _require_asked(store: Store, task: Task, given: Sequence[Decision]) -> None:
     texts = {pair: (language, query, target) for pair, _, language, query, target, _ in rows.iter_rows()}
     if missing := sorted({decision.pair_id for decision in given} - set(texts)):
         raise _not_asked(missing)
-    dev_share = _dev_share(store, task)
+    judges = _judges(store, task)
     for decision in given:
         if texts[decision.pair_id] != (decision.language, decision.query, decision.target):
             raise DataError(
                 "the decision's texts are not those of its pair", where=decision.pair_id, expected=repr(texts[decision.pair_id])
             )
-        if side_of(query_group(decision.query), dev_share) == "dev":
+        if judges(decision.query):
             raise SettingsError(
                 "the query is on the dev side: rows that judge are not reviewed", where=decision.pair_id, expected="a training pair"
             )
@@ -266,7 +272,10 @@ def _not_asked(missing: Sequence[str]) -> NotFound:
     )
 
 
-def _dev_share(store: Store, task: Task) -> float:
-    """split.dev_share of the newest run; a decided pair may outlive every run, then nothing is on the dev side."""
+def _judges(store: Store, task: Task) -> Callable[[str], bool]:
+    """Whether a query is on the dev side of the newest run; never where categories are split, or where every run is gone."""
     runs = _runs(store, task)
-    return float(json.loads(store.read(f"runs/{runs[0]}/run.json"))["settings"]["split"]["dev_share"]) if runs else 0.0
+    split = json.loads(store.read(f"runs/{runs[0]}/run.json"))["settings"]["split"] if runs else None
+    if split is None or (task == "QC" and split["qc_group"] != "query"):
+        return lambda query: False
+    return lambda query: side_of(query_group(query), float(split["dev_share"])) == "dev"

@@ -13,7 +13,7 @@ from relevance_core.config import Settings
 from relevance_core.models.translators import held, remembered
 from relevance_core.plan import forecast, unknown
 from relevance_core.stages import translate
-from relevance_core.stages.base import Artifact, Inputs
+from relevance_core.stages.base import Artifact, Inputs, Report, Rows, open_artifact, stage
 from relevance_core.store import Store
 from tests.stage_cases import log
 from tests.test_translate import glossary, inputs_of, ran, settings_of
@@ -103,7 +103,7 @@ def test_what_cannot_be_translated_is_said(earlier: Inputs) -> None:
     """The glossary has no Polish."""
     plan = reckoned(settings_of(), earlier, ("pl",))
     assert plan["languages"]["pl"]["QC"]["rows"] == 0
-    assert plan["text"][1] == "pl QC (onboarded): no rows, since nothing can be translated into it"
+    assert plan["text"][1] == "pl QC (onboarded): nothing in that run's glossary; if it has names by now, rows are made"
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_the_first_run_says_when_it_will_be_known(store: Store) -> None:
     plan = unknown(settings, ("de",))
     assert plan["languages"]["de"]["QC"]["rows"] == 40
     assert plan["languages"]["de"]["QC"]["sources"] is None
-    assert plan["text"][0].startswith("no earlier run has split its rows: rows, sources and cost are known after *split*")
+    assert plan["text"][0].startswith("there is no earlier run to reckon with: rows, sources and cost are known after *split*")
     assert plan["text"][1:] == ["de QC: at most 40 rows from es, en"]
 
 
@@ -142,6 +142,20 @@ def test_a_run_keeps_its_plan(store: Store, earlier: Inputs) -> None:
     translate.run(settings, earlier, store)
     assert run.plan() == plan
     assert json.loads(store.read("runs/2026-10-08-c/plan.json")) == plan
+
+
+def test_a_forecast_that_fails_fails_no_run(store: Store, earlier: Inputs) -> None:
+    """Where the earlier run's glossary can't be read, the plan says so and is that of a first run."""
+    broken = stage("ingest", uses=())(lambda settings, inputs, out: out.bytes("terms.tsv.gz", b"no gzip") or Report(Rows()))
+    ingest = open_artifact(store, broken(settings_of(), Inputs(), store).address)
+    assert ingest is not None
+    refer(store, "2026-10-06-a", "ingest", ingest)
+    refer(store, "2026-10-06-a", "split", earlier["split"])
+    said: list[str] = []
+    settings = settings_of(tasks="QC", window={"end": "2026-10-08"}, onboard="de", translate={"sources": ("es",), "min_rows": 0})
+    plan = pipeline.begin(settings, store, "2026-10-08-c", said.append).plan()
+    assert plan["from"] == ""
+    assert any(line.startswith("plan: run 2026-10-06-a can't be reckoned with: ") for line in said)
 
 
 def test_begin_keeps_airflows_name_of_the_run(store: Store) -> None:

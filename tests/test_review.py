@@ -20,7 +20,7 @@ from relevance_core.errors import DataError, NotFound, SettingsError
 from relevance_core.reporting.blocks import Table
 from relevance_core.reporting.sections import build_page
 from relevance_core.stages import denoise, ingest, split, validate
-from relevance_core.stages.base import Artifact, Inputs
+from relevance_core.stages.base import Artifact, Inputs, output_key
 from relevance_core.store import Store
 from tests.pair_cases import ingested, output, row, settings_for, write_rows
 from tests.review_cases import DEV, TRAIN, finished, listed
@@ -210,6 +210,8 @@ def test_without_decisions_nothing_is_another(tmp_path: Path, store: Store) -> N
     plain = ingested(settings, store)
     assert set(plain.files) == {"pairs.parquet", "clicks.parquet", "catalogue.parquet", "window.json"}
     assert "reviewed" not in plain.report.figures
+    keys = [output_key("ingest", 1, (), pinned, "", settings, Inputs()) for pinned in ((), ("decisions", "approvals"))]
+    assert keys[0] == keys[1]
     pinned = decided(store, plain, {TRAIN[0]: "keep"})
     again = ingested_with(settings, store, pinned)
     assert again.address != plain.address
@@ -378,6 +380,7 @@ def test_one_wrong_row_refuses_the_file(store: Store, tmp_path: Path, relevance:
         cells(0, "no"),
         cells(1, "perhaps"),
         cells(2, "yes", pair_id="feed"),
+        cells(2, "yes", pair_id=""),
         cells(3, "yes", query=TRAIN[4]),
         cells(4, "yes"),
         cells(4, "no"),
@@ -387,11 +390,12 @@ def test_one_wrong_row_refuses_the_file(store: Store, tmp_path: Path, relevance:
     file.write_text("\n".join(["pair_id,task,query,decision", *wrong]))
     code, _, said = relevance("import", str(file))
     assert code == DataError.exit_code
-    assert "6 rows are wrong: row 3: the decision is none of yes, no, keep" in said
+    assert "7 rows are wrong: row 3: the decision is none of yes, no, keep" in said
     assert "row 4: nobody was asked about this pair id (feed, 'yes')" in said
-    assert "row 5: language, query or target are not those of this pair id" in said
-    assert "row 6: this pair is decided in two ways" in said
-    assert "and 1 more" in said
+    assert "row 5: nobody was asked about this pair id" in said
+    assert "row 6: language, query or target are not those of this pair id" in said
+    assert "row 7: this pair is decided in two ways" in said
+    assert "and 2 more" in said
     assert "row 2" not in said
     assert review.names(store) == []
 

@@ -309,12 +309,12 @@ def test_an_approved_version_serves_like_one_that_the_gate_lets_through(
     serving(Stand("http://a:1"))
     verdicts = ((qc, "publish"), (qi, "needs-approval"))
     stage_module.run(SETTINGS, stage_inputs(registry.store, {}, *verdicts), registry.store)
-    promoted = stage_inputs(registry.store, {"QC": qc.version}, verdicts[1], answers=[answer(qi, approved=True)])
+    promoted = stage_inputs(registry.store, {}, *verdicts, answers=[answer(qi, approved=True)])
     report = stage_module.run(SETTINGS, promoted, registry.store)
     release = registry.current()
     assert release is not None
     assert release.versions == {"QC": qc.version, "QI": qi.version}
-    assert release.why == "QI is better; approved by ada: seen by hand"
+    assert release.why == "QC is better; QI is better; approved by ada: seen by hand"
     assert report.figures["tasks"]["QI"]["promoted"]
     assert report.figures["answers"] == {"QI": {"approved": True, "told": "approved by ada: seen by hand"}}
 

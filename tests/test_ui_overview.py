@@ -212,7 +212,7 @@ def test_outcomes_follow_from_what_a_run_left(store: Store) -> None:
     passed = {"gate_qc": {"verdict": "publish", "failed": []}}
     cases: dict[str, dict[str, Any]] = {
         "Failed at validate": {"ingest": {}, "validate": {"failure": {"what": "too many nulls"}}, "report": {}},
-        "No model": common | {"report": {}},
+        "No model": common | {"mine_qc": {}, "report": {}},
         "Failed at denoise": common | {"base": {}, "mine_qc": {}, "report": {}},
         "Stopped at split": {"ingest": {}, "validate": {}},
         "Held": {"gate_qc": {"verdict": "hold", "failed": ["floor"]}, "report": {}},
@@ -275,8 +275,14 @@ def test_a_damaged_record_is_a_line_and_hides_no_other(shop: Store) -> None:
     shop.write("aliases/champion/00000003.json", b"{}")
     (first, *_) = [entry.key for entry in shop.list("adapters/qc/") if entry.key.endswith("/manifest.json")]
     shop.write(first, shop.read(first).replace(b"2026-10-0", b"2025-10-0"))
+    whole = {f"{name}_qc": {} for name in ("mine", "denoise", "train", "evaluate", "gate", "publish")}
+    begin(shop, "2026-09-30-cccccccc")
+    common = {name: {} for name in ("ingest", "validate", "split", "translate", "base", "rollout", "report")}
+    finish(shop, "2026-09-30-cccccccc", **common, **whole)
+    shop.write("runs/2026-09-30-cccccccc/gate-qc.json", b"{")
     said = text_of(get(shop))
     for key in (
+        "runs/2026-09-30-cccccccc/gate-qc.json",
         "runs/2026-10-01-aaaaaaaa/gate-qc.json",
         "runs/2026-10-02-bbbbbbbb/evaluate-qc.json",
         "aliases/champion/00000003.json",

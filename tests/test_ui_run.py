@@ -172,7 +172,7 @@ def test_each_part_appears_when_its_stage_is_done(store: Store, outputs: dict[st
     assert "QC · query–category Not yet" in text(seen["train:QC"])
     assert "Not judged yet" in text(seen["evaluate:QC"])
     assert "verdict" in sections(seen["gate:QC"])
-    assert "Published" in text(seen["gate:QC"])
+    assert "QC · query–category Passed the gate" in text(seen["gate:QC"])
     assert set(figures(seen["evaluate:QC"])) >= {"quality-1-1", "training-1-1"}
 
 
@@ -403,6 +403,19 @@ def served(store: Store) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+def test_a_damaged_output_is_said(store: Store, outputs: dict[str, Artifact]) -> None:
+    """A ledger of which only the beginning is left: the page says what is damaged and what to do, with 503."""
+    begin(store)
+    for name in ("ingest", "denoise:QC"):
+        finish(store, name, outputs[name])
+    key = outputs["denoise:QC"].key("ledger.parquet")
+    store.write(key, store.read(key)[:20])
+    answer = client(store).get(f"/run/{RUN}/ledger?task=QC")
+    assert answer.status_code == 503
+    assert "damaged or gone" in answer.text
+    assert "run the stage again" in answer.text
 
 
 @pytest.mark.browser

@@ -28,8 +28,8 @@ _TEXTS: Final = ("language", "query", "target")
 _SHOWN: Final = 5
 
 # A spreadsheet takes a cell that begins so for a formula, and one of digits for a number or a date; an apostrophe keeps it text.
-_READ_OTHERWISE: Final = r"^('*(?:[=+\-@\t\r].*|[0-9][0-9.,:/eE+\- ]*))$"
-_GUARDED: Final = r"^'('*(?:[=+\-@\t\r].*|[0-9][0-9.,:/eE+\- ]*))$"
+_READ_OTHERWISE: Final = r"^('*(?:[=+\-@\t\r＝＋－＠].*|[0-9][0-9.,:/eE+\- ]*))$"
+_GUARDED: Final = r"^'('*(?:[=+\-@\t\r＝＋－＠].*|[0-9][0-9.,:/eE+\- ]*))$"
 
 
 def add_review_parser(

@@ -65,7 +65,10 @@ def _card(artifacts: Artifacts, task: Task) -> Card:
     if gate is None:
         return Card(title, "Not judged yet", "none", [], figures)
     word, tone = _VERDICTS[gate.report.figures["verdict"]]
-    answers = artifacts["rollout"].report.figures.get("answers", {}) if "rollout" in artifacts else {}
+    rollout = artifacts["rollout"].report.figures if "rollout" in artifacts else {}
+    answers = rollout.get("answers", {})
+    if word == "Published" and not rollout.get("tasks", {}).get(task, {}).get("promoted"):
+        word, tone = "Passed the gate", "wait"
     if task in answers:
         word, tone = ("Approved", "good") if answers[task]["approved"] else ("Not approved", "wait")
     lines = [check.text for check in _checks(gate) if not check.passed] or [_why_published(metrics)]

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
@@ -215,6 +215,9 @@ class Output:
                 self.file(f"{prefix}/{item.relative_to(path).as_posix()}", item)
 
 
+_BY_PEOPLE: Final = ("decisions", "approvals")
+"""Pinned inputs that count only where there are some: without any, what a store has finished stays finished."""
+
 Body = Callable[[Settings, Inputs, Output], Report]
 Run = Callable[..., Report]
 
@@ -271,8 +274,7 @@ def output_key(
         "settings": {use: functools.reduce(lambda part, step: part[step], use.split("."), values) for use in sorted(uses)},
         "inputs": {stage: artifact.digest for stage, artifact in sorted(inputs.artifacts.items())},
         "outside": outside,
-        # No decision is as if there were no such input: what a store without any has finished stays finished.
-        "pinned": {what: getattr(inputs, what) for what in pinned if what != "decisions" or inputs.decisions},
+        "pinned": {what: getattr(inputs, what) for what in pinned if what not in _BY_PEOPLE or getattr(inputs, what)},
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:20]
 

@@ -38,7 +38,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     proofs: list[Proof] = []
     if versions and not waits:
         why = "; ".join(found["why"] for found in candidates.values())
-        expect = {task: inputs.champion.get(task) for task in versions}
+        expect = _expected(registry, versions, inputs)
         release, proofs = roll_out(
             registry, versions, lambda: registry.promote(versions, who=WHO, why=why, expect=expect), settings, out.say
         )
@@ -49,6 +49,13 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     out.say(f"rollout: {_told(release, waits)}")
     out.json("rollout", figures)
     return Report(Rows(), figures)
+
+
+def _expected(registry: Registry, versions: dict[str, str], inputs: Inputs) -> dict[str, str | None]:
+    """The champions that the gate knew; where a version serves already, as after its sibling's late approval, it itself."""
+    current = registry.current()
+    serving = current.versions if current else {}
+    return {task: version if serving.get(task) == version else inputs.champion.get(task) for task, version in versions.items()}
 
 
 def _candidates(inputs: Inputs) -> dict[Task, dict[str, Any]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from http import HTTPStatus
 
+import polars as pl
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
@@ -25,6 +27,14 @@ def pages(site: Site) -> FastAPI:
     app = FastAPI(title="Relevance", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     for part in (overview, run, review, static):
         app.include_router(part.routes(site))
+
+    @app.exception_handler(pl.exceptions.PolarsError)
+    @app.exception_handler(json.JSONDecodeError)
+    @app.exception_handler(FileNotFoundError)
+    async def damaged(request: Request, error: Exception) -> Response:
+        """A record or an output that is there only in part: pages take manifests at their word."""
+        what = f"what this page shows is damaged or gone: {error}; what to do: run the stage again, which makes it anew"
+        return site.page(request, "error.html", status=HTTPStatus.SERVICE_UNAVAILABLE, title="This can't be shown", what=what)
 
     @app.exception_handler(RelevanceError)
     async def explain(request: Request, error: RelevanceError) -> Response:

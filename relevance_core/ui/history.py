@@ -22,6 +22,7 @@ from relevance_core.approval import Approval
 from relevance_core.errors import NotFound, RegistryError
 from relevance_core.pairs import Task
 from relevance_core.pipeline import BY_TASK, COMMON
+from relevance_core.review import DATED
 from relevance_core.store import Entry, Manifest, Release, Store
 
 T = TypeVar("T")
@@ -29,7 +30,6 @@ T = TypeVar("T")
 _AT_ONCE: Final = 16
 """Requests that are under way together: what a page waits for is the network."""
 _KEPT: Final = 20_000
-_DATED: Final = re.compile(r"\d{4}-\d{2}-\d{2}-")
 _MANIFEST: Final = re.compile(r"adapters/([a-z0-9]+)/([0-9a-f]+)/manifest\.json")
 _RELEASE: Final = re.compile(r"aliases/champion/(\d{8})\.json")
 
@@ -271,9 +271,12 @@ def _unjudged(run: RunRecord, task: Task) -> Outcome:
         return Outcome("Failed at validate", "bad", validate.failure.get("what", ""))
     missing = [name for name in COMMON if name not in run.entries]
     missing += [name for name in BY_TASK if f"{name}-{task.lower()}" not in run.entries]
-    begun = any(f"{name}-{task.lower()}" in run.entries for name in BY_TASK)
-    if run.ended and missing[0] == "base" and not begun:
-        return Outcome("No model", "none", "the rows were prepared and nothing was trained, as in a dry run")
+    if not missing:
+        return Outcome("Can't be told", "bad", "the record of its verdict can't be read")
+    # *mine* needs no base, so that a dry run may have mined.
+    trained = any(f"{name}-{task.lower()}" in run.entries for name in BY_TASK if name != "mine")
+    if run.ended and missing[0] == "base" and not trained:
+        return Outcome("No model", "none", "the rows were prepared and no base was built, as in a dry run")
     if run.ended:
         return Outcome(f"Failed at {missing[0]}", "bad", "the champion stays")
     return _on_the_way(run, missing[0])
@@ -299,7 +302,7 @@ def recent(reader: Reader, count: int) -> list[RunRecord]:
     A run with a name of its own that begins with no date comes after all that do.
     """
     names = reader.store.folders("runs/")
-    chosen = set(sorted(names, key=lambda name: (bool(_DATED.match(name)), name))[-count:])
+    chosen = set(sorted(names, key=lambda name: (bool(DATED.match(name)), name))[-count:])
     if not chosen:
         return []
     listed: dict[str, dict[str, Entry]] = {name: {} for name in chosen}
@@ -308,7 +311,7 @@ def recent(reader: Reader, count: int) -> list[RunRecord]:
         if run_id in chosen:
             listed[run_id][file.removesuffix(".json")] = entry
     begun = [name for name in chosen if "run" in listed[name]]
-    ordered = sorted(begun, key=lambda name: (bool(_DATED.match(name)), name[:10], listed[name]["run"].modified), reverse=True)
+    ordered = sorted(begun, key=lambda name: (bool(DATED.match(name)), name[:10], listed[name]["run"].modified), reverse=True)
     return _opened(reader, ordered, listed)
 
 

@@ -29,7 +29,7 @@ ACTIONS: Final[Mapping[str, str]] = {"drop": "dropped", "flip": "given the other
 
 _TYPED: Final = 200
 _DIGITS: Final = 9
-_FORMULA: Final = r"^[=+\-@\t\r]"
+_FORMULA: Final = r"^[=+\-@\t\r\n＝＋－＠]"
 """How a text begins that a spreadsheet would run."""
 
 

@@ -37,6 +37,7 @@ _TOLD: Final = {
     "Rejected": "{} was rejected",
     "No answer": "nobody answered about {}",
     "Waits": "{} passed and waits",
+    "No model": "nothing was trained for {}",
 }
 _REQUIRED: Final = "/dags/{}/runs/{}/required_actions?response_received=false"
 """Airflow's page of what a DAG run asks people."""
@@ -209,10 +210,10 @@ def _version_of(run: RunRecord, task: Task) -> str:
 
 
 def _left(run: RunRecord, task: Task) -> bool:
-    """Whether the run left a version that needs an approval, and had no Airflow to ask for it."""
+    """Whether the run left a version that needs an approval, and ended without anybody's answer: nobody was asked."""
     gate = run.of("gate", task)
     asked = gate is not None and gate.figures.get("verdict") == NEEDED
-    return asked and run.ended and not run.about.dag_run and task not in run.answers
+    return asked and run.ended and task not in run.answers
 
 
 def _serves(champion: Champion | None, version: str) -> bool:

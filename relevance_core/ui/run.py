@@ -178,9 +178,12 @@ def _answered(page: Page, view: View) -> Page:
         if not view.over and f"evaluate:{task}" not in view.finished:
             card = replace(card, word="Not yet", lines=["The verdict comes when the task's stages are done."])
         if answer is not None:
-            when = answer.at[:16].replace("T", " ")
-            told = answer.told()
-            card = replace(card, lines=[*card.lines, f"{told[0].upper()}{told[1:]}, {when} UTC."])
+            told, when = answer.told(), answer.at[:16].replace("T", " ")
+            lines = [*card.lines, f"{told[0].upper()}{told[1:]}, {when} UTC."]
+            if answer.approved:
+                card = replace(card, word="Approved", tone="good", lines=lines)
+            else:
+                card = replace(card, word="Not approved", tone="wait", lines=lines)
         cards.append(card)
     return replace(page, cards=cards)
 

@@ -17,12 +17,12 @@
       .map(function (heading) { return heading ? heading.textContent : ""; }).join("/");
   }
   function change(old, fresh) {
-    const open = new Set(Array.from(old.querySelectorAll("details[open]"), nameOf));
+    const open = new Set([old, ...old.querySelectorAll("details")].filter(function (one) { return one.open; }).map(nameOf));
     const focused = old.contains(document.activeElement) && document.activeElement.closest("details");
     const name = focused && nameOf(focused);
     old.querySelectorAll(".plot").forEach(function (plot) { Plotly.purge(plot); });
     old.replaceWith(fresh);
-    fresh.querySelectorAll("details").forEach(function (details) {
+    [fresh, ...fresh.querySelectorAll("details")].filter(function (one) { return one.matches("details"); }).forEach(function (details) {
       if (open.has(nameOf(details))) details.open = true;
       if (focused && name === nameOf(details)) details.querySelector("summary").focus({ preventScroll: true });
     });
