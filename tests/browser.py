@@ -76,7 +76,7 @@ class Browser:
         self.find("button[type=submit]").click()
         self.until(lambda: "/auth/login" not in self.driver.current_url and self.driver.get_cookie("_token"), "logged in")
 
-    def until(self, what: Callable[[], T], why: str, seconds: float = 30) -> T:
+    def until(self, what: Callable[[], T], why: str, seconds: float = 60) -> T:
         """The first value of `what` that is true; elements that come and go are waited for."""
         deadline = time.monotonic() + seconds
         while True:
@@ -88,7 +88,7 @@ class Browser:
             assert time.monotonic() < deadline, f"{why}: not within {seconds:.0f} s\n{self.text()[:2000]}"
             time.sleep(0.1)
 
-    def find(self, css: str, text: str = "", seconds: float = 30) -> WebElement:
+    def find(self, css: str, text: str = "", seconds: float = 60) -> WebElement:
         """The first visible element of the selector that has the text, once there is one."""
         return self.until(lambda: self.visible(css, text), f"{css} {text}".strip(), seconds)[0]
 
