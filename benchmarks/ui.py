@@ -36,6 +36,7 @@ from typing import Any
 import httpx
 import numpy as np
 import polars as pl
+from starlette.types import Scope
 
 from relevance_core.config import Settings
 from relevance_core.pairs import TASKS, Task, digest
@@ -43,7 +44,7 @@ from relevance_core.serving.machine import free_port
 from relevance_core.stages.base import Artifact, Inputs, Output, Report, open_artifact, stage
 from relevance_core.stages.denoise import LEDGER
 from relevance_core.store import AdapterMeta, BaseInfo, PromptInfo, Registry, Release, Store, open_store
-from relevance_core.ui.access import Right, Scope, User
+from relevance_core.ui.access import Right, User
 from relevance_core.ui.app import create_app
 
 NIGHT = date(2026, 10, 5)

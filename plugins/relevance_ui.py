@@ -17,8 +17,10 @@ from airflow.plugins_manager import AirflowPlugin
 import relevance_params as rules
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
     from relevance_core.store import Store
-    from relevance_core.ui.access import App, Receive, Right, Scope, Send, User
+    from relevance_core.ui.access import Right, User
 
 PREFIX = "/relevance"
 DAG_ID = "relevance_retrain"
@@ -74,7 +76,7 @@ class Pages:
 
 
 @functools.cache
-def _pages() -> App:
+def _pages() -> ASGIApp:
     from relevance_core.ui.app import create_app
 
     return create_app(_store, AirflowAccess())

@@ -17,10 +17,11 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.routing import APIRoute
+from starlette.types import Message, Receive, Scope, Send
 
 from relevance_core.demo.nights import PROJECT
 from relevance_core.store import Store
-from relevance_core.ui.access import POLICY, Gate, Message, Receive, Right, Scope, Send, User, same_origin
+from relevance_core.ui.access import POLICY, Gate, Right, User, same_origin
 from relevance_core.ui.app import create_app, pages
 from relevance_core.ui.site import Site
 from relevance_core.ui.static import names

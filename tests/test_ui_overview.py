@@ -12,12 +12,13 @@ from typing import Any
 import httpx
 import pytest
 from starlette.testclient import TestClient
+from starlette.types import Scope
 
 from relevance_core import approval
 from relevance_core.approval import Approval
 from relevance_core.store import Registry, Store, open_store
 from relevance_core.ui import history, overview
-from relevance_core.ui.access import Right, Scope, User
+from relevance_core.ui.access import Right, User
 from relevance_core.ui.app import create_app
 from tests.registry_cases import make_adapter, make_bucket, make_meta, moto_server, use_server
 

@@ -11,12 +11,13 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
+from starlette.types import Scope
 
 from relevance_core import review
 from relevance_core.errors import NotFound
 from relevance_core.store import Store
 from relevance_core.ui import review as page
-from relevance_core.ui.access import Gate, Right, Scope, User
+from relevance_core.ui.access import Gate, Right, User
 from relevance_core.ui.site import Site
 from tests.review_cases import TRAIN, finished, listed
 

@@ -23,13 +23,14 @@ import uvicorn
 from fastapi.testclient import TestClient
 from starlette.applications import Starlette
 from starlette.routing import Mount
+from starlette.types import Scope
 
 from relevance_core import approval, pipeline
 from relevance_core.approval import Approval
 from relevance_core.stages.base import Artifact, Output, Report, Rows
 from relevance_core.stages.denoise import LEDGER
 from relevance_core.store import Store
-from relevance_core.ui.access import Right, Scope, User
+from relevance_core.ui.access import Right, User
 from relevance_core.ui.app import create_app
 from relevance_core.ui.ledger import Search, as_csv, look
 from tests.browser import browser

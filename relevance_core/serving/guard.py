@@ -11,18 +11,13 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from relevance_core.serving import plugin
 from relevance_core.serving.cache import AdapterCache
 from relevance_core.store import names
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SCORE, UNLOAD, LOAD = "/v1/completions", "/v1/unload_lora_adapter", "/v1/load_lora_adapter"
 ABOUT = "/relevance"
@@ -50,7 +45,7 @@ class Guard:
     cache: the resolver's; by default that of the registered plugin.
     """
 
-    def __init__(self, app: App, cache: AdapterCache | None = None) -> None:
+    def __init__(self, app: ASGIApp, cache: AdapterCache | None = None) -> None:
         self._app, self._cache = app, cache
         self._running: Counter[str] = Counter()
         self._forgetting = False

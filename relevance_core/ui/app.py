@@ -9,15 +9,16 @@ from http import HTTPStatus
 import polars as pl
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
+from starlette.types import ASGIApp
 
 from relevance_core.errors import NotFound, RelevanceError
 from relevance_core.store import Store
 from relevance_core.ui import overview, review, run, static
-from relevance_core.ui.access import Access, App, Gate
+from relevance_core.ui.access import Access, Gate
 from relevance_core.ui.site import Site
 
 
-def create_app(open_store: Callable[[], Store], access: Access) -> App:
+def create_app(open_store: Callable[[], Store], access: Access) -> ASGIApp:
     """The pages over a store, behind `access`."""
     return Gate(pages(Site(open_store)), access)
 
