@@ -113,13 +113,16 @@ class Run:
         Kept as `plan.json` of the run. Says it too.
         """
         from relevance_core.plan import forecast, unknown
+        from relevance_core.sources import open_source
+        from relevance_core.stages.translate import translator_beside
 
         key = f"runs/{self.run_id}/plan.json"
         if not self.store.exists(key):
             made = unknown(self.settings, self.onboarded)
             if earlier := self._earlier():
                 try:
-                    made = forecast(self.settings, self.onboarded, self._served(), *earlier)
+                    translator = translator_beside(open_source(self.settings))
+                    made = forecast(self.settings, self.onboarded, self._served(), *earlier, translator)
                 except (RelevanceError, ValueError, EOFError, OSError) as error:  # a forecast must not fail a run
                     self.say(f"plan: run {earlier[0]} can't be reckoned with: {error}")
             self.store.create(key, json.dumps(made, indent=1, sort_keys=True).encode())
@@ -137,14 +140,12 @@ class Run:
         metrics = self.artifact("evaluate", task).json("metrics")
         return approval.question(task, version, verdict, metrics, self.settings.approval.hours)
 
-    def _earlier(self) -> tuple[str, Artifact, Artifact] | None:
-        """The newest other run, by name, that has split its rows: its name, and its *ingest* and *split*."""
+    def _earlier(self) -> tuple[str, Artifact] | None:
+        """The newest other run, by name, that has split its rows: its name, and its *split*."""
         keys = [entry.key for entry in self.store.list("runs/") if entry.key.endswith("/split.json")]
         for run_id in sorted({key.split("/")[1] for key in keys} - {self.run_id}, reverse=True):
-            run = replace(self, run_id=run_id)
-            ingest, split = run._found("ingest"), run._found("split")
-            if ingest and split:
-                return run_id, ingest, split
+            if split := replace(self, run_id=run_id)._found("split"):
+                return run_id, split
         return None
 
     def _served(self) -> dict[Task, tuple[str, ...]]:

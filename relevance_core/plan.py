@@ -19,7 +19,7 @@ from relevance_core.models.translators import GlossaryTranslator, held
 from relevance_core.pairs import Task
 from relevance_core.stages.base import Artifact
 from relevance_core.stages.gate import evidence
-from relevance_core.stages.translate import ONBOARDED, Want, samples, translator_of, wants
+from relevance_core.stages.translate import ONBOARDED, Want, samples, wants
 
 NOTHING: Final = "no language comes in, and none has fewer rows than the quota: nothing is translated for new rows"
 UNTRANSLATED: Final = "translate.enabled is off: no rows are made for any language"
@@ -30,16 +30,15 @@ def forecast(
     onboarded: tuple[str, ...],
     served: Mapping[Task, tuple[str, ...]],
     run_id: str,
-    ingest: Artifact,
     split: Artifact,
+    translator: GlossaryTranslator | None,
 ) -> dict[str, Any]:
-    """The plan by the rows, the glossary and the memory of an earlier run; *translate*'s own functions choose what to translate.
+    """The plan by an earlier run's rows and the run's own translator; *translate*'s own functions choose what to translate.
 
-    served: task → the languages that its champion was trained on. run_id, ingest, split: the earlier run and its outputs. The
-    fresh rows are not among those, so the numbers are near those of the run and not the same.
+    served: task → the languages that its champion was trained on. run_id, split: the earlier run and its output. The fresh rows are
+    not among those, so the numbers are near those of the run and not the same.
     """
     train, dev = split.table("train"), split.table("dev")
-    translator = translator_of(ingest)
     languages: dict[str, Any] = {}
     for want, sample in samples(settings, wants(settings, train, onboarded), train, translator):
         about = {"why": want.why, "rows": 0 if sample is None else len(sample)}
@@ -95,7 +94,7 @@ def _evidence(settings: Settings, want: Want, dev: pl.DataFrame, served: tuple[s
 
 def _line(language: str, task: str, about: Mapping[str, Any]) -> str:
     if not about["sources"]:
-        return f"{language} {task} ({about['why']}): nothing in that run's glossary; if it has names by now, rows are made"
+        return f"{language} {task} ({about['why']}): no rows, since nothing can be translated into it"
     sources = ", ".join(f"{source} {rows}" for source, rows in about["sources"].items())
     cost = f"{about['texts']} texts, {about['remembered']} of them in the translation memory"
     judged = f"{about['judgement_rows']} judgement rows{', too few: a person will be asked' if about['asks'] else ''}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -13,7 +14,7 @@ from relevance_core.config import Settings
 from relevance_core.models.translators import held, remembered
 from relevance_core.plan import forecast, unknown
 from relevance_core.stages import translate
-from relevance_core.stages.base import Artifact, Inputs, Report, Rows, open_artifact, stage
+from relevance_core.stages.base import Artifact, Inputs
 from relevance_core.store import Store
 from tests.stage_cases import log
 from tests.test_translate import glossary, inputs_of, ran, settings_of
@@ -37,7 +38,7 @@ def earlier(store: Store) -> Inputs:
 def reckoned(
     settings: Settings, earlier: Inputs, onboarded: tuple[str, ...] = ("de",), **served: tuple[str, ...]
 ) -> dict[str, Any]:
-    return forecast(settings, onboarded, served, "before", earlier["ingest"], earlier["split"])  # type: ignore[arg-type]
+    return forecast(settings, onboarded, served, "before", earlier["split"], translate.translator_of(earlier["ingest"]))  # type: ignore[arg-type]
 
 
 def test_rows_sources_and_texts_by_language_and_task(store: Store, earlier: Inputs) -> None:
@@ -103,7 +104,7 @@ def test_what_cannot_be_translated_is_said(earlier: Inputs) -> None:
     """The glossary has no Polish."""
     plan = reckoned(settings_of(), earlier, ("pl",))
     assert plan["languages"]["pl"]["QC"]["rows"] == 0
-    assert plan["text"][1] == "pl QC (onboarded): nothing in that run's glossary; if it has names by now, rows are made"
+    assert plan["text"][1] == "pl QC (onboarded): no rows, since nothing can be translated into it"
 
 
 @pytest.mark.parametrize(
@@ -127,13 +128,23 @@ def test_the_first_run_says_when_it_will_be_known(store: Store) -> None:
     assert plan["text"][1:] == ["de QC: at most 40 rows from es, en"]
 
 
-def test_a_run_keeps_its_plan(store: Store, earlier: Inputs) -> None:
-    """The plan is reckoned with the newest other run whose outputs are whole, once, and said each time."""
+def onboarding(folder: Path, terms: bytes) -> Settings:
+    """A run that brings in German from Spanish, with this glossary beside its logs."""
+    folder.mkdir()
+    (folder / "logs.jsonl").write_text("{}\n")
+    (folder / "terms.tsv.gz").write_bytes(terms)
+    translated = {"sources": ("es",), "min_rows": 0}
+    return settings_of(
+        tasks="QC", window={"end": "2026-10-08"}, onboard="de", translate=translated, source={"uri": str(folder / "logs.jsonl")}
+    )
+
+
+def test_a_run_keeps_its_plan(store: Store, earlier: Inputs, tmp_path: Path) -> None:
+    """The plan is reckoned with the newest other run whose rows are whole, once, and said each time."""
     said: list[str] = []
-    settings = settings_of(tasks="QC", window={"end": "2026-10-08"}, onboard="de", translate={"sources": ("es",), "min_rows": 0})
-    for name in ("ingest", "split"):
-        refer(store, "2026-10-06-a", name, earlier[name])
-        refer(store, "2026-10-07-b", name, earlier[name])
+    settings = onboarding(tmp_path / "shop", store.read(earlier["ingest"].key("terms.tsv.gz")))
+    for name in ("2026-10-06-a", "2026-10-07-b"):
+        refer(store, name, "split", earlier["split"])
     store.write("runs/2026-10-07-b/split.json", json.dumps({"address": "stages/split/gone"}).encode())
     run = pipeline.begin(settings, store, "2026-10-08-c", said.append, dag_run="manual__1")
     plan = run.plan()
@@ -144,16 +155,11 @@ def test_a_run_keeps_its_plan(store: Store, earlier: Inputs) -> None:
     assert json.loads(store.read("runs/2026-10-08-c/plan.json")) == plan
 
 
-def test_a_forecast_that_fails_fails_no_run(store: Store, earlier: Inputs) -> None:
-    """Where the earlier run's glossary can't be read, the plan says so and is that of a first run."""
-    broken = stage("ingest", uses=())(lambda settings, inputs, out: out.bytes("terms.tsv.gz", b"no gzip") or Report(Rows()))
-    ingest = open_artifact(store, broken(settings_of(), Inputs(), store).address)
-    assert ingest is not None
-    refer(store, "2026-10-06-a", "ingest", ingest)
+def test_a_forecast_that_fails_fails_no_run(store: Store, earlier: Inputs, tmp_path: Path) -> None:
+    """Where the glossary can't be read, the plan says so and is that of a first run."""
     refer(store, "2026-10-06-a", "split", earlier["split"])
     said: list[str] = []
-    settings = settings_of(tasks="QC", window={"end": "2026-10-08"}, onboard="de", translate={"sources": ("es",), "min_rows": 0})
-    plan = pipeline.begin(settings, store, "2026-10-08-c", said.append).plan()
+    plan = pipeline.begin(onboarding(tmp_path / "shop", b"no gzip"), store, "2026-10-08-c", said.append).plan()
     assert plan["from"] == ""
     assert any(line.startswith("plan: run 2026-10-06-a can't be reckoned with: ") for line in said)
 

@@ -21,6 +21,7 @@ from relevance_core.models.translators import (
     save,
 )
 from relevance_core.pairs import Task
+from relevance_core.sources import Source
 from relevance_core.stages.base import Artifact, Inputs, Output, Report, Rows, stage
 
 _GLOSSARY, _BRANDS = "terms.tsv.gz", "brands.txt"
@@ -86,6 +87,14 @@ def translator_of(ingest: Artifact) -> GlossaryTranslator | None:
         return None
     terms = read_terms(ingest.store.read(ingest.key(_GLOSSARY)), ingest.store.uri_of(ingest.key(_GLOSSARY)))
     return GlossaryTranslator(terms, _brands(ingest))
+
+
+def translator_beside(source: Source) -> GlossaryTranslator | None:
+    """The translator that a run on this source will have; None without a glossary. Raises DataError for one that can't be read."""
+    if source.terms is None:
+        return None
+    brands = read_brands(source.brands.read()) if source.brands else ()
+    return GlossaryTranslator(read_terms(source.terms.read(), source.terms.address), brands)
 
 
 def _brands(ingest: Artifact) -> tuple[str, ...]:
