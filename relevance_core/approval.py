@@ -1,13 +1,14 @@
 """A person's answer where the gate asks for one: what is shown to them, and the record that *rollout* goes by.
 
-An answer is one object, `runs/<run id>/approval-<task>.json`, created once: the first one stands, whatever is asked again later.
+An answer is one object, `runs/<run id>/approval-<task>-<version>.json`, created once: the first one stands, whatever is asked again
+later.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from relevance_core.config import Task
@@ -48,7 +49,7 @@ class Question(NamedTuple):
 
 def record(store: Store, run_id: str, answer: Approval) -> None:
     """Keeps an answer; the same one again changes nothing. Raises Conflict where another answer stands already."""
-    key = _key(run_id, answer.task)
+    key = f"runs/{run_id}/approval-{answer.task.lower()}-{answer.version}.json"
     if store.create(key, json.dumps(answer._asdict(), indent=1, sort_keys=True).encode()):
         return
     standing = _read(store, key)
@@ -63,8 +64,12 @@ def record(store: Store, run_id: str, answer: Approval) -> None:
 
 def approvals(store: Store, run_id: str) -> dict[Task, Approval]:
     """The answers that a run has by now."""
-    found = [_read(store, entry.key) for entry in store.list(f"runs/{run_id}/approval-")]
-    return {answer.task: answer for answer in found}
+    return latest(_read(store, entry.key) for entry in store.list(f"runs/{run_id}/approval-"))
+
+
+def latest(answers: Iterable[Approval]) -> dict[Task, Approval]:
+    """The answer that counts for each task: of one that was trained anew, and asked about again, the latest."""
+    return {answer.task: answer for answer in sorted(answers, key=lambda answer: answer.at)}
 
 
 def question(task: Task, version: str, verdict: Mapping[str, Any], metrics: Mapping[str, Any], hours: float) -> Question:
@@ -113,10 +118,6 @@ def _number(value: float) -> str:
 def _literal(text: str) -> str:
     """A text as it is, in a cell of a Markdown table."""
     return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
-
-
-def _key(run_id: str, task: Task) -> str:
-    return f"runs/{run_id}/approval-{task.lower()}.json"
 
 
 def _read(store: Store, key: str) -> Approval:

@@ -134,9 +134,10 @@ class Run:
     def question(self, task: Task) -> Question | None:
         """What a person has to be asked about the task's version; None where the verdict asks nobody, or somebody has answered."""
         verdict = self.artifact("gate", task).json("verdict")
-        if verdict["verdict"] != approval.NEEDED or task in approvals(self.store, self.run_id):
-            return None
         version = self.artifact("publish", task).json("version")["version"]
+        answer = approvals(self.store, self.run_id).get(task)
+        if verdict["verdict"] != approval.NEEDED or (answer and answer.version == version):
+            return None
         metrics = self.artifact("evaluate", task).json("metrics")
         return approval.question(task, version, verdict, metrics, self.settings.approval.hours)
 

@@ -64,7 +64,15 @@ def test_the_first_answer_stands(store: Store) -> None:
         record(store, "run", YES)
     assert approvals(store, "run") == {"QC": no, "QI": YES._replace(task="QI")}
     assert approvals(store, "another run") == {}
-    assert json.loads(store.read("runs/run/approval-qc.json")) == no._asdict()
+    assert json.loads(store.read(f"runs/run/approval-qc-{no.version}.json")) == no._asdict()
+
+
+def test_another_version_is_asked_about_anew(store: Store) -> None:
+    """An answer about one version is none about the next that the run trains; the later answer counts."""
+    no = YES._replace(version="ffffffff", approved=False, at="2026-11-20T21:00:00+00:00")
+    record(store, "run", no)
+    record(store, "run", YES)
+    assert approvals(store, "run") == {"QC": no}
 
 
 def test_the_question_shows_the_gates_table() -> None:

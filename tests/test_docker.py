@@ -335,7 +335,7 @@ def _allowed(who: str, action: str, key: str) -> bool:
         ("pages", "PutObject", "review/decisions/20261004T000000000000Z-0123456789abcdef.jsonl", True),
         ("pages", "PutObject", ".probe/if-none-match", True),
         ("pages", "PutObject", "aliases/champion/00000002.json", False),
-        ("pages", "PutObject", "runs/2026-10-04-01234567/approval-qc.json", False),
+        ("pages", "PutObject", "runs/2026-10-04-01234567/approval-qc-0123456789abcdef.json", False),
         ("client", "GetObject", "adapters/qc/0123456789abcdef/manifest.json", True),
         ("client", "GetObject", "translators/seed-x-1/index.json", True),
         ("client", "GetObject", "memory/seed-x-1/es-en/0.parquet", True),

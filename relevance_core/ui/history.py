@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
-from relevance_core.approval import Approval
+from relevance_core.approval import NEEDED, Approval, latest
 from relevance_core.errors import NotFound, RegistryError
 from relevance_core.pairs import Task
 from relevance_core.pipeline import BY_TASK, COMMON
@@ -230,7 +230,7 @@ class RunRecord:
     def waits(self, task: Task) -> bool:
         """Whether the run waits for a person's answer about the task."""
         gate = self.of("gate", task)
-        asked = gate is not None and gate.figures.get("verdict") == "needs-approval"
+        asked = gate is not None and gate.figures.get("verdict") == NEEDED
         return asked and task not in self.answers and "rollout" not in self.entries and not self.ended
 
 
@@ -242,7 +242,7 @@ def _outcome(run: RunRecord, task: Task) -> Outcome:
     failed = ", ".join(map(str, _list(gate.figures.get("failed"))))
     if verdict == "hold":
         return Outcome("Held", "wait", f"the champion stays; failed: {failed}")
-    if verdict == "needs-approval" and answer is None:
+    if verdict == NEEDED and answer is None:
         return (
             Outcome("Not approved", "wait", f"nobody answered: {failed}") if run.ended else Outcome("Needs approval", "ask", failed)
         )
@@ -324,12 +324,13 @@ def _opened(reader: Reader, names: Sequence[str], listed: Mapping[str, Mapping[s
         [entry for name in names for stem, entry in listed[name].items() if stem.startswith("approval-")], _approval
     )
     found = []
+    newest = max(names, key=lambda name: listed[name]["run"].modified, default="")
     for name in names:
         about = abouts.get(listed[name]["run"].key)
         if about is not None:
             own = {stem: stages[entry.key] for stem, entry in listed[name].items() if entry.key in stages}
-            answered = [answers[entry.key] for entry in listed[name].values() if entry.key in answers]
-            found.append(RunRecord(name, about, name == names[0], listed[name], own, {answer.task: answer for answer in answered}))
+            answered = latest(answers[entry.key] for entry in listed[name].values() if entry.key in answers)
+            found.append(RunRecord(name, about, name == newest, listed[name], own, answered))
     return found
 
 

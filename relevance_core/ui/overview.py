@@ -161,7 +161,7 @@ def headline(run: RunRecord) -> str:
     """What the newest run came to, in a sentence."""
     words = {task: outcome.word for task, outcome in run.outcomes.items()}
     if len(set(words.values())) == 1 and (word := next(iter(words.values()))) not in _TOLD:
-        return f"The newest run {'is at' if word.startswith('At ') else ''} {word.removeprefix('At ').lower()}".replace("  ", " ")
+        return f"The newest run {'is ' if word.startswith('At ') else ''}{word.lower()}"
     told = [_TOLD.get(word, "{}: " + word.lower()).format(task) for task, word in words.items()]
     text = "; ".join(told)
     return text[:1].upper() + text[1:]
@@ -415,7 +415,8 @@ def _language(
     seen = judged.rows if judged else 0
     trained = any(rows.get(name) for name in ("from the log", "translated", "negatives"))
     if served:
-        tone, state = ("good", "ready") if enough else ("wait", f"judged on {seen} of {wanted} rows")
+        evidence = f"judged on {seen} of {wanted} rows" if seen < wanted else "judged rows of one label only"
+        tone, state = ("good", "ready") if enough else ("wait", evidence)
     else:
         tone, state = ("none", "does not serve yet") if trained else ("wait", "no training rows")
     numbers = (judged.f1, judged.auc) if judged else (None, None)
