@@ -22,3 +22,8 @@ LANGUAGES: Final = {
     "zh": "Chinese",
 }
 """ISO 639-1 code → English name."""
+
+
+def named(language: str) -> str:
+    """The English name of a language, or the code itself where there is none."""
+    return LANGUAGES.get(language, language)

@@ -348,6 +348,18 @@ def whole(reader: Reader, run: RunRecord) -> dict[str, StageFile]:
     return {name: found[entry.key] for name, entry in entries.items() if entry.key in found}
 
 
+def judged(reader: Reader, records: Mapping[str, StageFile], run: RunRecord, task: Task) -> Figures | None:
+    """The figures that *evaluate* recorded in a run."""
+    name = f"evaluate-{task.lower()}"
+    if name not in records:
+        return None
+    try:
+        return Figures.model_validate(records[name].figures)
+    except ValidationError as error:
+        reader.damaged.append(f"{run.entries[name].key}: {error.error_count()} figures are missing or no numbers")
+        return None
+
+
 def versions(reader: Reader) -> dict[str, list[Version]]:
     """The published versions of each task, oldest data first."""
     entries = [entry for entry in reader.store.list("adapters/") if _MANIFEST.fullmatch(entry.key)]

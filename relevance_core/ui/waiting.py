@@ -1,0 +1,111 @@
+"""What waits for a person: verdicts without an answer, and labels without a decision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+import polars as pl
+
+from relevance_core import review
+from relevance_core.approval import NEEDED
+from relevance_core.errors import NotFound, StoreError
+from relevance_core.pairs import Task
+from relevance_core.stages.base import open_artifact
+from relevance_core.store import Entry, Store
+from relevance_core.ui.history import Kept, Reader, RunRecord, StageFile, Version
+
+_REQUIRED: Final = "/dags/{}/runs/{}/required_actions?response_received=false"
+"""Airflow's page of what a DAG run asks people."""
+_QUEUES: Final = Kept(64)
+"""The lengths of review queues."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Something that a person has to do. to: where its link leads, below the root of these pages or, if `airflow`, of Airflow's."""
+
+    text: str
+    link: str
+    to: str
+    airflow: bool = False
+
+
+def approvals(runs: Sequence[RunRecord], serving: Mapping[Task, Version], dag_id: str) -> Iterator[Waiting]:
+    """Verdicts that only a person can turn into a release: asked in Airflow, or left behind by a run from the command line."""
+    judged: set[Task] = set()
+    for run in runs:
+        for task, outcome in run.outcomes.items():
+            version = _version_of(run, task)
+            if run.waits(task) and run.about.dag_run:
+                to = _REQUIRED.format(quote(dag_id, safe=""), quote(run.about.dag_run, safe=""))
+                yield Waiting(f"{task} {version} waits for an approval: {outcome.text}", "Decide in Airflow", to, airflow=True)
+            elif task not in judged and _left(run, task) and not _serves(serving.get(task), version):
+                text = f"{task} {version} serves only if somebody says so: relevance registry promote {task}={version} --why …"
+                yield Waiting(text, "See the run", f"/run/{quote(run.run_id, safe='')}")
+            judged |= {task} if run.of("gate", task) else set()
+
+
+def _version_of(run: RunRecord, task: Task) -> str:
+    publish = run.of("publish", task)
+    return str(publish.figures.get("version", "")) if publish else ""
+
+
+def _left(run: RunRecord, task: Task) -> bool:
+    """Whether the run left a version that needs an approval, and ended without anybody's answer: nobody was asked."""
+    gate = run.of("gate", task)
+    asked = gate is not None and gate.figures.get("verdict") == NEEDED
+    return asked and run.ended and task not in run.answers
+
+
+def _serves(serving: Version | None, version: str) -> bool:
+    return serving is not None and serving.manifest.version == version
+
+
+def reviews(reader: Reader, runs: Sequence[RunRecord], tasks: Sequence[Task]) -> Iterator[Waiting]:
+    """The rows that the newest filter lists for review, without the decided ones."""
+    listing = {task: entry for task in tasks if (entry := _listing(reader, runs, task))}
+    if not listing:
+        return
+    decided = reader.store.list("review/decisions/")
+    # Objects with decisions only come, and are never written again: their number and the last one tell whether there are others.
+    state = (str(len(decided)), decided[-1].key if decided else "")
+    rows = {task: count for task, entry in listing.items() if (count := _queued(reader, task, entry, state))}
+    if rows:
+        told = ", ".join(f"{task} {count:,}" for task, count in rows.items())
+        yield Waiting(f"{sum(rows.values()):,} labels are doubted and wait for a look ({told})", "Review them", "/review")
+
+
+def _listing(reader: Reader, runs: Sequence[RunRecord], task: Task) -> Entry | None:
+    """The newest filter's record, if the filter lists rows for review."""
+    name = f"denoise-{task.lower()}"
+    newest = next((run.entries[name] for run in runs if name in run.entries), None)
+    record = reader.read([newest], StageFile.parse).get(newest.key) if newest else None
+    return newest if record is not None and record.figures.get("action") == review.ACTION else None
+
+
+def _queued(reader: Reader, task: Task, denoise: Entry, decided: tuple[str, str]) -> int:
+    state = (reader.store.uri, denoise.key, denoise.tag, *decided)
+    rows = _QUEUES.get(state)
+    if rows is None:
+        record = reader.read([denoise], StageFile.parse)[denoise.key]
+        try:
+            rows = _undecided(reader.store, task, record)
+        except (NotFound, StoreError, pl.exceptions.PolarsError) as error:
+            reader.damaged.append(f"the review queue of {task}: {error}")
+            return 0
+        _QUEUES.put(state, rows)
+    return int(rows)
+
+
+def _undecided(store: Store, task: Task, denoise: StageFile) -> int:
+    """The rows that a filter listed for review, without those that were decided since; its ledger is opened only if some were."""
+    acted = denoise.figures.get("acted")
+    decided = review.decisions(store).filter(task=task).lazy().select("pair_id")
+    ledger = open_artifact(store, denoise.address, verify=False) if decided.collect().height else None
+    if ledger is None:
+        return acted if isinstance(acted, int) else 0
+    listed = pl.scan_parquet(ledger.path("ledger.parquet")).filter(pl.col("action") == review.ACTION).select("pair_id")
+    return int(listed.join(decided, on="pair_id", how="anti").select(pl.len()).collect().item())
