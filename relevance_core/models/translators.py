@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, Protocol
 import polars as pl
 
 from relevance_core.errors import DataError, NotFound, SettingsError
-from relevance_core.languages import LANGUAGES
+from relevance_core.languages import named
 from relevance_core.pairs import normalise
 from relevance_core.store import Store
 from relevance_core.store.memory import Memory
@@ -304,7 +304,7 @@ class GlossaryTranslator:
             for language in (source, target):
                 if language not in self._names:
                     raise NotFound(
-                        f"the glossary has no names in {LANGUAGES.get(language, language)} ({language})",
+                        f"the glossary has no names in {named(language)} ({language})",
                         where="translate.glossary",
                         expected=", ".join(sorted(self._names)),
                         do="add its rows to the glossary, or leave the language out",

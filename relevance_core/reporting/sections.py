@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from relevance_core.languages import LANGUAGES
+from relevance_core.languages import named
 from relevance_core.pairs import TASK_NAMES, Task
 from relevance_core.reporting import plots
 from relevance_core.reporting.blocks import Block, Card, Cell, Check, Checks, Facts, Page, Part, Plot, Section, Table
@@ -128,7 +128,7 @@ def _by_language(evaluate: Artifact) -> Plot:
     languages = sorted(metrics["per_language"], key=lambda language: -metrics["per_language"][language]["rows"])
     rows = [metrics, *(metrics["per_language"][language] for language in languages)]
     old = [champion, *(champion["per_language"][language] for language in languages)] if champion else None
-    labels = ["all languages", *(LANGUAGES.get(language, language) for language in languages)]
+    labels = ["all languages", *(named(language) for language in languages)]
     figure = plots.scores_by_language(
         labels,
         [row["f1"] for row in rows],
@@ -284,7 +284,7 @@ def _quarantined(quarantine: pl.DataFrame) -> Table:
 
 def _positive_rates(rates: Sequence[Mapping[str, Any]]) -> Plot:
     rates = sorted(rates, key=lambda rule: str(rule["scope"]))
-    labels = [f"{rule['scope'].split()[0]} {LANGUAGES.get(rule['scope'].split()[1])}" for rule in rates]
+    labels = [f"{rule['scope'].split()[0]} {named(rule['scope'].split()[1])}" for rule in rates]
     figure = plots.rates(labels, {"relevant": (plots.FIRST, [rule["figure"] for rule in rates])}, "share of relevant pairs")
     return Plot(
         "Positive rate of the fresh rows",
@@ -318,7 +318,7 @@ def _translation(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
         return None
     languages = translate.report.figures["languages"]
     reasons = sorted({reason for figures in languages.values() for reason in figures["rejected"]})
-    names = [f"{LANGUAGES.get(language, language)}, {figures['why']}" for language, figures in languages.items()]
+    names = [f"{named(language)}, {figures['why']}" for language, figures in languages.items()]
     colours = (plots.SECOND, plots.THIRD, plots.BAD, plots.MUTED, plots.LINE)
     series: dict[str, tuple[str, list[float | None]]] = {"made": (plots.FIRST, [figures["made"] for figures in languages.values()])}
     for n, reason in enumerate(reasons):
@@ -339,8 +339,7 @@ def _translation(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
     by = f"{translator.get('name')} {translator.get('version')}"
     lead = f"Labelled queries of well-covered languages, translated by {by}; the label is kept."
     samples = [
-        _samples(f"{LANGUAGES.get(name, name)}", frame)
-        for (name,), frame in translate.table("samples").group_by("language", maintain_order=True)
+        _samples(f"{named(name)}", frame) for (name,), frame in translate.table("samples").group_by("language", maintain_order=True)
     ]
     return Section("translation", "Translation", lead, [Part("", [plot]), *(Part("", [table]) for table in samples)])
 
@@ -433,7 +432,7 @@ def _filtered(denoise: Artifact) -> list[Block]:
         Plot(
             "Contradicted labels by language",
             f"{figures['acted']:,} rows {done}: p of the other label at least {figures['confidence']}, {figures['mode']}.",
-            plots.rates([LANGUAGES.get(language, language) for language in languages], series, "share of the rows with that label"),
+            plots.rates([named(language) for language in languages], series, "share of the rows with that label"),
             ["language", "label", "rows", "contradicted", done],
             [[g["language"], _LABELS[g["label"]], g["rows"], g["contradicted"], g["acted"]] for g in by_group],
         ),

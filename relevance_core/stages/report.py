@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from relevance_core.config import Settings
-from relevance_core.languages import LANGUAGES
+from relevance_core.languages import named
 from relevance_core.stages.base import Artifact, Inputs, Output, Report, Rows, stage
 
 
@@ -33,7 +33,7 @@ def titles(settings: Settings) -> tuple[str, str]:
     """The title of a run's page and the line below it: which rows it is about."""
     start, end = settings.window.bounds()
     title = f"{start:%-d %B %Y}" if (end - start).days == 1 else f"{start:%-d %B} to {end:%-d %B %Y}"
-    onboard = ", ".join(LANGUAGES.get(language, language) for language in settings.onboard)
+    onboard = ", ".join(named(language) for language in settings.onboard)
     parts = [f"Fresh rows from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC (exclusive)"]
     parts += [f"with {settings.window.history_days} days of history before it", *([f"bringing in {onboard}"] if onboard else [])]
     return f"Window of {title}", ", ".join(parts) + "."

@@ -11,7 +11,7 @@ import polars as pl
 from fastapi import Request
 from fastapi.responses import Response
 
-from relevance_core.languages import LANGUAGES
+from relevance_core.languages import named
 from relevance_core.pairs import TASK_NAMES, Task
 from relevance_core.pipeline import Run
 from relevance_core.ui.site import Site, root
@@ -112,7 +112,7 @@ def look(ledger: pl.LazyFrame, search: Search) -> Found:
     counted = ledger.select(all=pl.len(), languages=pl.col("language").unique().sort().implode())
     page = search.order(meant).slice((search.page - 1) * ROWS, ROWS)
     head, count, rows = pl.collect_all([counted, meant.select(pl.len()), page])
-    languages = {code: LANGUAGES.get(code, code) for code in head["languages"].to_list()[0] or ()}
+    languages = {code: named(code) for code in head["languages"].to_list()[0] or ()}
     return Found(rows.to_dicts(), count.item(), head["all"].item(), languages)
 
 

@@ -147,8 +147,8 @@ def _champion(versions: Sequence[Version], log: Sequence[Release], task: Task) -
     for version in versions:
         if version.manifest.version == since.versions[task]:
             onboarded = version.manifest.onboarded
-            languages = [(named(language), language in onboarded) for language in version.manifest.languages]
-            return Champion(version, since, sorted(languages))
+            served = [(named(language), language in onboarded) for language in version.manifest.languages]
+            return Champion(version, since, sorted(served))
     return None
 
 
