@@ -85,7 +85,7 @@ class Browser:
                     return found
             except (NoSuchElementException, StaleElementReferenceException):
                 pass
-            assert time.monotonic() < deadline, f"{why}: not within {seconds:.0f} s\n{self.text()[:2000]}"
+            assert time.monotonic() < deadline, f"{why}: not within {seconds:.0f} s\n{self.state()}\n{self.text()[:2000]}"
             time.sleep(0.1)
 
     def find(self, css: str, text: str = "", seconds: float = 60) -> WebElement:
@@ -104,6 +104,12 @@ class Browser:
     def text(self) -> str:
         """What a person reads in the frame."""
         return self.driver.find_element(By.TAG_NAME, "body").text
+
+    def state(self) -> str:
+        """What tells why a page does not go on: its address, whether it is seen, what it fetched last, and its console."""
+        fetched = "performance.getEntriesByType('resource').slice(-5).map(e => [e.name, e.startTime | 0, e.duration | 0, e.responseStatus])"
+        seen = self.script(f"return JSON.stringify([location.href, document.visibilityState, performance.now() | 0, {fetched}])")
+        return "\n".join([seen, *(entry["message"] for entry in self.driver.get_log("browser"))])
 
     def script(self, text: str, *arguments: Any) -> Any:
         """What a piece of JavaScript returns."""

@@ -1,0 +1,129 @@
+"""Two sides of the same work in turns: what every benchmark here is made of.
+
+A benchmark names two functions, ours and that of what a user would pick instead. Each side of each round is a process of its own, one
+after another and never two at once, so that neither has the other's memory, caches or threads, and what the machine does meanwhile
+falls on both. A side sets up, warms up, and then says how much it did in a second (or how many seconds it took); its peak memory is
+that of its process and its children.
+
+    python -m benchmarks.turns benchmarks.scoring:ours --size smoke     one side by itself
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+Size = Literal["full", "smoke"]
+"""full: the figures of docs/performance.md; smoke: a few rows, which only shows that the benchmark still runs."""
+
+PROJECT: Final = Path(__file__).resolve().parent.parent
+#: One thread a process: the figures are then those of a core, whatever the machine has.
+ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """ours, peer: `module:function`, a function of the size that returns the side's figure.
+
+    unit: one that ends with `/s` is better when larger, any other (seconds, MB) when smaller; the ratio is above 1 where ours is
+    better, either way. wanted: the least ratio that is held to; None for one that is only told.
+    """
+
+    name: str
+    unit: str
+    ours: str
+    peer: str
+    peer_name: str
+    wanted: float | None = None
+    rounds: int = 3
+
+    def ratio(self, ours: float, peer: float) -> float:
+        """How many times better ours is."""
+        return ours / peer if self.unit.endswith("/s") else peer / ours
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one process of a side said."""
+
+    figure: float
+    peak_mb: float
+
+
+def side(name: str, size: Size) -> Side:
+    """Runs one side in a process of its own. Its output goes to this one's stderr."""
+    command = [sys.executable, "-m", "benchmarks.turns", name, "--size", size]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=PROJECT, env=ONE_THREAD | dict(os.environ))
+    return Side(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def in_turns(benchmark: Benchmark, size: Size, say: Callable[[str], None]) -> dict[str, Any]:
+    """Measures both sides of a benchmark, round by round: one entry of `results.json`.
+
+    ours, peer: medians of the rounds. ratio: the median of the rounds' ratios; spread: [smallest, largest] of them. peak_mb,
+    peer_peak_mb: the largest memory that a process of the side held, in MB.
+    """
+    rounds: list[tuple[Side, Side]] = []
+    for number in range(1 if size == "smoke" else benchmark.rounds):
+        # Whoever goes second may find files in the machine's cache: they take turns in that too.
+        ours, peer = (
+            (side(name, size) for name in (benchmark.ours, benchmark.peer)) if number % 2 == 0 else _reversed(benchmark, size)
+        )
+        rounds.append((ours, peer))
+        ratio = benchmark.ratio(ours.figure, peer.figure)
+        say(f"{benchmark.name}: {ours.figure:.4g} against {peer.figure:.4g} {benchmark.unit}, {ratio:.2f} times")
+    ratios = [benchmark.ratio(ours.figure, peer.figure) for ours, peer in rounds]
+    return {
+        "name": benchmark.name,
+        "unit": benchmark.unit,
+        "ours": statistics.median(ours.figure for ours, _ in rounds),
+        "peer": statistics.median(peer.figure for _, peer in rounds),
+        "peer_name": benchmark.peer_name,
+        "ratio": statistics.median(ratios),
+        "spread": [min(ratios), max(ratios)],
+        "peak_mb": max(ours.peak_mb for ours, _ in rounds),
+        "peer_peak_mb": max(peer.peak_mb for _, peer in rounds),
+        "wanted": benchmark.wanted,
+        "rounds": len(rounds),
+    }
+
+
+def _reversed(benchmark: Benchmark, size: Size) -> tuple[Side, Side]:
+    peer = side(benchmark.peer, size)
+    return side(benchmark.ours, size), peer
+
+
+def missed(results: Iterable[dict[str, Any]]) -> list[str]:
+    """A line for each benchmark whose ratio is below what is wanted of it."""
+    below = (result for result in results if result["wanted"] is not None and result["ratio"] < result["wanted"])
+    return [f"{result['name']}: {result['ratio']:.2f} times, {result['wanted']:g} wanted" for result in below]
+
+
+def peak_mb() -> float:
+    """The largest resident memory that this process, or one of its children, has held, in MB (2^20 bytes)."""
+    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one side here and prints its figure as the last line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("side", help="module:function")
+    parser.add_argument("--size", choices=get_args(Size), default="full")
+    options = parser.parse_args(arguments)
+    module, _, function = options.side.partition(":")
+    figure = getattr(importlib.import_module(module), function)(options.size)
+    print(json.dumps({"figure": figure, "peak_mb": round(peak_mb(), 1)}))
+
+
+if __name__ == "__main__":
+    main()
