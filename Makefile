@@ -18,7 +18,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@echo "installing the environment into $(VENV) (2.3 GB, about two minutes)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=26'
-	$(BIN)/python -m pip install --progress-bar on --constraint constraints.txt --editable '.[airflow,train,dev]'
+	$(BIN)/python -m pip install --progress-bar on --constraint constraints.txt --editable '.[airflow,train,bench,dev]'
 	@touch $@
 
 install-serving: $(SERVING)/installed ## the environment of the vLLM servers (its CPU build), pinned by constraints-serving.txt

@@ -1,9 +1,9 @@
 """Two sides of the same work in turns: what every benchmark here is made of.
 
-A benchmark names two functions, ours and that of what a user would pick instead. Each side of each round is a process of its own, one
-after another and never two at once, so that neither has the other's memory, caches or threads, and what the machine does meanwhile
-falls on both. A side sets up, warms up, and then says how much it did in a second (or how many seconds it took); its peak memory is
-that of its process and its children.
+A benchmark names two functions, ours and that of what a user would pick instead. Each side of each round is a process of its own,
+one after another and never two at once, so that neither has the other's memory, caches or threads, and what the machine does
+meanwhile falls on both. A side sets up, warms up, and then says how much it did in a second (or how many seconds it took); its peak
+memory is that of its process and its children.
 
     python -m benchmarks.turns benchmarks.scoring:ours --size smoke     one side by itself
 """
@@ -76,9 +76,9 @@ def in_turns(benchmark: Benchmark, size: Size, say: Callable[[str], None]) -> di
     rounds: list[tuple[Side, Side]] = []
     for number in range(1 if size == "smoke" else benchmark.rounds):
         # Whoever goes second may find files in the machine's cache: they take turns in that too.
-        ours, peer = (
-            (side(name, size) for name in (benchmark.ours, benchmark.peer)) if number % 2 == 0 else _reversed(benchmark, size)
-        )
+        order = (benchmark.ours, benchmark.peer) if number % 2 == 0 else (benchmark.peer, benchmark.ours)
+        said = {name: side(name, size) for name in order}
+        ours, peer = said[benchmark.ours], said[benchmark.peer]
         rounds.append((ours, peer))
         ratio = benchmark.ratio(ours.figure, peer.figure)
         say(f"{benchmark.name}: {ours.figure:.4g} against {peer.figure:.4g} {benchmark.unit}, {ratio:.2f} times")
@@ -96,11 +96,6 @@ def in_turns(benchmark: Benchmark, size: Size, say: Callable[[str], None]) -> di
         "wanted": benchmark.wanted,
         "rounds": len(rounds),
     }
-
-
-def _reversed(benchmark: Benchmark, size: Size) -> tuple[Side, Side]:
-    peer = side(benchmark.peer, size)
-    return side(benchmark.ours, size), peer
 
 
 def missed(results: Iterable[dict[str, Any]]) -> list[str]:

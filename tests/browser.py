@@ -107,7 +107,8 @@ class Browser:
 
     def state(self) -> str:
         """What tells why a page does not go on: its address, whether it is seen, what it fetched last, and its console."""
-        fetched = "performance.getEntriesByType('resource').slice(-5).map(e => [e.name, e.startTime | 0, e.duration | 0, e.responseStatus])"
+        last = "performance.getEntriesByType('resource').slice(-5)"
+        fetched = f"{last}.map(e => [e.name, e.startTime | 0, e.duration | 0, e.responseStatus])"
         seen = self.script(f"return JSON.stringify([location.href, document.visibilityState, performance.now() | 0, {fetched}])")
         return "\n".join([seen, *(entry["message"] for entry in self.driver.get_log("browser"))])
 
