@@ -38,8 +38,8 @@ class Halves:
         """
         if len(self.mine) == 2:
             return
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        summed = torch.cat([tensor.flatten() for tensor in (*gradients, figures)])
+        tensors = [*(parameter.grad for parameter in parameters if parameter.grad is not None), figures]
+        summed = torch.cat([tensor.flatten() for tensor in tensors])
         try:
             distributed.all_reduce(summed)
         except RuntimeError as error:
@@ -48,8 +48,10 @@ class Halves:
                 expected="memory for two processes",
                 do="run the stage again, with engine.workers=1 to do without a second process",
             ) from error
-        for tensor, part in zip((*gradients, figures), summed.split([t.numel() for t in (*gradients, figures)]), strict=True):
-            tensor.copy_(part.view_as(tensor))
+        at = 0
+        for tensor in tensors:
+            tensor.copy_(summed[at : at + tensor.numel()].view_as(tensor))
+            at += tensor.numel()
 
 
 ALONE: Final = Halves((0, 1))
