@@ -19,6 +19,7 @@ from relevance_core.config import Settings
 from relevance_core.errors import RelevanceError, SettingsError
 from relevance_core.pairs import Task
 from relevance_core.store import Manifest, Registry, Release, open_store, registry_cli
+from relevance_core.store.signing import Key
 
 if TYPE_CHECKING:
     from polars import DataFrame, Series
@@ -231,7 +232,8 @@ def _registry(options: argparse.Namespace) -> dict[str, Any]:
             return move()
         return roll_out(registry, versions, move, settings, say)[0]
 
-    return registry_cli.run(options, open_store(options.store), say, serve)
+    key = Key.load(settings.serving.verify_key) if settings.serving.verify_key else None
+    return registry_cli.run(options, open_store(options.store), say, serve, key)
 
 
 def _date(text: str) -> date:
