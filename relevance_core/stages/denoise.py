@@ -41,7 +41,13 @@ _SCORES: Final = {"pair_id": pl.String(), "p": pl.Float64(), "model": pl.String(
 _GROUP: Final = ("label", "language")
 
 
-@stage("denoise", uses=("denoise", "train", "prompt", "base.model", "base.dtype", "seed"), by_task=True, pinned=("decisions",))
+@stage(
+    "denoise",
+    uses=("denoise", "train", "prompt", "base.model", "base.dtype", "seed"),
+    by_task=True,
+    version=2,
+    pinned=("decisions",),
+)
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Self-validation filtering (arXiv 2510.21671, strategy 3): `train`, `ledger` of the rows acted on, `scores` of all.
 

@@ -35,7 +35,7 @@ _WRITERS: Final[Mapping[str, Callable[[pl.DataFrame, Path], None]]] = {
 }
 
 
-@stage("evaluate", uses=("prompt", "base.model", "base.dtype", "seed"), by_task=True, pinned=("champion",))
+@stage("evaluate", uses=("prompt", "base.model", "base.dtype", "seed"), by_task=True, version=2, pinned=("champion",))
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Scores the task's dev rows with the new adapter and with the champion: `scores` and `metrics.json`.
 

@@ -8,7 +8,7 @@ from relevance_core.stages.base import Inputs, Output, Report, Rows, stage
 from relevance_core.stages.bases import open_base
 
 
-@stage("train", uses=("train", "prompt", "base.model", "base.dtype", "seed"), by_task=True, version=2)
+@stage("train", uses=("train", "prompt", "base.model", "base.dtype", "seed"), by_task=True, version=3)
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Fine-tunes the base on the rows that *denoise* left: the folder `adapter/` and `training.json`, the loss by step.
 
