@@ -119,9 +119,7 @@ def sft(size: Size) -> float:
     model = AutoModelForCausalLM.from_pretrained(shop.base(), dtype="float32")
 
     def work(folder: Path) -> None:
-        arguments = SFTConfig(
-            **_options(folder, steps), completion_only_loss=True, gradient_checkpointing=False, bf16=False
-        )
+        arguments = SFTConfig(**_options(folder, steps), completion_only_loss=True, gradient_checkpointing=False, bf16=False)
         SFTTrainer(
             model=model, args=arguments, train_dataset=data, processing_class=tokenizer, peft_config=_lora("CAUSAL_LM")
         ).train()
