@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ from relevance_core.prompts import Prompt, Template, prompt_from
 from relevance_core.sources import read_labelled
 from relevance_core.stages import train as train_stage
 from relevance_core.stages.base import Inputs, Report, Rows, open_artifact, print_nothing, stage
-from relevance_core.store import Store
+from relevance_core.store import AdapterMeta, BaseInfo, PromptInfo, Registry, Store
 from tests.loop import environment
 from tests.models_fixture import make_tokenizer, save_base, signal_rows
 
@@ -324,8 +325,11 @@ def test_a_killed_training_ends_with_the_same_bytes(base: Path, tmp_path: Path) 
     assert sha256(tmp_path / "killed/out") == sha256(tmp_path / "whole/out")
 
 
-def test_the_stage_leaves_an_adapter(base: Path, store: Store) -> None:
-    """Run on the rows of *denoise*, the stage leaves the adapter, its losses and figures, and finds them again the second time."""
+SETTINGS = config.build({"train": {"epochs": 1, "r": 4}, "engine": {"device": "cpu"}})
+
+
+def stage_inputs(base: Path, store: Store, **more: Any) -> Inputs:
+    """The outputs of *base* and *denoise* that the stage reads, and what the run pinned."""
 
     @stage("base", uses=())
     def make_base(settings: Any, inputs: Any, out: Any) -> Report:
@@ -339,10 +343,15 @@ def test_the_stage_leaves_an_adapter(base: Path, store: Store) -> None:
         out.table("train", ROWS)
         return Report(Rows())
 
-    settings = config.build({"train": {"epochs": 1, "r": 4}, "engine": {"device": "cpu"}})
-    made = {"base": make_base(settings, Inputs(), store), "denoise": make_rows(settings, Inputs(task="QC"), store)}
+    made = {"base": make_base(SETTINGS, Inputs(), store), "denoise": make_rows(SETTINGS, Inputs(task="QC"), store)}
     artifacts = {name: open_artifact(store, report.address) for name, report in made.items()}
-    inputs = Inputs({name: artifact for name, artifact in artifacts.items() if artifact}, "QC")
+    return Inputs({name: artifact for name, artifact in artifacts.items() if artifact}, "QC", **more)
+
+
+def test_the_stage_leaves_an_adapter(base: Path, store: Store) -> None:
+    """Run on the rows of *denoise*, the stage leaves the adapter, its losses and figures, and finds them again the second time."""
+
+    settings, inputs = SETTINGS, stage_inputs(base, store)
     report = train_stage.run(settings, inputs, store)
     assert report.rows.as_json() == {"in": 160, "made": 0, "kept": 160, "quarantined": 0, "dropped": 0, "reasons": {}}
     assert report.figures["steps"] == 3
@@ -364,3 +373,86 @@ def test_the_stage_leaves_an_adapter(base: Path, store: Store) -> None:
     store.delete(f"{report.address}/manifest.json")
     again = train_stage.run(settings, inputs, store)
     assert (again.found, again.digest) == (False, report.digest)
+
+
+def published(store: Store, report: Report) -> str:
+    """The version that the adapter of a *train* output becomes."""
+    artifact = open_artifact(store, report.address)
+    assert artifact is not None
+    prompt = prompt_from(SETTINGS)
+    meta = AdapterMeta(
+        base=BaseInfo(id="b@1", revision="main"),
+        prompt=PromptInfo(name=prompt.template, version=str(prompt.version), max_tokens=prompt.max_tokens),
+        threshold=0.5,
+        languages=("en",),
+        created="2026-10-08",
+    )
+    return Registry(store).publish("QC", artifact.folder("adapter"), meta).version
+
+
+def adapter_of(store: Store, report: Report) -> dict[str, torch.Tensor]:
+    artifact = open_artifact(store, report.address)
+    assert artifact is not None
+    tensors: dict[str, torch.Tensor] = load_file(artifact.path("adapter/adapter_model.safetensors"))
+    return tensors
+
+
+def test_a_warm_start_begins_with_the_champions_weights(base: Path, store: Store) -> None:
+    """With a learning rate of almost nothing, a warm training ends where the champion is; a cold one has learned nothing."""
+    cold = train_stage.run(SETTINGS, stage_inputs(base, store), store)
+    version = published(store, cold)
+    idle = config.build({"train": {"epochs": 1, "r": 4, "learning_rate": 1e-12}, "engine": {"device": "cpu"}})
+    warm = config.build({"train": idle.train.model_dump() | {"warm_start": True}, "engine": {"device": "cpu"}})
+    inputs = stage_inputs(base, store, champion={"QC": version})
+    found = {
+        name: adapter_of(store, train_stage.run(settings, inputs, store)) for name, settings in (("idle", idle), ("warm", warm))
+    }
+    for name, tensor in adapter_of(store, cold).items():
+        assert torch.allclose(found["warm"][name], tensor, atol=1e-6)
+        assert ".lora_A." in name or found["idle"][name].abs().max() < 1e-6 < tensor.abs().max()
+    assert train_stage.run(warm, inputs, store).figures["start"] == f"with the champion {version}"
+
+
+def test_a_champion_that_does_not_fit_is_not_begun_with(base: Path, store: Store) -> None:
+    """Another rank, alpha, prompt or base than the champion's is a start from nothing, with the first of them as the reason."""
+    version = published(store, train_stage.run(SETTINGS, stage_inputs(base, store), store))
+    inputs, ours = Inputs(task="QC", champion={"QC": version}), BaseRef("b@1", str(base))
+    others: list[tuple[dict[str, Any], BaseRef, str]] = [
+        ({"train": {"r": 8}}, ours, "rank"),
+        ({"train": {"alpha": 8}}, ours, "alpha"),
+        ({"prompt": {"max_tokens": 128}}, ours, "prompt"),
+        ({"train": {"r": 8}}, replace(ours, id="b@2"), "base"),
+        ({}, replace(ours, revision="next"), "base"),
+    ]
+    for values, ref, what in others:
+        settings = config.build(config.merge(SETTINGS.model_dump(exclude={"source"}), values))
+        assert train_stage._start(settings, inputs, ref, store) == (
+            f"from nothing: the champion {version} has another {what}",
+            None,
+        )
+    assert train_stage._start(SETTINGS, inputs, ours, store)[0] == f"with the champion {version}"
+
+
+def test_without_a_champion_a_warm_start_is_a_cold_one(base: Path, store: Store) -> None:
+    """The first night of a task begins from nothing and says so."""
+    warm = config.build({"train": {"epochs": 1, "r": 4, "warm_start": True}, "engine": {"device": "cpu"}})
+    report = train_stage.run(warm, stage_inputs(base, store, champion={"QI": "0" * 16}), store)
+    assert report.figures["start"] == "from nothing: no version of the task serves"
+
+
+def test_a_cold_training_does_not_depend_on_the_champion(base: Path, store: Store) -> None:
+    """While train.warm_start is off, it is not written, a champion changes no key and the report says nothing of a start."""
+    one = train_stage.run(SETTINGS, stage_inputs(base, store), store)
+    other = train_stage.run(SETTINGS, stage_inputs(base, store, champion={"QC": "0" * 16}), store)
+    assert (other.address, other.found, "start" in one.figures) == (one.address, True, False)
+    assert "warm_start" not in SETTINGS.model_dump(mode="json")["train"]
+    on = config.build({"train": {"warm_start": True}})
+    assert config.build(on.model_dump(exclude={"source"})).train.warm_start
+
+
+def test_weights_of_another_shape_are_not_begun_with(make_job: Callable[..., Job]) -> None:
+    """An adapter of rank 4 is no beginning for one of rank 8: the error says so before the training begins."""
+    one, other = make_job("one"), make_job("other", r=8)
+    train(ROWS, one, say)
+    with pytest.raises(ModelError, match="the adapter to begin with differs in"):
+        train(ROWS, replace(other, start=one.out), say)
