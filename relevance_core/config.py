@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
+from operator import not_
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -188,6 +189,12 @@ class TrainSettings(_Part):
     warmup_ratio: Share = 0.06
     max_grad_norm: float = Field(1.0, gt=0)
     save_steps: int = Field(200, ge=1, description="steps between checkpoints; a killed training goes on from the last")
+    # Left out of what is written while it is off: a store's finished stages and runs then keep their names.
+    warm_start: bool = Field(
+        False,
+        exclude_if=not_,
+        description="begin with the champion's weights where its base, prompt, rank and alpha are the run's",
+    )
 
 
 class GateSettings(_Part):
