@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +180,68 @@ def test_a_twin_is_a_neighbour() -> None:
     assert [sorted(row) for row in found.tolist()] == [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]
 
 
+@pytest.mark.slow
+def test_bert_is_read_as_the_library_reads_it() -> None:
+    """Titles, an empty text, one longer than the model reads and other scripts: sentence-transformers' own vectors to 1e-6."""
+    from sentence_transformers import SentenceTransformer
+
+    from relevance_core.models.bert import is_bert, open_bert
+    from relevance_core.models.embedder import BUILTIN, open_embedder
+
+    folder = open_embedder(BUILTIN, EngineSettings()).folder
+    texts = ["Red shoe, size 42", "Blue canvas shoe", "word " * 600, "", "Red shoe, size 43", "Schürze für 日本"]
+    assert is_bert(folder)
+    theirs = SentenceTransformer(str(folder), device="cpu", local_files_only=True).encode(texts, normalize_embeddings=True)
+    assert np.abs(open_bert(folder, "cpu").encode(texts) - theirs).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("config.json", '"BertModel"', '"XLMRobertaModel"'),
+        ("1_Pooling/config.json", '"pooling_mode_cls_token": false', '"pooling_mode_cls_token": true'),
+        ("modules.json", "models.Normalize", "models.Dense"),
+    ],
+)
+def test_another_kind_of_model_is_left_to_the_library(tmp_path: Path, file: str, old: str, new: str) -> None:
+    """Another architecture, pooling or last module is not taken for a BERT with mean pooling."""
+    from relevance_core.models.bert import is_bert
+    from relevance_core.models.embedder import BUILTIN, open_embedder
+
+    copy = tmp_path / "model"
+    shutil.copytree(open_embedder(BUILTIN, EngineSettings()).folder, copy)
+    assert is_bert(copy)
+    text = (copy / file).read_text()
+    assert old in text
+    (copy / file).write_text(text.replace(old, new))
+    assert not is_bert(copy)
+
+
+def test_known_texts_need_no_torch(store: Store) -> None:
+    """A night without a new text looks its vectors up in a process that has imported neither torch nor the library."""
+    code = f"""
+import sys
+import polars as pl
+from relevance_core.config import EngineSettings
+from relevance_core.models.embedder import Embedder, embed, open_embedder
+from relevance_core.store import open_store
+embedder = open_embedder("builtin:minilm", EngineSettings())
+embed(pl.Series(["red shoe"]), embedder, open_store({store.uri!r}), print)
+assert not {{"torch", "sentence_transformers"}} & set(sys.modules)
+"""
+    lines: list[str] = []
+    embed_once(store, "red shoe", lines.append)
+    assert lines == ["embedding 1 texts, 0 from the cache"]
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def embed_once(store: Store, text: str, say: Callable[[str], None]) -> None:
+    """Puts a text into the cache of the packaged model."""
+    from relevance_core.models.embedder import BUILTIN, embed, open_embedder
+
+    embed(pl.Series([text]), open_embedder(BUILTIN, EngineSettings()), store, say)
+
+
 def test_a_model_that_is_not_here_is_named() -> None:
     """Nothing is downloaded: an unknown id says how to get it."""
     from relevance_core.models.embedder import open_embedder
@@ -219,7 +285,6 @@ def ran(store: Store, settings: config.Settings, inputs: Inputs) -> Artifact:
     return found
 
 
-@pytest.mark.slow
 def test_a_negative_takes_everything_but_the_target_from_its_positive(store: Store) -> None:
     """For `zapatillas rojas` the red canvas shoe is as good a match; what is added is wrong, new, and counted."""
     train = log(("es", "zapatillas rojas", "Red leather shoe", 1), task="QI")
@@ -237,7 +302,6 @@ def test_a_negative_takes_everything_but_the_target_from_its_positive(store: Sto
     assert len(output.table("ledger")) == 2
 
 
-@pytest.mark.slow
 def test_the_same_rows_give_the_same_negatives_from_cached_vectors(store: Store) -> None:
     """A second run under another setting embeds nothing, and what it adds in common is the same."""
     train = log(("es", "zapatillas rojas", "Red leather shoe", 1), task="QI")

@@ -1,4 +1,8 @@
-"""Embeddings of texts with sentence-transformers, each computed once for a model's weights and kept in the store."""
+"""Embeddings of texts with a sentence-transformers model, each computed once for a model's weights and kept in the store.
+
+Torch is imported where something is embedded, and the library itself only for a model that `relevance_core.models.bert` does not
+read: a night that brings no new text needs neither.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,6 @@ from typing import Any, Final, cast
 import faiss
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
 
 from relevance_core import pairs
@@ -30,7 +33,7 @@ _BATCH: Final = 64
 
 @dataclass(frozen=True)
 class Embedder:
-    """A sentence-transformers model. digest: of its files, so of its weights."""
+    """A sentence-transformers model. digest: of its files, so of its weights. device: as in EngineSettings."""
 
     folder: Path
     digest: str
@@ -39,10 +42,17 @@ class Embedder:
 
     def encode(self, texts: list[str]) -> Vectors:
         """(n, d) unit vectors of `texts`, in their order."""
-        from sentence_transformers import SentenceTransformer
+        import torch
+
+        from relevance_core.models.bert import is_bert, open_bert
 
         torch.set_num_threads(self.threads)
-        model = SentenceTransformer(str(self.folder), device=self.device, local_files_only=True)
+        device = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        if is_bert(self.folder):
+            return open_bert(self.folder, device).encode(texts)
+        from sentence_transformers import SentenceTransformer
+
+        model = SentenceTransformer(str(self.folder), device=device, local_files_only=True)
         vectors = model.encode(texts, batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False)
         return np.asarray(vectors, dtype=np.float32)
 
@@ -50,8 +60,7 @@ class Embedder:
 def open_embedder(name: str, engine: EngineSettings) -> Embedder:
     """The model `name`: BUILTIN, a folder, or an id in the local Hugging Face cache. Raises ModelError if it is not here."""
     folder = _folder(name)
-    device = engine.device if engine.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    return Embedder(folder, _digest(folder), device, engine.threads)
+    return Embedder(folder, _digest(folder), engine.device, engine.threads)
 
 
 def _folder(name: str) -> Path:

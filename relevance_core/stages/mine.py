@@ -26,7 +26,7 @@ _FUNCTION_WORDS: Final = frozenset(("an", "and", "by", "for", "from", "in", "of"
 _PLURAL: Final = re.compile(r"(?<=[a-z]{2}[^s\W])s$|(?<=sh|ch|ss)es$|(?<=[xz])es$")
 
 
-@stage("mine", uses=("mine",), by_task=True)
+@stage("mine", uses=("mine",), version=2, by_task=True)
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Semantic hard negatives (arXiv 2510.21671, strategy 2): targets that are near a positive and are not relevant.
 
