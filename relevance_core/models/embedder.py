@@ -10,9 +10,8 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final, cast
 
-import faiss
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -118,20 +117,3 @@ def embed(texts: pl.Series, embedder: Embedder, store: Store, say: Callable[[str
     column = pl.DataFrame({"text_id": keys}).join(known, on="text_id", how="left", maintain_order="left")["vector"]
     stacked = np.frombuffer(b"".join(column.to_list()), dtype=np.float16).reshape(len(column), -1).astype(np.float32)
     return cast(Vectors, stacked / np.linalg.norm(stacked, axis=1, keepdims=True))
-
-
-def neighbours(vectors: Vectors, rows: NDArray[np.int64], count: int, threads: int = 1) -> tuple[NDArray[np.int64], Vectors]:
-    """The nearest of the (n, d) unit `vectors` to each of those at `rows`, by cosine, itself left out.
-
-    Returns (m, k) positions, nearest first, and their (m, k) similarities, with k = min(count, n - 1). Search is exact.
-    """
-    reach = min(count + 1, len(vectors))
-    index: Any = faiss.IndexFlatIP(vectors.shape[1])
-    faiss.omp_set_num_threads(threads)
-    index.add(np.ascontiguousarray(vectors))
-    similarity, found = index.search(np.ascontiguousarray(vectors[rows]), reach)
-    # A text may have a twin with the same vector, so the row itself is not always the first; exactly one of each row goes.
-    own = found == rows[:, None]
-    own[~own.any(axis=1), -1] = True
-    shape = (len(rows), reach - 1)
-    return found[~own].reshape(shape).astype(np.int64), similarity[~own].reshape(shape).astype(np.float32)
