@@ -139,6 +139,11 @@ class MineSettings(_Part):
     ratio: float = Field(0.5, ge=0, description="hard negatives added, as a multiple of the task's training positives")
     duplicate_similarity: Share = Field(0.98, description="targets more alike than this are taken as the same thing")
     skip_ranks: int = Field(0, ge=0, description="nearest ranks left out")
+    index: Literal["auto", "flat", "ivf", "hnsw"] = Field(
+        "auto",
+        description="FAISS index of the targets; flat is exact, of ivf and hnsw the report tells the recall",
+    )
+    index_from: int = Field(200_000, ge=1, description="targets from which auto is ivf; below, it is flat")
 
 
 class DenoiseSettings(_Part):
