@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks import gpu
 from relevance_core.config import EngineSettings
 from relevance_core.errors import ModelError
 from relevance_core.models import scorer as scorer_module
@@ -19,6 +23,7 @@ from relevance_core.models.shortcuts import start_of
 from relevance_core.prompts import PairText, Prompt
 from tests.models_fixture import make_model, save_base
 
+PROJECT = Path(__file__).parent.parent
 PROMPT = Prompt("instruction", 1, True, 400)
 WORDS = ("red", "blauer", "leather", "steel", "zapatos azules", "750 ml", "running shoes")
 ROWS: list[PairText] = [
@@ -168,3 +173,31 @@ def test_bfloat16_stays_within_its_bound(base: Path) -> None:
     exact, half = (Scorer(base, None, PROMPT, EngineSettings(device="cpu"), dtype=dtype) for dtype in ("float32", "bfloat16"))
     apart = np.abs(exact.score(ROWS, lambda _: None) - half.score(ROWS, lambda _: None)).max()
     assert 0 < apart < 3e-2
+
+
+def test_the_gpu_benchmark_counts_what_is_computed() -> None:
+    """Qwen3 of 32 × 2: two prompts of 22 and 24 tokens that share 20 are 20 + 2 + 4 tokens, worked out by hand."""
+    work = gpu.Work.of(make_model(450))
+    block = 32 * 32 + 2 * 32 * 16 + 32 * 32 + 3 * 32 * 64  # q, k and v, o, the MLP
+    late = 32 * 32 + 3 * 32 * 64
+    assert (work.linear, work.last, work.looks, work.head) == (2 * block, late, 4 * 2 * 2 * 16, 32 * 450)
+    assert work.lora == 32 * 2 * (2 * 64 + 2 * 48 + 3 * 96)
+    looked = 20 * 20 / 2 + (22 * 22 - 20 * 20) / 2 + (24 * 24 - 20 * 20) / 2
+    # The last block's late part is computed for the start's pass once, and for each row's last token.
+    linear = 2 * ((2 * block - late) * 26 + late * 3)
+    prompts = [[*START, 1, 2], [*START, 3, 4, 5, 6]]
+    assert work.scored(prompts) == linear + 256 * looked + 2 * 2 * 32 * 2
+    assert work.forward(prompts, starts=1)[1:] == (2 * ((work.lora - work.last_lora) * 26 + work.last_lora * 3), 256 * looked)
+
+
+@pytest.mark.slow
+def test_the_gpu_benchmark_still_runs(tmp_path: Path) -> None:
+    """At its tiny size it measures scoring and training on a CPU, and says where the time went."""
+    command = [sys.executable, "benchmarks/gpu.py", "--size", "tiny", "--out", tmp_path / "gpu.json"]
+    subprocess.run(command, cwd=PROJECT, check=True, timeout=600)
+    result = json.loads((tmp_path / "gpu.json").read_text())
+    assert result["prompt"]["shared"] == 70
+    for name, figure in (("scoring", "pairs_s"), ("training", "examples_s")):
+        assert result[name][figure] > 0
+        assert 0 < result[name]["share"] < 1
+        assert len(result[name]["profile"]) == 15
