@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import json
+import math
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from relevance_core.config import EngineSettings
+from benchmarks import gpu
+from relevance_core.config import EngineSettings, Settings
 from relevance_core.errors import ModelError
 from relevance_core.models import scorer as scorer_module
-from relevance_core.models.lm import last_hidden, pad, shared_start
+from relevance_core.models.base_ref import BaseRef
+from relevance_core.models.lm import last_hidden, load_base, pad, shared_start
 from relevance_core.models.scorer import Scorer, batch_end, token_budget
 from relevance_core.models.shortcuts import start_of
+from relevance_core.models.trainer import PROJECTIONS, save_adapter
+from relevance_core.models.vllm_pass import margin
+from relevance_core.models.vllm_scorer import VllmScorer
 from relevance_core.prompts import PairText, Prompt
+from relevance_core.stages.scorers import open_scorer
 from tests.models_fixture import make_model, save_base
+from tests.serving_cases import save_base as save_served_base
 
+PROJECT = Path(__file__).parent.parent
 PROMPT = Prompt("instruction", 1, True, 400)
 WORDS = ("red", "blauer", "leather", "steel", "zapatos azules", "750 ml", "running shoes")
 ROWS: list[PairText] = [
@@ -168,3 +182,72 @@ def test_bfloat16_stays_within_its_bound(base: Path) -> None:
     exact, half = (Scorer(base, None, PROMPT, EngineSettings(device="cpu"), dtype=dtype) for dtype in ("float32", "bfloat16"))
     apart = np.abs(exact.score(ROWS, lambda _: None) - half.score(ROWS, lambda _: None)).max()
     assert 0 < apart < 3e-2
+
+
+@pytest.mark.serving
+@pytest.mark.slow
+def test_vllm_gives_the_scores_of_transformers(tmp_path: Path) -> None:
+    """The offline engine, with an adapter whose every matrix is random, agrees with the scorer to 1e-3."""
+    folder = save_served_base(tmp_path / "base")
+    adapter = random_adapter(folder, tmp_path / "adapter")
+    base, said = BaseRef("random", str(folder), dtype="float32"), list[str]()
+    settings = Settings(engine={"scorer": "vllm", "device": "cpu"})
+    scorer = open_scorer(settings, base, adapter, PROMPT)
+    assert isinstance(scorer, VllmScorer)
+    exact = open_scorer(Settings(engine={"device": "cpu"}), base, adapter, PROMPT).score(ROWS, said.append)
+    assert np.abs(scorer.score(ROWS, said.append) - exact).max() < 1e-3
+    assert exact.std() > 1e-2
+    assert said[0] == "vLLM starts, to score 40 prompts"
+
+
+def random_adapter(base: Path, folder: Path) -> Path:
+    """An adapter of rank 4 none of whose matrices is zero."""
+    torch.manual_seed(3)
+    config = LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules=list(PROJECTIONS), init_lora_weights=False)
+    save_adapter(get_peft_model(load_base(base)[0], config), "random", folder)
+    return folder
+
+
+def test_a_pass_that_fails_says_what_vllm_wrote(base: Path, tmp_path: Path) -> None:
+    """An interpreter that ends with an error is a ModelError with its last words; nothing to score starts none."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho there is no room for the model >&2\nexit 3\n")
+    python.chmod(0o755)
+    scorer = VllmScorer(BaseRef("random", str(base)), None, PROMPT, python)
+    assert scorer.score([], str).shape == (0,)
+    with pytest.raises(ModelError, match=r"(?s)vLLM ended with code 3.*no room for the model"):
+        scorer.score(ROWS, str)
+
+
+def test_the_margin_of_an_answer() -> None:
+    """log 0.6 against log 0.2 are log 3 apart."""
+    said = {7: SimpleNamespace(logprob=math.log(0.6)), 9: SimpleNamespace(logprob=math.log(0.2))}
+    assert margin(said, 7, 9) == pytest.approx(math.log(3))
+
+
+def test_the_gpu_benchmark_counts_what_is_computed() -> None:
+    """Qwen3 of 32 × 2: two prompts of 22 and 24 tokens that share 20 are 20 + 2 + 4 tokens, worked out by hand."""
+    work = gpu.Work.of(make_model(450))
+    block = 32 * 32 + 2 * 32 * 16 + 32 * 32 + 3 * 32 * 64  # q, k and v, o, the MLP
+    late = 32 * 32 + 3 * 32 * 64
+    assert (work.linear, work.last, work.looks, work.head) == (2 * block, late, 4 * 2 * 2 * 16, 32 * 450)
+    assert work.lora == 32 * 2 * (2 * 64 + 2 * 48 + 3 * 96)
+    looked = 20 * 20 / 2 + (22 * 22 - 20 * 20) / 2 + (24 * 24 - 20 * 20) / 2
+    # The last block's late part is computed for the start's pass once, and for each row's last token.
+    linear = 2 * ((2 * block - late) * 26 + late * 3)
+    prompts = [[*START, 1, 2], [*START, 3, 4, 5, 6]]
+    assert work.scored(prompts) == linear + 256 * looked + 2 * 2 * 32 * 2
+    assert work.forward(prompts, starts=1)[1:] == (2 * ((work.lora - work.last_lora) * 26 + work.last_lora * 3), 256 * looked)
+
+
+@pytest.mark.slow
+def test_the_gpu_benchmark_still_runs(tmp_path: Path) -> None:
+    """At its tiny size it measures scoring and training on a CPU, and says where the time went."""
+    command = [sys.executable, "benchmarks/gpu.py", "--size", "tiny", "--out", tmp_path / "gpu.json"]
+    subprocess.run(command, cwd=PROJECT, check=True, timeout=600)
+    result = json.loads((tmp_path / "gpu.json").read_text())
+    assert result["prompt"]["shared"] == 70
+    for name, figure in (("scoring", "pairs_s"), ("training", "examples_s")):
+        assert result[name][figure] > 0
+        assert 0 < result[name]["share"] < 1
+        assert len(result[name]["profile"]) == 15

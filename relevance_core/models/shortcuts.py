@@ -40,7 +40,8 @@ def start_of(model: Any, ids: Tensor) -> Start:
     if model.config._attn_implementation != _NAME:
         model.set_attn_implementation(_NAME)
     kept: Start = {}
-    model.base_model(input_ids=ids, use_cache=False, kept=kept)
+    with only_last(model, torch.zeros(1, dtype=torch.long, device=ids.device)):  # nobody reads a state
+        model.base_model(input_ids=ids, use_cache=False, kept=kept)
     if len(kept) != model.config.num_hidden_layers:
         raise ModelError(
             "the base model's attention can't be replaced",
