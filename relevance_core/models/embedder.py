@@ -100,7 +100,7 @@ def embed(texts: pl.Series, embedder: Embedder, store: Store, say: Callable[[str
     The cache is `embeddings/<digest>` of the store, so other weights under the same name find nothing old there. Vectors are kept,
     and so used, in half precision: the last digits depend on which texts shared a batch.
     """
-    keys = pl.Series("text_id", [pairs.digest("text", text, size=32) for text in texts], dtype=pl.String)
+    keys = pairs.digests("text", texts, size=32).alias("text_id")
     memory = Memory(store, f"embeddings/{embedder.digest}", "text_id")
     known = memory.recall(keys)
     asked = pl.DataFrame({"text_id": keys, "text": texts}).unique("text_id").sort("text_id")
