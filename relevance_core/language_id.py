@@ -1,7 +1,7 @@
 """Which language a short text is written in, by statistics of letters that ship with the package `lingua-language-detector`.
 
-A guess among languages, never a fact: two words in Latin letters are often possible in several languages, and a brand name is in none.
-What to do below which confidence is the caller's decision.
+A guess among languages, never a fact: two words in Latin letters are often possible in several languages, and a brand name is in
+none. From which probability on it counts is the caller's decision.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 def identify(texts: Sequence[str], among: Sequence[str] = ()) -> list[tuple[str, float]]:
     """The likeliest language of each text, as an ISO 639-1 code, and its probability among those that were considered.
 
-    among: the codes that are possible (none: every known language); the fewer, the surer. ("", 0.0) for a text without a letter that
-    one of them is written in. Each distinct text is looked at once, on all cores. Raises SettingsError for a code that is unknown,
-    and for fewer than two.
+    among: the codes that are possible (none: every known language); the fewer, the surer. ("", 0.0) for a text without a letter
+    that one of them is written in. Each distinct text is looked at once, on all cores. Raises SettingsError for a code that is
+    unknown, and for fewer than two.
     """
     distinct = list(dict.fromkeys(texts))
     detector = _detector(tuple(sorted(set(among or LANGUAGES))))
@@ -38,6 +38,8 @@ def _detector(codes: tuple[str, ...]) -> LanguageDetector:
     from lingua import IsoCode639_1, LanguageDetectorBuilder
 
     try:
+        if len(codes) < 2:
+            raise ValueError("there is nothing to choose from")
         return LanguageDetectorBuilder.from_iso_codes_639_1(*(IsoCode639_1.from_str(code.upper()) for code in codes)).build()
     except ValueError as error:
         raise SettingsError(
