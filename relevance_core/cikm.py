@@ -7,6 +7,7 @@ the form that the first place's code writes (github.com/nhtlongcs/e-commerce-pro
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ CONFIDENCE: Final = 0.7
 """How probable a language must be to replace the tag `en`; docs/cikm.md has what was measured."""
 
 _CODES: Final = {"vn": "vi"}  # a country's code that the files use for a language
+_HALF: Final = re.compile("[\ud800-\udfff]")
 _SHOWN: Final = ("f1", "precision", "recall", "macro_f1", "always_yes_f1", "rows", "positives")
 
 
@@ -116,7 +118,12 @@ def _wrong_row(row: Any) -> str | None:
     if sum(name in row for name in TARGETS.values()) != 1 or row.get("task", _task_of(row)) != _task_of(row):
         return f"not the one of {' and '.join(TARGETS.values())} that its task has"
     texts = (row.get("origin_query"), row[TARGETS[_task_of(row)]])
-    return None if all(text is None or isinstance(text, str) for text in texts) else "a query or target that is no text"
+    return None if all(text is None or _is_text(text) for text in texts) else "a query or target that is no text"
+
+
+def _is_text(value: Any) -> bool:
+    # JSON lets half of a surrogate pair stand in a text, as an escape; nothing can be written that holds one.
+    return isinstance(value, str) and not _HALF.search(value)
 
 
 def _is_id(value: Any) -> bool:

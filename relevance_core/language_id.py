@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from relevance_core.errors import SettingsError
 from relevance_core.languages import LANGUAGES
 
 if TYPE_CHECKING:
     from lingua import LanguageDetector
+
+_BATCH: Final = 10_000  # an answer holds an object for every language; those of a million texts would fill the memory
 
 
 def identify(texts: Sequence[str], among: Sequence[str] = ()) -> list[tuple[str, float]]:
@@ -26,10 +28,11 @@ def identify(texts: Sequence[str], among: Sequence[str] = ()) -> list[tuple[str,
     """
     distinct = list(dict.fromkeys(texts))
     detector = _detector(tuple(sorted(set(among or LANGUAGES))))
-    ranked = detector.compute_language_confidence_values_in_parallel(distinct)
-    first = [values[0] for values in ranked]
-    found = [(best.language.iso_code_639_1.name.lower(), best.value) if best.value else ("", 0.0) for best in first]
-    named = dict(zip(distinct, found, strict=True))
+    named: dict[str, tuple[str, float]] = {}
+    for start in range(0, len(distinct), _BATCH):
+        batch = distinct[start : start + _BATCH]
+        for text, (best, *_) in zip(batch, detector.compute_language_confidence_values_in_parallel(batch), strict=True):
+            named[text] = (best.language.iso_code_639_1.name.lower(), best.value) if best.value else ("", 0.0)
     return [named[text] for text in texts]
 
 
