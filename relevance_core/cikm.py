@@ -37,9 +37,6 @@ _BOTH: Final = ("ar", "de", "en", "es", "fr", "it", "ja", "ko", "pl", "pt")
 LANGUAGES: Final[Mapping[Task, tuple[str, ...]]] = {"QC": _BOTH, "QI": (*_BOTH, "id", "th", "vi")}
 """The languages of each task's files."""
 
-CONFIDENCE: Final = 0.7
-"""How probable a language must be to replace the tag `en`; docs/cikm.md has what was measured."""
-
 _CODES: Final = {"vn": "vi"}  # a country's code that the files use for a language
 _HALF: Final = re.compile("[\ud800-\udfff]")
 _SHOWN: Final = ("f1", "precision", "recall", "macro_f1", "always_yes_f1", "rows", "positives")
@@ -134,7 +131,7 @@ def _task_of(row: Row) -> Task:
     return next(task for task in TASKS if TARGETS[task] in row)
 
 
-def clean(file: Rows, confidence: float = CONFIDENCE) -> pl.DataFrame:
+def clean(file: Rows, confidence: float) -> pl.DataFrame:
     """The file's rows in their order: `id task language query target`, `label` where it has labels, and `tag`.
 
     `tag` is the row's own language as an ISO 639-1 code. `language` is the same, but for rows tagged `en`: they take the language

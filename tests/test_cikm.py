@@ -72,12 +72,12 @@ def test_an_english_tag_gives_way_to_a_language_that_is_sure(tmp_path: Path) -> 
     rows = [qc(n, query, language="EN", label=1) for n, query in enumerate(queries)]
     rows += [qc(4, "waterproof speaker", label=1)]
     file = read(str(write_rows(tmp_path / "train.txt", rows)))
-    assert clean(file)["language"].to_list() == ["es", "en", "en", "en", "es"]
-    assert clean(file, confidence=1.1)["language"].to_list() == ["en"] * 4 + ["es"]
+    assert clean(file, 0.7)["language"].to_list() == ["es", "en", "en", "en", "es"]
+    assert clean(file, 1.1)["language"].to_list() == ["en"] * 4 + ["es"]
     (counts,) = prepared(tmp_path, train=rows)["files"]
     assert (counts["retagged"], counts["languages"]) == ({"es": 1}, {"en": 3, "es": 2})
     items = read(str(write_rows(tmp_path / "items.txt", [qi(1, language="vn")])))
-    assert clean(items)["language"].to_list() == ["vi"]
+    assert clean(items, 0.7)["language"].to_list() == ["vi"]
 
 
 def test_the_loop_reads_what_was_prepared(tmp_path: Path, store: Store) -> None:

@@ -6,14 +6,18 @@ import argparse
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
-from relevance_core import cikm
-from relevance_core.stages.evaluate import ScoreRows
 from relevance_core.store import open_store
+
+if TYPE_CHECKING:
+    from relevance_core.stages.evaluate import ScoreRows
 
 Say = Callable[[str], None]
 Result = dict[str, Any]
+
+CONFIDENCE: Final = 0.7
+"""How probable a language must be to replace the tag `en`; docs/cikm.md has what was measured."""
 
 
 def add_cikm_parser(
@@ -53,7 +57,7 @@ def add_cikm_parser(
         cleaning.add_argument(
             "--confidence",
             type=float,
-            default=cikm.CONFIDENCE,
+            default=CONFIDENCE,
             metavar="P",
             help="how probable another language must be to replace the tag en; above 1 never (default: %(default)s)",
         )
@@ -74,6 +78,9 @@ def run(options: argparse.Namespace, scorer: Callable[[argparse.Namespace], Scor
 
     scorer: gives what scores rows, by the options that `add_scoring` added.
     """
+    # Here, so that the other commands start without numpy and the stages.
+    from relevance_core import cikm
+
     if options.cikm_command == "prepare":
         return _prepare(options, say)
     if options.cikm_command == "check":
@@ -83,6 +90,8 @@ def run(options: argparse.Namespace, scorer: Callable[[argparse.Namespace], Scor
 
 
 def _prepare(options: argparse.Namespace, say: Say) -> Result:
+    from relevance_core import cikm
+
     report = cikm.prepare(options.train, options.dev, options.test, Path(options.out), options.day, options.confidence, say)
     say(f"next: relevance retrain --source {options.out} --window-end {options.day + timedelta(days=1)}")
     return report
