@@ -12,18 +12,22 @@ help: ## this list
 
 install: $(VENV)/installed ## the environment, pinned by constraints.txt
 
+# constraints.txt is everything that is in there, so pip resolves nothing, except what the build of torch that it finds needs.
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
 		{ echo "Python 3.11 or 3.12 is needed: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@echo "installing the environment into $(VENV) (2.3 GB, about two minutes)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=26'
-	$(BIN)/python -m pip install --progress-bar on --constraint constraints.txt --editable '.[airflow,train,bench,dev]'
+	$(BIN)/python -m pip install --progress-bar on --constraint constraints.txt torch
+	$(BIN)/python -m pip install --progress-bar on --no-deps --requirement constraints.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	$(BIN)/python -m pip check
 	@touch $@
 
 install-serving: $(SERVING)/installed ## the environment of the vLLM servers (its CPU build), pinned by constraints-serving.txt
 
-# constraints-serving.txt is everything that is in there, so pip resolves nothing, except what the build of torch that it finds needs.
+# Likewise.
 $(SERVING)/installed: pyproject.toml constraints-serving.txt
 	@echo "installing vLLM's environment into $(SERVING) (2.5 GB, about two minutes)"
 	$(PYTHON) -m venv $(SERVING)
