@@ -70,8 +70,9 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     never acted on.
     What it does not do: touch dev rows, judge a label that nothing contradicts, tell a wrong label from a hard pair.
     Known limits: errors that many rows share fool the model too; in-sample the model has learned part of the noise by heart; a base
-    without models of its own for each fold may have seen held-out positives in its pretraining, which costs recall; voters differ
-    by the seed of their adapter alone, so what the base or the rows get wrong, they get wrong together.
+    without models of its own for each fold may have seen held-out positives in its pretraining, which costs recall; confident
+    learning measures a model by its own average, so one that knows nothing contradicts many labels; voters differ by the seed of
+    their adapter alone, so what the base or the rows get wrong, they get wrong together.
     """
     decided = review.decisions(out.store, inputs.decisions).filter(task=inputs.task)
     rows = review.labelled(inputs["mine"].table("train"), decided)
