@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from benchmarks import noise
 from relevance_core import config
 from relevance_core.config import DenoiseSettings, Settings
 from relevance_core.errors import NotFound, SettingsError
@@ -351,3 +352,44 @@ def test_a_base_is_found_where_base_json_points(base: Path, store: Store) -> Non
     assert (hub.source, hub.revision, hub.dtype, hub.fold(1)) == ("Qwen/Qwen3-14B-Base", "r1", "bfloat16", hub)
     with pytest.raises(NotFound, match=r"b@2 is damaged or gone.*run `relevance stage base` again"):
         open_base(pointing("stages/base/nowhere", "builtin:tiny"))
+
+
+def test_the_benchmark_counts_what_the_filter_acts_on_against_the_truth() -> None:
+    """Of three wrong labels one is acted on, beside a right one: precision 1/2, recall 1/3; a capped row is not acted on."""
+    rows = pl.DataFrame(
+        {
+            "pair_id": ["a", "b", "c", "d", "e"],
+            "label": [1, 1, 1, 0, 0],
+            "truth": [0, 0, 1, 1, 0],
+            "acted": [True, False, True, None, None],
+        }
+    )
+    counts = {"rows": 5, "wrong": 3, "contradicted": 3, "acted": 2, "caught": 1}
+    assert noise.counted(rows) == {**counts, "precision": 1 / 2, "recall": pytest.approx(1 / 3)}
+    assert (noise.counted(rows.clear())["precision"], noise.counted(rows.clear())["recall"]) == (None, None)
+
+
+def test_the_benchmark_judges_one_scoring_by_every_detector() -> None:
+    """The single model is the first of three votes; only the majority's line reads them all; the table has a line a detector."""
+    rows = rare_language().select("pair_id", "label", "language")
+    truth = rows.filter(language="en").select("pair_id", truth=pl.when(pl.col("pair_id") == "en001").then(0).otherwise("label"))
+    votes = [
+        rows.select("pair_id", p=pl.when(pl.col("pair_id") == "en001").then(p).otherwise("label").cast(pl.Float64))
+        for p in (1.0, 0.1, 0.1)
+    ]
+    scores = pl.concat(votes).with_columns(model=pl.lit("m")).sort("pair_id", maintain_order=True)
+    figures = list(
+        noise.judged(
+            rows, truth, {"out-of-fold": scores, "in-sample": votes[1].with_columns(model=pl.lit("m"))}, DenoiseSettings(), 3
+        )
+    )
+    assert {figure["detector"]: figure["caught"] for figure in figures if figure["language"] == "all"} == {
+        "confidence, out-of-fold": 0,
+        "confidence, in-sample": 1,
+        "cleanlab, out-of-fold": 0,
+        "cleanlab, out-of-fold, each language by itself": 0,
+        "both, out-of-fold": 0,
+        "confidence, out-of-fold, more than half of 3": 1,
+    }
+    assert {(figure["rows"], figure["wrong"]) for figure in figures} == {(400, 1)}
+    assert "| confidence, in-sample | 1 | 1.00 / 1.00 | 1.00 / 1.00 |" in noise.table("QC", figures)
