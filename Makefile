@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SERVING := .venv-serving
 export RELEVANCE_UI_PORT
 
-.PHONY: help install install-serving demo up down test test-serving lint bench clean
+.PHONY: help install install-serving demo up down test test-serving lint bench quality clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -53,11 +53,12 @@ test: lint install-serving ## lint, and every test, a file at a time on each cor
 test-serving: install install-serving ## only the tests that start vLLM
 	$(BIN)/python -m pytest -m serving
 
-bench: install install-serving ## the tables of docs/method.md on the simulated shop, three seeds, serving and the pages; about 45 minutes
+bench: install install-serving ## how fast it is beside what one would pick instead (docs/performance.md), about half an hour
+	$(BIN)/python -m benchmarks --out benchmarks/out
+
+quality: install ## the tables of docs/method.md on the simulated shop, three seeds, about 40 minutes
 	for seed in 17 18 19; do $(BIN)/python benchmarks/quality.py market --seed $$seed --out benchmarks/out || exit 1; done
 	$(BIN)/python benchmarks/quality.py table --out benchmarks/out
-	$(BIN)/python benchmarks/serving.py --out benchmarks/out/serving.json
-	$(BIN)/python benchmarks/ui.py --out benchmarks/out/ui.json
 
 clean: down ## remove the environments and the demo
 	rm -rf $(VENV) $(SERVING) .demo

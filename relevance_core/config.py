@@ -139,6 +139,11 @@ class MineSettings(_Part):
     ratio: float = Field(0.5, ge=0, description="hard negatives added, as a multiple of the task's training positives")
     duplicate_similarity: Share = Field(0.98, description="targets more alike than this are taken as the same thing")
     skip_ranks: int = Field(0, ge=0, description="nearest ranks left out")
+    index: Literal["auto", "flat", "ivf", "hnsw"] = Field(
+        "auto",
+        description="FAISS index of the targets; flat is exact, of ivf and hnsw the report tells the recall",
+    )
+    index_from: int = Field(200_000, ge=1, description="targets from which auto is ivf; below, it is flat")
 
 
 class DenoiseSettings(_Part):
@@ -223,6 +228,9 @@ class EngineSettings(_Part):
     threads: int = Field(1, ge=1, description="torch threads of a process")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     gpus: int = Field(1, ge=1, description="GPUs that a training takes, a process each; on a CPU: processes")
+    scorer: Literal["transformers", "vllm"] = Field(
+        "transformers", description="what scores in *denoise* and *evaluate*; vllm: the offline engine of serving.python, for GPUs"
+    )
 
 
 class ServingSettings(_Part):

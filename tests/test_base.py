@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import polars as pl
 import pytest
+import torch
 
 from relevance_core import config
 from relevance_core.config import BaseSettings, Settings
 from relevance_core.errors import ModelError
 from relevance_core.models import base_ref, lm, tiny
+from relevance_core.models.halves import ALONE, Halves, with_another
 from relevance_core.models.tiny_documents import MATCH, RIGHT, Categories, Items, Query, Row, sampler
 from relevance_core.models.tiny_pretrain import Reader
 from relevance_core.models.tiny_text import Corpus, Respelling, train_tokenizer, words
@@ -141,6 +145,38 @@ def test_the_same_corpus_and_seed_give_the_same_bytes(tmp_path: Path) -> None:
     assert digests(tmp_path / "one")["model.safetensors"] != digests(tmp_path / "three")["model.safetensors"]
 
 
+@pytest.mark.slow
+def test_two_processes_give_the_bytes_of_one(tmp_path: Path) -> None:
+    """A base whose steps are halved between two processes has the very files of one that was built by a single process."""
+    quick = QUICK.model_copy(update={"documents": 320})
+    one = base_model.Build("model", corpus(), quick, PROMPT, config.EngineSettings(), 1, 1.0, tmp_path / "one", str)
+    two = replace(one, folder=tmp_path / "two")
+    assert base_model._make(one, ALONE) == base_model.make_on_two(two)
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
+    assert not (tmp_path / "two.second").exists()
+
+
+@pytest.mark.slow
+def test_a_second_process_that_ends_is_told() -> None:
+    """Where the other process breaks off, the training says so and what to do, and does not wait for it for ever."""
+    with with_another(functools.partial(steps, 1)) as halves, pytest.raises(ModelError, match="on two ended"):
+        steps(1000, halves)
+
+
+def steps(count: int, halves: Halves) -> None:
+    """So many steps of a training without parameters."""
+    for _ in range(count):
+        halves.add_up([], torch.zeros(1))
+
+
+@pytest.mark.parametrize(("cores", "documents", "two"), [(2, 8000, True), (1, 8000, False), (2, 7999, False)])
+def test_a_second_process_is_for_long_builds_on_idle_cores(tmp_path: Path, cores: int, documents: int, two: bool) -> None:
+    """One base of 8,000 documents or more and a core to spare: then a second process is worth its start."""
+    settings = QUICK.model_copy(update={"documents": documents})
+    engine = config.EngineSettings()
+    assert base_model.worth_two(base_model.Build("model", corpus(), settings, PROMPT, engine, 1, 1.0, tmp_path, str, cores)) == two
+
+
 def digests(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
@@ -148,8 +184,6 @@ def digests(folder: Path) -> dict[str, str]:
 @pytest.mark.slow
 def test_a_small_base_learns_its_corpus(tmp_path: Path) -> None:
     """After a minute's worth of documents nearly all held-out ones are answered right, and the two answers hold the probability."""
-    import torch
-
     lm.prepare(config.EngineSettings(), 1)
     settings = QUICK.model_copy(update={"documents": 3000, "contrastive_steps": 150})
     figures = tiny.build(corpus(), settings, PROMPT, 1, tmp_path / "base", str)

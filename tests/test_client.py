@@ -531,10 +531,11 @@ def test_a_closed_client_says_so(shop: Shop, champion: Manifest, start: Any) -> 
     client = ScoringClient(shop.store, [server.url], PATIENT)
     with ThreadPoolExecutor(1) as caller:
         call = caller.submit(client.score, "QC", PAIRS)
-        time.sleep(0.5)
+        while not server.now:
+            time.sleep(0.01)
         client.close()
         with pytest.raises(ServingError, match="closed during the call"):
-            call.result(timeout=5)
+            call.result(timeout=60)
     client.close()
     with pytest.raises(ServingError, match="the client is closed"):
         client.score("QC", PAIRS)

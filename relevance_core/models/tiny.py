@@ -30,6 +30,7 @@ from torch.nn import functional
 
 from relevance_core.config import BaseSettings
 from relevance_core.errors import ModelError
+from relevance_core.models.halves import ALONE, Halves
 from relevance_core.models.tiny_documents import sampler
 from relevance_core.models.tiny_pretrain import Progress, Reader, Say, pretrain
 from relevance_core.models.tiny_text import Corpus, Respelling, field_ids, train_tokenizer, words
@@ -72,11 +73,19 @@ def size_of(corpus: Corpus, settings: BaseSettings) -> Size:
 
 
 def build(
-    corpus: Corpus, settings: BaseSettings, prompt: Prompt, seed: int, folder: Path, say: Say, share: float = 1.0
+    corpus: Corpus,
+    settings: BaseSettings,
+    prompt: Prompt,
+    seed: int,
+    folder: Path,
+    say: Say,
+    share: float = 1.0,
+    halves: Halves = ALONE,
 ) -> dict[str, Any]:
     """Builds the base in `folder` as transformers files (model.safetensors, config.json, tokenizer files).
 
-    share: the part of the documents that is read; less for a base that only judges a fold.
+    share: the part of the documents that is read; less for a base that only judges a fold. halves: what of step 3 this process
+    computes; the bytes do not depend on it.
     Returns its figures: parameters, vocabulary, documents, accuracy on held-out documents. The same corpus, settings, prompt and
     seed give the same bytes. Raises ModelError for a corpus without positives.
     """
@@ -92,7 +101,7 @@ def build(
         contrast(model, tokenizer, respelling, corpus, size, seed, say)
     samplers = [found for task in TASKS if (found := sampler(task, corpus)) is not None]
     reader = Reader(tokenizer, respelling, prompt, samplers, seed)
-    accuracy = pretrain(model, reader, size.documents, say)
+    accuracy = pretrain(model, reader, size.documents, halves, say)
     save(model, tokenizer, folder)
     return {
         "parameters": sum(p.numel() for p in model.parameters()),

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from relevance_core.models.halves import Halves
 from relevance_core.models.tiny_documents import CANDIDATES, MATCH, RIGHT, Categories, Items, Row, token_words
 from relevance_core.models.tiny_text import Respelling
 from relevance_core.prompts import Prompt
 
 Say = Callable[[str], None]
 Samplers = Sequence[Categories | Items]
-_BATCH: Final = 64  # rows, CANDIDATES of them a document
+_HALF: Final = 32  # rows of half a step, CANDIDATES of them a document
 _CHUNK: Final = 320  # documents tokenised and sorted by length at a time
 _HELD_OUT: Final = 200  # documents a task
 _READ_SHARE: Final = 0.15
@@ -49,24 +50,33 @@ class Batch:
     tasks: tuple[str, ...]
 
 
-def pretrain(model: Any, reader: Reader, documents: int, say: Say) -> dict[str, float]:
+def pretrain(model: Any, reader: Reader, documents: int, halves: Halves, say: Say) -> dict[str, float]:
     """Trains the model on so many documents; returns the accuracy by task on documents drawn afterwards.
 
-    AdamW (Loshchilov and Hutter, 2019, arXiv 1711.05101), warm-up and cosine. Matrix products are in bfloat16 where the processor
-    has them, weights and everything else in float32.
+    AdamW (Loshchilov and Hutter, 2019, arXiv 1711.05101), warm-up and cosine. The gradient of a step is the sum of those of its two
+    halves, whoever computes them (`halves`). Matrix products are in bfloat16 where the processor has them, weights and everything
+    else in float32.
     """
-    steps = max(1, documents * CANDIDATES // _BATCH)
+    steps = max(1, documents * CANDIDATES // (2 * _HALF))
     probe = nn.Linear(model.config.hidden_size, 2)
     parameters = [*model.parameters(), *probe.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=_RATE, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _cosine(step, steps))
     progress = Progress("documents", steps, say)
     model.train()
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
     with _half_precision(model):
-        for step, batch in enumerate(reader.batches(steps)):
-            loss = _loss(model, probe, batch, 1 - 0.9 * min(1.0, 2 * step / steps), reader)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+        for step, batches in enumerate(reader.steps(steps)):
+            optimizer.zero_grad(set_to_none=False)
+            errors, loss = reader.nothing(), torch.zeros(1)
+            for half in halves.mine:
+                part, wrong = _loss(model, probe, batches, half, 1 - 0.9 * min(1.0, 2 * step / steps), reader)
+                part.backward()  # type: ignore[no-untyped-call]
+                errors += wrong
+                loss += part.detach()
+            halves.add_up(parameters, errors, loss)
+            reader.note(errors)
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
@@ -83,21 +93,29 @@ def _cosine(step: int, steps: int) -> float:
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-def _loss(model: Any, probe: nn.Linear, batch: Batch, probe_weight: float, reader: Reader) -> Tensor:
-    """The answers' cross-entropy over the whole vocabulary, some of language modelling, and the probe's."""
+def _loss(
+    model: Any, probe: nn.Linear, batches: tuple[Batch, Batch], half: int, probe_weight: float, reader: Reader
+) -> tuple[Tensor, Tensor]:
+    """What a half adds to the step's loss, and `Reader.wrong` of it.
+
+    The loss is the mean cross-entropy of the step's answers over the whole vocabulary, some of language modelling, and the probe's.
+    """
+    batch = batches[half]
     hidden = model.model(input_ids=batch.ids, use_cache=False).last_hidden_state
     rows = torch.arange(len(batch.ids))
     states = torch.cat([hidden[rows, batch.last], hidden[batch.reading[0], batch.reading[1]]])
     logits = _product(states, model.get_input_embeddings().weight)
     answers = logits[: len(rows)]
-    reader.note(batch, answers.detach())
-    answer = functional.cross_entropy(answers, batch.answers)
-    reading = functional.cross_entropy(logits[len(rows) :], batch.ids[batch.reading[0], batch.reading[1] + 1])
+    answer = functional.cross_entropy(answers, batch.answers, reduction="sum") / sum(len(one.answers) for one in batches)
+    successors = batch.ids[batch.reading[0], batch.reading[1] + 1]
+    read = max(1, sum(one.reading.shape[1] for one in batches))
+    reading = functional.cross_entropy(logits[len(rows) :], successors, reduction="sum") / read
     row, position, question, truth = batch.marks
     judged = probe(hidden[row, position])[torch.arange(len(row)), question]
     marked = functional.binary_cross_entropy_with_logits(judged, truth.float(), reduction="none")
-    marks = sum(marked[question == kind].mean() for kind in (RIGHT, MATCH) if (question == kind).any())
-    return answer + _READ_WEIGHT * reading + probe_weight * marks
+    counts = {kind: sum(int((one.marks[2] == kind).sum()) for one in batches) for kind in (RIGHT, MATCH)}
+    marks = sum(marked[question == kind].sum() / count for kind, count in counts.items() if count)
+    return answer + _READ_WEIGHT * reading + probe_weight * marks, reader.wrong(batch, answers.detach())
 
 
 class _HalfProduct(torch.autograd.Function):
@@ -173,13 +191,13 @@ class Reader:
         self.comma, self.pad = tokenizer.convert_tokens_to_ids(","), tokenizer.pad_token_id
         self.errors = dict.fromkeys(sorted(self.samplers), 0.5)
 
-    def batches(self, steps: int) -> Iterator[Batch]:
-        """The training batches, half of them respelled, because words must be known whole and by their parts."""
+    def steps(self, steps: int) -> Iterator[tuple[Batch, Batch]]:
+        """The two halves of each step, half of the steps respelled, because words must be known whole and by their parts."""
         made = 0
         while made < steps:
             rows = self._draw(made / steps)
             half = len(rows) // 2 // CANDIDATES * CANDIDATES
-            chunk = self._batches(rows[:half], self.respelling) + self._batches(rows[half:], self.plain)
+            chunk = self._pairs(rows[:half], self.respelling) + self._pairs(rows[half:], self.plain)
             self.random.shuffle(chunk)
             yield from chunk[: steps - made]
             made += len(chunk)
@@ -189,13 +207,21 @@ class Reader:
         sampler = self.samplers[task]
         return self._batches([row for _ in range(_HELD_OUT) for row in sampler.document(self.random, 1.0)], self.plain)
 
-    def note(self, batch: Batch, logits: Tensor) -> None:
-        """Keeps count of how often each task errs."""
-        wrong = (logits.argmax(-1) != batch.answers).numpy()
-        for task in self.errors:
-            of_task = np.array([task == other for other in batch.tasks])
-            if of_task.any():
-                self.errors[task] += 0.02 * (float(wrong[of_task].mean()) - self.errors[task])
+    def nothing(self) -> Tensor:
+        """No rows and no errors of any task yet: (tasks, 2)."""
+        return torch.zeros(len(self.errors), 2)
+
+    def wrong(self, batch: Batch, logits: Tensor) -> Tensor:
+        """How many rows of each task, in their order, were answered wrong, and how many there were: (tasks, 2)."""
+        wrong = logits.argmax(-1) != batch.answers
+        of_tasks = [torch.tensor([task == other for other in batch.tasks]) for task in self.errors]
+        return torch.tensor([[float((wrong & rows).sum()), float(rows.sum())] for rows in of_tasks])
+
+    def note(self, errors: Tensor) -> None:
+        """Keeps count of how often each task errs, from what `wrong` said of a step."""
+        for task, (wrong, rows) in zip(self.errors, errors.tolist(), strict=True):
+            if rows:
+                self.errors[task] += 0.02 * (wrong / rows - self.errors[task])
 
     def _draw(self, progress: float) -> list[Row]:
         total = sum(self.errors.values())
@@ -203,10 +229,15 @@ class Reader:
         tasks = self.random.choices(list(self.errors), weights, k=_CHUNK)
         return [row for task in tasks for row in self.samplers[task].document(self.random, progress)]
 
+    def _pairs(self, rows: Sequence[Row], tokenizer: Any) -> list[tuple[Batch, Batch]]:
+        """Steps: two batches of about the same length each."""
+        batches = self._batches(rows, tokenizer)
+        return list(zip(batches[::2], batches[1::2], strict=True))
+
     def _batches(self, rows: Sequence[Row], tokenizer: Any) -> list[Batch]:
         encoded = self.prompt.encode(tokenizer, [row[:4] for row in rows])
         order = sorted(range(len(rows)), key=lambda n: len(encoded[n]))
-        parts = [order[at : at + _BATCH] for at in range(0, len(order), _BATCH)]
+        parts = [order[at : at + _HALF] for at in range(0, len(order), _HALF)]
         return [self._batch([rows[n] for n in part], [encoded[n] for n in part]) for part in parts]
 
     def _batch(self, rows: Sequence[Row], encoded: Sequence[list[int]]) -> Batch:

@@ -120,7 +120,7 @@ class AsyncScoringClient:
         for opening in self._opened.values():
             opening.cancel()
         await self._pool.close()
-        self._encoder.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(self._encoder.shutdown, cancel_futures=True)
         if self._own_store:
             self._store.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import shutil
@@ -14,19 +15,21 @@ import polars as pl
 
 from relevance_core import pairs
 from relevance_core.config import BaseSettings, EngineSettings, Settings
-from relevance_core.engine import map_processes
+from relevance_core.engine import cores, map_processes
 from relevance_core.errors import ModelError
 from relevance_core.prompts import Prompt, prompt_from
-from relevance_core.stages.base import Inputs, Output, Report, Rows, open_artifact, stage
+from relevance_core.stages.base import Inputs, Output, Report, Rows, open_artifact, print_nothing, stage
 from relevance_core.store import Registry
 
 if TYPE_CHECKING:
+    from relevance_core.models.halves import Halves
     from relevance_core.models.tiny_text import Corpus
 
 BUILTIN: Final = "builtin:tiny"
 PAIR: Final = ("task", "language", "query", "target")
 _ACCIDENT_SHARE: Final = 0.2
 _DIGITS: Final = 16
+_LEAST_SHARED: Final = 8000
 _BUILDING: Final = ("model", "vocabulary", "hidden", "layers", "contrastive_steps", "documents")
 
 Say = Callable[[str], None]
@@ -36,6 +39,7 @@ Say = Callable[[str], None]
     "base",
     uses=("base", "prompt", "split.dev_share", "denoise.enabled", "denoise.mode", "denoise.folds", "seed", "tasks"),
     pinned=("champion", "onboarded"),
+    version=2,
 )
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Leaves `base.json` and, when it builds one, the folders `model/` and `fold-0/`, `fold-1/`, …
@@ -114,22 +118,48 @@ class Build:
     share: float
     folder: Path
     say: Say
+    processes: int = 1
 
 
 def make(build: Build) -> dict[str, Any]:
     """Builds the base in its folder and returns its figures; one that is finished there is found again."""
-    from relevance_core.models import lm, tiny
+    from relevance_core.models.halves import ALONE
 
     done = build.folder.with_suffix(".json")
     if not done.exists():
         shutil.rmtree(build.folder, ignore_errors=True)
-        lm.prepare(build.engine, build.seed)
-        say = _Prefixed(build.say, build.name)
-        figures = tiny.build(build.corpus, build.settings, build.prompt, build.seed, build.folder, say, share=build.share)
+        figures = make_on_two(build) if worth_two(build) else _make(build, ALONE)
         unfinished = done.with_suffix(".part")
         unfinished.write_text(json.dumps(figures))
         unfinished.rename(done)
     return dict(json.loads(done.read_text()))
+
+
+def make_on_two(build: Build) -> dict[str, Any]:
+    """Builds the base with a second process that computes half of each step, and leaves nothing else behind."""
+    from relevance_core.models.halves import with_another
+
+    second = replace(build, folder=build.folder.with_suffix(".second"), say=print_nothing)
+    try:
+        with with_another(functools.partial(_make, second)) as halves:
+            return _make(build, halves)
+    finally:
+        shutil.rmtree(second.folder, ignore_errors=True)
+
+
+def _make(build: Build, halves: Halves) -> dict[str, Any]:
+    from relevance_core.models import lm, tiny
+
+    lm.prepare(build.engine, build.seed)
+    text, say = build.corpus, _Prefixed(build.say, build.name)
+    return tiny.build(text, build.settings, build.prompt, build.seed, build.folder, say, build.share, halves)
+
+
+def worth_two(build: Build) -> bool:
+    """Whether a second process saves more than the start of its interpreter costs, and there is a core for it."""
+    from relevance_core.models.tiny import size_of
+
+    return build.processes > 1 and build.share * size_of(build.corpus, build.settings).documents >= _LEAST_SHARED
 
 
 @dataclass(frozen=True)
@@ -149,7 +179,8 @@ def _builds(settings: Settings, text: Text, out: Output) -> list[Build]:
     folds = denoise.folds if not text.clicks and denoise.enabled and denoise.mode == "out-of-fold" else 0
     out.work.mkdir(parents=True, exist_ok=True)
     corpus, prompt, folder = text.corpus(None, 0), prompt_from(settings), out.work / "model"
-    whole = Build("model", corpus, settings.base, prompt, settings.engine, settings.seed, 1.0, folder, out.say)
+    processes = (settings.engine.workers or cores()) // (1 + folds)
+    whole = Build("model", corpus, settings.base, prompt, settings.engine, settings.seed, 1.0, folder, out.say, processes)
     parts = [
         replace(whole, name=name, corpus=text.corpus(j, folds), share=0.5, folder=out.work / name)
         for j, name in enumerate(f"fold-{j}" for j in range(folds))

@@ -26,7 +26,7 @@ def _pinned(settings: Settings) -> tuple[str, ...]:
     return ("champion",) if settings.train.warm_start else ()
 
 
-@stage("train", uses=_USES, by_task=True, version=2, pinned=_pinned)
+@stage("train", uses=_USES, by_task=True, version=3, pinned=_pinned)
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Fine-tunes the base on the rows that *denoise* left: the folder `adapter/` and `training.json`, the loss by step.
 

@@ -1,7 +1,7 @@
 // Keeps the page of a run up to date while the run goes on: asks every few seconds how far it is, and puts in what is new. What did not
 // change stays as it is, with its plots, opened details and scrolled tables.
 (function () {
-  const EVERY = 3000, SLOWEST = 30000;
+  const EVERY = 3000, SLOWEST = 30000, LONGEST = 20000;
   const place = document.getElementById("run");
   if (!place) return;
   const page = location.pathname;
@@ -51,7 +51,8 @@
     if (text.length) document.getElementById("said").textContent = text.join(" ");
   }
   async function get(address) {
-    const answer = await fetch(address, { credentials: "same-origin", cache: "no-store" });
+    // An answer that never comes must not be waited for: the next question may get one.
+    const answer = await fetch(address, { credentials: "same-origin", cache: "no-store", signal: AbortSignal.timeout(LONGEST) });
     if (!answer.ok) throw new Error(address + ": " + answer.status);
     return answer;
   }
