@@ -259,6 +259,15 @@ def test_the_shared_start_changes_nothing_that_matters(make_job: Callable[..., J
     assert [log["loss"] for log in shared["loss"]] == pytest.approx([log["loss"] for log in plain["loss"]], rel=1e-3)
 
 
+def test_what_is_computed_again_is_the_same(make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without dropout, the losses of a training with gradient checkpointing are those without it, the shared start in both."""
+    prompt = Prompt("instruction", 1, False, 400)
+    plain = train(ROWS[:64], make_job("plain", prompt, dropout=0), say)
+    monkeypatch.setattr("relevance_core.models.trainer._checkpoints", lambda *_: True)
+    again = train(ROWS[:64], make_job("again", prompt, dropout=0), say)
+    assert [log["loss"] for log in again["loss"]] == pytest.approx([log["loss"] for log in plain["loss"]], rel=1e-4)
+
+
 def test_processes_share_a_batch_without_changing_its_mean() -> None:
     """Of 3 rows weighing 1, 2 and 6 the first of two processes has 1 and 6, the other 2: the mean of their means is 3. A process
     without a row has one that does not count.

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, spawn
 
 from relevance_core.errors import ModelError
 
@@ -42,8 +43,8 @@ def run_ranks(function: Callable[..., None], arguments: tuple[Any, ...], count: 
     """
     with tempfile.TemporaryDirectory() as folder:
         try:
-            multiprocessing.spawn(_rank, (function, arguments, count, device.type, Path(folder)), nprocs=count)  # type: ignore[no-untyped-call]
-        except (multiprocessing.ProcessRaisedException, multiprocessing.ProcessExitedException) as error:
+            spawn(_rank, (function, arguments, count, device.type, Path(folder)), nprocs=count)  # type: ignore[no-untyped-call]
+        except (ProcessRaisedException, ProcessExitedException) as error:
             lines = str(error).strip().splitlines()
             raise ModelError(
                 f"a process of the training failed: {lines[-1]}",

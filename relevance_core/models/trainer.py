@@ -4,8 +4,8 @@ transformers' `Trainer` with peft. Batches of about the same length are laid out
 set is a whole batch and going on from a checkpoint is only a matter of skipping some. The rows of a batch are padded on the right,
 logits are computed at the last position alone, and the template's constant start is computed once a batch, with its gradient;
 LoRA's dropout there is one draw for all rows of the batch. Only where a GPU's memory can't hold a step's activations are they
-computed again on the way back (gradient checkpointing), and then the start is computed for every row. With several GPUs each has a
-process with the whole model and its share of every batch (DistributedDataParallel, through accelerate); no model is sharded.
+computed again on the way back (gradient checkpointing). With several GPUs each has a process with the whole model and its share of
+every batch (DistributedDataParallel, through accelerate); no model is sharded.
 """
 
 from __future__ import annotations
@@ -192,8 +192,8 @@ def _trainer(
     rank: Rank, adapted: Any, examples: Sequence[Example], plan: list[list[int]], job: Job, device: torch.device, say: Say
 ) -> Trainer:
     causal, shared = adapted.get_base_model(), shared_start([e.ids for e in examples])
-    checkpointing = device.type == "cuda" and _too_large(adapted, examples, shared, job.settings, device)
-    adapted.forward = partial(answer_loss, causal, 0 if checkpointing else shared)
+    checkpointing = _checkpoints(adapted, examples, shared, job.settings, device)
+    adapted.forward = partial(answer_loss, causal, shared)
     trainer = _BatchTrainer(
         model=adapted,
         args=_arguments(rank, job, len(plan), device, half=causal.dtype == torch.bfloat16, checkpointing=checkpointing),
@@ -302,8 +302,10 @@ def _load_adapter(adapted: Any, folder: Path) -> None:
     set_peft_model_state_dict(adapted, state)
 
 
-def _too_large(adapted: Any, examples: Sequence[Example], shared: int, settings: TrainSettings, device: torch.device) -> bool:
-    """Whether the largest batch's activations don't fit on the device beside the model. Several GPUs decide as one would."""
+def _checkpoints(adapted: Any, examples: Sequence[Example], shared: int, settings: TrainSettings, device: torch.device) -> bool:
+    """Whether the largest batch's activations don't fit on the GPU beside the model; several GPUs decide as one would."""
+    if device.type != "cuda":
+        return False
     model = adapted.get_base_model()
     batch = Batch(min(settings.batch_size, len(examples)), max(len(e.ids) for e in examples), shared)
     weights = sum(p.numel() * (_TRAINED_BYTES if p.requires_grad else p.element_size()) for p in adapted.parameters())
