@@ -1,13 +1,15 @@
 """What two shortcuts of training do to F1: the champion's weights to begin with, and one draw of dropout for the shared start.
 
-    python -m benchmarks.warm --out DIR                     three seeds, about ten minutes on one core
+    python -m benchmarks.warm --out DIR                             the instruction template: both of them
+    python -m benchmarks.warm --out DIR --template compact          the warm start alone, in a fifth of the time
     python -m benchmarks.warm --out DIR --seeds 1 --rows 200 --documents 100 --steps 20     only shows that it still runs
 
-A small simulated shop, category pairs, the instruction template, and a builtin base that is built for it once. For each seed
+A small simulated shop, category pairs, and a builtin base that is built for the shop and the template once. For each seed
 trainings on the same rows: from nothing (`cold`); the same without a shared start, so that every row has its own dropout all along
-(`own dropout`); with the weights of a champion that was trained on the older two thirds of the rows (`warm`); cold and warm with
-half of the epochs. Judged as *evaluate* judges: the threshold from the calibration part of dev, F1 on the rest. It writes
-`DIR/warm.json` and prints the table, means over the seeds with the largest minus the smallest.
+(`own dropout`; not with the compact template, which shares too little); with the weights of a champion that was trained on the
+older two thirds of the rows (`warm`); cold and warm with half of the epochs. Judged as *evaluate* judges: the threshold from the
+calibration part of dev, F1 on the rest. It writes `DIR/<template>.json` and prints the table, means over the seeds with the largest
+minus the smallest.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 from unittest import mock
 
 import polars as pl
@@ -34,7 +36,7 @@ from relevance_core.models.base_ref import BaseRef
 from relevance_core.models.scorer import Scorer
 from relevance_core.models.tiny_text import Corpus
 from relevance_core.models.trainer import Job, train
-from relevance_core.prompts import VERSIONS, Prompt
+from relevance_core.prompts import VERSIONS, Prompt, Template
 from relevance_core.simulator import Market, catalogue, day
 from relevance_core.stages.base import print_nothing
 from relevance_core.stages.evaluate import judge
@@ -43,7 +45,6 @@ from relevance_core.stages.split import place
 MARKET: Final = Market(seed=17, market_share=0.0)
 START: Final = date(2026, 10, 1)
 TEXT: Final = ("task", "query", "target", "english")
-PROMPT: Final = Prompt("instruction", VERSIONS["instruction"], translation=False, max_tokens=256)
 ENGINE: Final = EngineSettings(device="cpu")
 EPOCHS: Final = 2.0
 
@@ -54,16 +55,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--rows", type=int, default=3000, help="training rows; the champion's are the older two thirds")
-    parser.add_argument("--documents", type=int, default=4000, help="documents that the base is pretrained on")
-    parser.add_argument("--steps", type=int, default=300, help="contrastive steps of the base")
+    parser.add_argument("--template", choices=get_args(Template), default="instruction")
+    parser.add_argument("--documents", type=int, default=20_000, help="documents that the base is pretrained on")
+    parser.add_argument("--steps", type=int, default=600, help="contrastive steps of the base")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     rows, dev = data(options.rows)
-    base = build(options.out / f"base-{options.documents}-{options.steps}", options)
+    prompt = Prompt(options.template, VERSIONS[options.template], translation=False, max_tokens=256)
+    base = build(options.out / f"base-{options.template}-{options.documents}-{options.steps}", prompt, options)
     found: list[dict[str, Any]] = []
     for seed in options.seeds:
-        found += night(rows, dev, base, seed, options.out / f"seed-{seed}-{len(rows)}")
-        (options.out / "warm.json").write_text(json.dumps(found, indent=1) + "\n")
+        found += night(rows, dev, base, prompt, seed, options.out / f"{options.template}-{seed}-{len(rows)}")
+        (options.out / f"{options.template}.json").write_text(json.dumps(found, indent=1) + "\n")
     print(table(found))
 
 
@@ -77,7 +80,7 @@ def data(count: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     return placed.filter(side="train").head(count), placed.filter(side="dev")
 
 
-def build(folder: Path, options: argparse.Namespace) -> BaseRef:
+def build(folder: Path, prompt: Prompt, options: argparse.Namespace) -> BaseRef:
     """The base for the shop's clicks, made unless it is there."""
     if not (folder / "config.json").exists():
         clicks = pairs.with_groups(day(MARKET, START).clicks.filter(task="QC").select("task", "language", "query", "target"))
@@ -86,14 +89,14 @@ def build(folder: Path, options: argparse.Namespace) -> BaseRef:
         corpus = Corpus(text.with_columns(english=pl.lit(None, pl.String)), catalogue(MARKET).filter(task="QC"))
         settings = BaseSettings(documents=options.documents, contrastive_steps=options.steps)
         torch.set_num_threads(1)
-        say(str(tiny.build(corpus, settings, PROMPT, 17, folder, say)))
+        say(str(tiny.build(corpus, settings, prompt, 17, folder, say)))
     return BaseRef("builtin:tiny@benchmark", str(folder))
 
 
-def night(rows: pl.DataFrame, dev: pl.DataFrame, base: BaseRef, seed: int, folder: Path) -> list[dict[str, Any]]:
+def night(rows: pl.DataFrame, dev: pl.DataFrame, base: BaseRef, prompt: Prompt, seed: int, folder: Path) -> list[dict[str, Any]]:
     """The figures of every way to train this night, and of the champion that serves when it begins."""
     settings = TrainSettings(epochs=EPOCHS)
-    cold = Job(base, PROMPT, settings, ENGINE, seed, folder / "cold-work", folder / "cold")
+    cold = Job(base, prompt, settings, ENGINE, seed, folder / "cold-work", folder / "cold")
     champion = replace(cold, work=folder / "champion-work", out=folder / "champion")
     warm = replace(cold, work=folder / "warm-work", out=folder / "warm", start=champion.out)
     half = TrainSettings(epochs=EPOCHS / 2)
@@ -105,6 +108,8 @@ def night(rows: pl.DataFrame, dev: pl.DataFrame, base: BaseRef, seed: int, folde
         "cold, half the epochs": (rows, replace(cold, settings=half, work=folder / "cold-half-work", out=folder / "cold-half")),
         "warm, half the epochs": (rows, replace(warm, settings=half, work=folder / "warm-half-work", out=folder / "warm-half")),
     }
+    if prompt.template == "compact":
+        del ways["own dropout"]
     return [figures(name, some, dev, job) for name, (some, job) in ways.items()]
 
 
@@ -114,7 +119,7 @@ def figures(way: str, rows: pl.DataFrame, dev: pl.DataFrame, job: Job) -> dict[s
     with mock.patch("relevance_core.models.lm.LEAST_SHARED", 10_000 if way == "own dropout" else 16):
         train(rows, job, print_nothing)
     seconds = time.perf_counter() - started
-    scorer = Scorer(job.base.source, job.out, PROMPT, ENGINE)
+    scorer = Scorer(job.base.source, job.out, job.prompt, ENGINE)
     scores = dev.with_columns(p=pl.Series(scorer.score(dev.select(TEXT).iter_rows(), print_nothing)))
     judged = judge(scores, None, job.seed)
     found = {"way": way, "seed": job.seed, "rows": len(rows), "seconds": round(seconds, 1)}

@@ -242,6 +242,7 @@ class EngineSettings(_Part):
     workers: int = Field(0, ge=0, description="processes of the parallel parts; 0: one a core")
     threads: int = Field(1, ge=1, description="torch threads of a process")
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    gpus: int = Field(1, ge=1, description="GPUs that a training takes, a process each; on a CPU: processes")
     scorer: Literal["transformers", "vllm"] = Field(
         "transformers", description="what scores in *denoise* and *evaluate*; vllm: the offline engine of serving.python, for GPUs"
     )

@@ -28,13 +28,15 @@ from relevance_core.config import EngineSettings, TrainSettings
 from relevance_core.errors import DataError, ModelError
 from relevance_core.models.base_ref import BaseRef, answer_ids
 from relevance_core.models.lm import load_base, pad, shared_start
+from relevance_core.models.ranks import Rank
 from relevance_core.models.scorer import Scorer
 from relevance_core.models.trainer import (
     PROJECTIONS,
     Example,
     Job,
     _collate,
-    _LastPositionTrainer,
+    _part,
+    answer_loss,
     last_checkpoint,
     plan_batches,
     train,
@@ -124,10 +126,7 @@ def test_the_loss_is_that_of_the_answer_alone(base: Path, tmp_path: Path) -> Non
     for ids, answer, weight in zip(prompts, (yes, no), (1.5, 0.5), strict=True):
         wanted += weight * -torch.log_softmax(model(input_ids=torch.tensor([ids])).logits[0, -1], 0)[answer].item() / 2
     batch = _collate([[Example(prompts[0], yes, 1.5), Example(prompts[1], no, 0.5)]])
-    adapted = type("Adapted", (), {"get_base_model": lambda self: model})()
-    trainer = _LastPositionTrainer.__new__(_LastPositionTrainer)
-    trainer._shared = 0
-    assert trainer.compute_loss(adapted, batch).item() == pytest.approx(wanted, rel=1e-5)
+    assert answer_loss(model, 0, **batch).item() == pytest.approx(wanted, rel=1e-5)
 
 
 def test_a_row_counts_by_its_weight(make_job: Callable[..., Job], base: Path) -> None:
@@ -237,9 +236,7 @@ def test_the_gradient_is_that_of_the_plain_path(base: Path) -> None:
     shared = shared_start(prompts)
     assert shared > 50
 
-    trainer = _LastPositionTrainer.__new__(_LastPositionTrainer)
-    trainer._shared = shared
-    ours = trainer.compute_loss(adapted, _collate([examples]))
+    ours = answer_loss(adapted.get_base_model(), shared, **_collate([examples]))
     gradients = torch.autograd.grad(ours, trained)
 
     ids, lengths = pad([[*example.ids, example.answer] for example in examples])
@@ -260,6 +257,50 @@ def test_the_shared_start_changes_nothing_that_matters(make_job: Callable[..., J
     monkeypatch.setattr("relevance_core.models.lm.LEAST_SHARED", 10_000)
     plain = train(ROWS[:64], make_job("plain", prompt, dropout=0), say)
     assert [log["loss"] for log in shared["loss"]] == pytest.approx([log["loss"] for log in plain["loss"]], rel=1e-3)
+
+
+def test_what_is_computed_again_is_the_same(make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without dropout, the losses of a training with gradient checkpointing are those without it, the shared start in both."""
+    prompt = Prompt("instruction", 1, False, 400)
+    plain = train(ROWS[:64], make_job("plain", prompt, dropout=0), say)
+    monkeypatch.setattr("relevance_core.models.trainer._checkpoints", lambda *_: True)
+    again = train(ROWS[:64], make_job("again", prompt, dropout=0), say)
+    assert [log["loss"] for log in again["loss"]] == pytest.approx([log["loss"] for log in plain["loss"]], rel=1e-4)
+
+
+def test_processes_share_a_batch_without_changing_its_mean() -> None:
+    """Of 3 rows weighing 1, 2 and 6 the first of two processes has 1 and 6, the other 2: the mean of their means is 3. A process
+    without a row has one that does not count.
+    """
+    batch = [Example([number], 0, weight) for number, weight in enumerate((1.0, 2.0, 6.0))]
+    parts = [_part(Rank(number, 2), batch) for number in range(2)]
+    assert [[example.ids[0] for example in part] for part in parts] == [[0, 2], [1]]
+    means = [sum(example.weight for example in part) / len(part) for part in parts]
+    assert sum(means) / 2 == pytest.approx(3)
+    assert [example.weight for example in _part(Rank(1, 2), batch[:1])] == [0]
+    assert _part(Rank(), batch) is batch
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(make_job: Callable[..., Job]) -> None:
+    """Without dropout two processes with half of each batch end with the adapter of one, to 1e-4, and with its losses."""
+    prompt = Prompt("instruction", 1, False, 400)
+    one, two = make_job("one", prompt, dropout=0), make_job("two", prompt, dropout=0)
+    result = train(ROWS[:72], one, say)
+    shared = train(ROWS[:72], replace(two, engine=EngineSettings(device="cpu", gpus=2)), say)
+    assert (shared["steps"], shared["rows"], shared["parameters"]) == (5, 72, result["parameters"])
+    assert [log["loss"] for log in shared["loss"]] == pytest.approx([log["loss"] for log in result["loss"]], rel=1e-4)
+    wanted, found = (load_file(job.out / "adapter_model.safetensors") for job in (one, two))
+    assert max((found[name] - tensor).abs().max().item() for name, tensor in wanted.items()) < 1e-4
+
+
+@pytest.mark.slow
+def test_an_error_in_a_process_is_told(make_job: Callable[..., Job]) -> None:
+    """What one of the processes raises is the error of the training, with the setting that made them."""
+    job = make_job("none")
+    job = replace(job, base=BaseRef("none", str(job.work / "none")), engine=EngineSettings(device="cpu", gpus=2))
+    with pytest.raises(ModelError, match=r"a process of the training failed: .*can't be loaded.*engine\.gpus = 2"):
+        train(ROWS, job, say)
 
 
 def test_an_unfinished_checkpoint_is_not_used(tmp_path: Path) -> None:

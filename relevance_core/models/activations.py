@@ -38,13 +38,15 @@ def activation_bytes(config: Any, rank: int, batch: Batch, half: bool) -> int:
 
     config: of a dense model such as Qwen3 or Llama. rank: of the LoRA. half: whether the base is in bfloat16.
 
-    bytes = layers × (tokens × (12 hidden + 5 queries + 3 keys + 5 MLP + 7 rank) + rows × shared × 2 (queries + keys)) × bytes of a
-    number + rows × vocabulary × 12. The second term is the shared start's keys and values, laid out for every row and head.
+    bytes = layers × (tokens × (12 hidden + 5 queries + 3 keys + 5 MLP + 7 rank) + 2 scores) × bytes of a number + rows × vocabulary
+    × 12. scores: with a shared start, rows × heads × tokens after it × longest, the weights of the attention (`shortcuts.attend`);
+    else none.
     """
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     queries, keys = config.num_attention_heads * head, config.num_key_value_heads * head
     token = _HIDDEN * config.hidden_size + _QUERIES * queries + _KEYS * keys + _MLP * config.intermediate_size + _RANK * rank
-    layer = batch.tokens * token + batch.rows * batch.shared * 2 * (queries + keys)
+    scores = batch.rows * config.num_attention_heads * (batch.longest - batch.shared) * batch.longest if batch.shared else 0
+    layer = batch.tokens * token + 2 * scores
     return int(config.num_hidden_layers * layer * _BYTES[half] + batch.rows * config.vocab_size * _HEAD_BYTES)
 
 

@@ -29,8 +29,8 @@ def prepare(engine: EngineSettings, seed: int) -> torch.device:
     Threads, every random generator's seed, deterministic algorithms. On a GPU an operation that has no deterministic kernel only
     warns, so results there can differ in their last digits. Raises ModelError for a GPU that is not there.
     """
-    # One device: transformers' Trainer would split a batch over every GPU that it sees.
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+    # No more than a training takes: transformers' Trainer would split a batch over every GPU that it sees.
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(engine.gpus))))
     cuda = torch.cuda.is_available()
     if engine.device == "cuda" and not cuda:
         raise ModelError("there is no GPU that torch can use", where="engine.device", expected="cpu or auto on this machine")

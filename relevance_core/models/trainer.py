@@ -4,14 +4,16 @@ transformers' `Trainer` with peft. Batches of about the same length are laid out
 set is a whole batch and going on from a checkpoint is only a matter of skipping some. The rows of a batch are padded on the right,
 logits are computed at the last position alone, and the template's constant start is computed once a batch, with its gradient;
 LoRA's dropout there is one draw for all rows of the batch. Only where a GPU's memory can't hold a step's activations are they
-computed again on the way back (gradient checkpointing), and then the start is computed for every row. One device.
+computed again on the way back (gradient checkpointing). With several GPUs each has a process with the whole model and its share of
+every batch (DistributedDataParallel, through accelerate); no model is sharded.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +24,7 @@ from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from relevance_core.config import EngineSettings, TrainSettings
@@ -29,6 +32,7 @@ from relevance_core.errors import DataError, ModelError
 from relevance_core.models.activations import Batch, activation_bytes, too_large
 from relevance_core.models.base_ref import BaseRef, answer_ids
 from relevance_core.models.lm import Progress, Say, last_hidden, load_base, pad, prepare, shared_start
+from relevance_core.models.ranks import Rank, run_ranks
 from relevance_core.prompts import Prompt
 
 PROJECTIONS: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -37,6 +41,7 @@ PROJECTIONS: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_p
 _BUCKET: Final = 50
 _LOGS: Final = 50
 _COMPLETE: Final = "complete"
+_RESULT: Final = "result.json"
 _TRAINED_BYTES: Final = 16
 """Of a trained number, in float32: itself, its gradient and AdamW's two moments."""
 
@@ -72,12 +77,32 @@ def train(rows: pl.DataFrame, job: Job, say: Say) -> dict[str, Any]:
     """Trains an adapter and writes `adapter_config.json` and `adapter_model.safetensors` into `job.out`.
 
     rows: task, query, target, label, weight and, where the prompt carries it, english. The same rows, job and machine give the same
-    bytes, killed in between or not. Returns `steps`, `rows`, `parameters` (trained ones), `final_loss` (mean of the last logged
-    steps) and `loss`: [{step, loss, learning_rate}]. Raises DataError for rows that nothing can be learned from,
-    ModelError for a base without the seven projections or a `job.start` of another shape.
+    bytes, killed in between or not; with another `engine.gpus` they are rounded differently and dropout is drawn differently.
+    Returns `steps`, `rows`, `parameters` (trained ones), `final_loss` (mean of the last logged steps) and `loss`: [{step, loss,
+    learning_rate}]. Raises DataError for rows that nothing can be learned from, ModelError for a base without the seven projections
+    or a `job.start` of another shape.
     """
     _check(rows)
-    device = prepare(job.engine, job.seed)
+    count = job.engine.gpus
+    if count == 1:
+        return _train(Rank(), rows, job, say)
+    run_ranks(_train_rank, (rows, job, say), count, prepare(job.engine, job.seed))
+    return dict(json.loads((job.work / _RESULT).read_text()))
+
+
+def _train_rank(rank: Rank, rows: pl.DataFrame, job: Job, say: Say) -> None:
+    """One of several processes; the first speaks, writes the adapter and leaves the result beside the checkpoints."""
+    result = _train(rank, rows, job, say if rank.first else _nothing)
+    if rank.first:
+        (job.work / _RESULT).write_text(json.dumps(result))
+
+
+def _nothing(text: str) -> None:
+    """What the other processes say."""
+
+
+def _train(rank: Rank, rows: pl.DataFrame, job: Job, say: Say) -> dict[str, Any]:
+    device = torch.device(prepare(job.engine, job.seed).type, rank.number)
     model, tokenizer = load_base(job.base.source, job.base.dtype, device, job.base.revision)
     examples = _examples(rows, job.prompt, tokenizer)
     plan = plan_batches([len(e.ids) for e in examples], job.settings.batch_size, job.settings.epochs, job.seed)
@@ -85,23 +110,14 @@ def train(rows: pl.DataFrame, job: Job, say: Say) -> dict[str, Any]:
     adapted = get_peft_model(model, _lora(job))
     if job.start is not None:
         _load_adapter(adapted, job.start)
-    shared = shared_start([e.ids for e in examples])
-    checkpointing = device.type == "cuda" and _too_large(adapted, examples, shared, job.settings, device)
-    trainer = _LastPositionTrainer(
-        model=adapted,
-        args=_arguments(job, len(plan), device, half=model.dtype == torch.bfloat16, checkpointing=checkpointing),
-        train_dataset=[[examples[i] for i in places] for places in plan],
-        data_collator=_collate,
-        callbacks=[_Tell(say, len(plan))],
-        shared=0 if checkpointing else shared,
-    )
-    trainer.remove_callback(PrinterCallback)
+    trainer = _trainer(rank, adapted, examples, plan, job, device, say)
     last = last_checkpoint(job.work)
     say(f"training on {len(examples)} rows in {len(plan)} steps")
     if last is not None:
         say(f"training goes on from step {last.name.split('-')[-1]} of {len(plan)}")
     trainer.train(resume_from_checkpoint=str(last) if last else None)
-    save_adapter(adapted, job.base.id, job.out)
+    if rank.first:
+        save_adapter(adapted, job.base.id, job.out)
     losses = [{name: log[name] for name in ("step", "loss", "learning_rate")} for log in trainer.state.log_history if "loss" in log]
     return {
         "steps": len(plan),
@@ -148,21 +164,57 @@ def save_adapter(model: Any, base_id: str, folder: Path) -> None:
     (folder / "adapter_config.json").write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-class _LastPositionTrainer(Trainer):  # type: ignore[misc]  # transformers ships no types that mypy is shown
-    """A Trainer whose loss is that of the answer's token alone."""
+def answer_loss(causal: Any, shared: int, ids: Tensor, lengths: Tensor, answers: Tensor, weights: Tensor) -> Tensor:
+    """The mean of weight × −log p(answer) over the rows of a batch: one number.
 
-    def __init__(self, *, shared: int, **options: Any) -> None:
-        super().__init__(**options)
-        self._shared = shared
+    causal: the causal LM, LoRA in it. shared, ids, lengths: as of `last_hidden`. answers: the id of each row's answer.
+    """
+    logits = causal.get_output_embeddings()(last_hidden(causal, ids, lengths, shared)).float()
+    return (cross_entropy(logits, answers, reduction="none") * weights).mean()
+
+
+class _BatchTrainer(Trainer):  # type: ignore[misc]  # transformers ships no types that mypy is shown
+    """A Trainer whose model returns the loss of a batch, and whose data set is made of batches."""
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
-        """The mean of weight × −log p(answer) over the batch's rows."""
-        causal = model.get_base_model()
-        last = last_hidden(causal, inputs["ids"], inputs["lengths"], self._shared)
-        logits = causal.get_output_embeddings()(last).float()
-        return (cross_entropy(logits, inputs["answers"], reduction="none") * inputs["weights"]).mean()
+        """What the model returns: called as a whole, so that accelerate's autocast and the averaging of gradients are around it."""
+        loss: Tensor = model(**inputs)
+        return loss
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """The batches in their order, to every process: each has its own part of every one already."""
+        return DataLoader(self.train_dataset, batch_size=1, collate_fn=self.data_collator)
+
+
+def _trainer(
+    rank: Rank, adapted: Any, examples: Sequence[Example], plan: list[list[int]], job: Job, device: torch.device, say: Say
+) -> Trainer:
+    causal, shared = adapted.get_base_model(), shared_start([e.ids for e in examples])
+    checkpointing = _checkpoints(adapted, examples, shared, job.settings, device)
+    adapted.forward = partial(answer_loss, causal, shared)
+    trainer = _BatchTrainer(
+        model=adapted,
+        args=_arguments(rank, job, len(plan), device, half=causal.dtype == torch.bfloat16, checkpointing=checkpointing),
+        train_dataset=[_part(rank, [examples[i] for i in places]) for places in plan],
+        data_collator=_collate,
+        callbacks=[_Tell(say, len(plan))],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _part(rank: Rank, batch: list[Example]) -> list[Example]:
+    """A process's rows of a batch, weighed so that the mean over the processes is the mean over the batch's rows.
+
+    A process that gets no row has one that does not count.
+    """
+    if rank.count == 1:
+        return batch
+    mine = list(rank.part(batch)) or [replace(batch[0], weight=0.0)]
+    factor = rank.count * len(mine) / len(batch)
+    return [replace(example, weight=example.weight * factor) for example in mine]
 
 
 class _Tell(TrainerCallback):  # type: ignore[misc]
@@ -183,7 +235,9 @@ class _Tell(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """The marker comes last: a checkpoint without it was cut off."""
-        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _COMPLETE).touch()
+        args.distributed_state.wait_for_everyone()
+        if state.is_world_process_zero:
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _COMPLETE).touch()
 
 
 def _check(rows: pl.DataFrame) -> None:
@@ -248,8 +302,10 @@ def _load_adapter(adapted: Any, folder: Path) -> None:
     set_peft_model_state_dict(adapted, state)
 
 
-def _too_large(adapted: Any, examples: Sequence[Example], shared: int, settings: TrainSettings, device: torch.device) -> bool:
-    """Whether the largest batch's activations don't fit on the device beside the model."""
+def _checkpoints(adapted: Any, examples: Sequence[Example], shared: int, settings: TrainSettings, device: torch.device) -> bool:
+    """Whether the largest batch's activations don't fit on the GPU beside the model; several GPUs decide as one would."""
+    if device.type != "cuda":
+        return False
     model = adapted.get_base_model()
     batch = Batch(min(settings.batch_size, len(examples)), max(len(e.ids) for e in examples), shared)
     weights = sum(p.numel() * (_TRAINED_BYTES if p.requires_grad else p.element_size()) for p in adapted.parameters())
@@ -257,7 +313,7 @@ def _too_large(adapted: Any, examples: Sequence[Example], shared: int, settings:
     return too_large(activations, weights, torch.cuda.get_device_properties(device).total_memory)
 
 
-def _arguments(job: Job, steps: int, device: torch.device, half: bool, checkpointing: bool) -> TrainingArguments:
+def _arguments(rank: Rank, job: Job, steps: int, device: torch.device, half: bool, checkpointing: bool) -> TrainingArguments:
     settings = job.settings
     gpu = device.type == "cuda"
     # The loss is logged on steps that divide save_steps, so that a training which goes on from a checkpoint logs the same figures.
@@ -271,8 +327,10 @@ def _arguments(job: Job, steps: int, device: torch.device, half: bool, checkpoin
         lr_scheduler_type="linear",
         warmup_steps=int(settings.warmup_ratio * steps),
         max_grad_norm=settings.max_grad_norm,
-        seed=job.seed,
+        seed=job.seed + rank.number,  # of dropout; the adapter is the first process's
         use_cpu=not gpu,
+        ddp_backend="gloo" if rank.count > 1 and not gpu else None,
+        ddp_find_unused_parameters=False if rank.count > 1 else None,
         bf16=gpu and half,
         gradient_checkpointing=checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if checkpointing else None,

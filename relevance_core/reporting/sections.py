@@ -522,7 +522,9 @@ def _curves(evaluate: Artifact) -> list[Block]:
 def _loss(train: Artifact) -> Plot:
     figures = train.json("training")
     steps, losses = [point["step"] for point in figures["loss"]], [point["loss"] for point in figures["loss"]]
+    begun = train.report.figures.get("start")
     caption = f"{figures['rows']:,} rows, {figures['steps']:,} steps, {figures['parameters']:,} trained parameters."
+    caption += f" Begun {begun}." if begun else ""
     return Plot(
         "Training loss",
         caption,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from relevance_core.config import Settings
+from relevance_core.pairs import Task
 from relevance_core.prompts import prompt_from
 from relevance_core.published import prompt_of
 from relevance_core.stages.base import Inputs, Output, Report, Rows, scratch, stage
@@ -34,7 +37,8 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     With `train.warm_start` it begins with the weights of the champion that the run pinned, where that one's base, prompt, rank and
     alpha are this run's; where not, from nothing, and `start` in the report says why.
     What it does not do: look at dev rows, choose a threshold, stop early.
-    Known limits: one device; a checkpoint is only found again on the machine that wrote it, elsewhere the training begins anew.
+    Known limits: every GPU holds the whole model; a checkpoint is only found again on the machine that wrote it, elsewhere the
+    training begins anew.
     """
     from relevance_core import golden
     from relevance_core.models.scorer import Scorer
@@ -48,7 +52,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     if begun:
         out.say(f"train {task}: begins {begun}")
     job = Job(base, prompt_from(settings), settings.train, settings.engine, settings.seed, out.work / "checkpoints", folder, start)
-    result = train(rows, job, lambda text: out.say(f"train {task}: {text}"))
+    result = train(rows, job, partial(_say, out.say, task))
     scorer = Scorer(base.source, folder, job.prompt, settings.engine, revision=base.revision, dtype=base.dtype)
     golden.write(folder, golden.choose(rows), scorer, out.say)
     out.folder("adapter", folder)
@@ -60,6 +64,11 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     return Report(
         Rows(len(rows), kept=result["rows"], dropped=dropped, reasons={"dropped: weight 0": dropped} if dropped else {}), figures
     )
+
+
+def _say(say: Callable[[str], None], task: Task, text: str) -> None:
+    """Importable by name, since it goes along into the processes of a training on several GPUs."""
+    say(f"train {task}: {text}")
 
 
 def _start(settings: Settings, inputs: Inputs, base: BaseRef, store: Store) -> tuple[str, Path | None]:

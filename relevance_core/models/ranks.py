@@ -1,0 +1,69 @@
+"""One training in several processes of a machine, each with a GPU of its own (on a CPU: with its own threads)."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import distributed
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, spawn
+
+from relevance_core.errors import ModelError
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Rank:
+    """Which of the processes this one is."""
+
+    number: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the one that speaks and writes."""
+        return self.number == 0
+
+    def part(self, batch: Sequence[Item]) -> Sequence[Item]:
+        """This process's items of a batch: every count-th one."""
+        return batch[self.number :: self.count]
+
+
+def run_ranks(function: Callable[..., None], arguments: tuple[Any, ...], count: int, device: torch.device) -> None:
+    """Calls `function(Rank, *arguments)` in `count` fresh processes, a process group of torch.distributed as torchrun makes it.
+
+    function, arguments: travel to the processes by pickle. device: cuda, whose GPU of its number a process then has, or cpu. Raises
+    ModelError with the first process's error; the others are ended.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            spawn(_rank, (function, arguments, count, device.type, Path(folder)), nprocs=count)  # type: ignore[no-untyped-call]
+        except (ProcessRaisedException, ProcessExitedException) as error:
+            lines = str(error).strip().splitlines()
+            raise ModelError(
+                f"a process of the training failed: {lines[-1]}",
+                where=f"engine.gpus = {count}",
+                do="run it with engine.gpus=1, which shows where",
+            ) from error
+
+
+def _rank(number: int, function: Callable[..., None], arguments: tuple[Any, ...], count: int, device: str, folder: Path) -> None:
+    ranks = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+    os.environ |= {name: str(value) for name, value in ranks.items()}
+    # All of them are on this machine; accelerate would choose the number of threads by itself.
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if device == "cuda":
+        torch.cuda.set_device(number)
+    backend = "nccl" if device == "cuda" else "gloo"
+    distributed.init_process_group(backend, init_method=f"file://{folder}/meeting", rank=number, world_size=count)
+    try:
+        function(Rank(number, count), *arguments)
+    finally:
+        distributed.destroy_process_group()
