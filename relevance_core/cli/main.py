@@ -199,8 +199,9 @@ def _report(options: argparse.Namespace) -> dict[str, Any]:
 def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
     from relevance_core.stages.evaluate import evaluate_file
 
-    engine = _settings(options).engine
-    return evaluate_file(open_store(options.store), options.task, options.data, options.version, engine, say)
+    settings = _settings(options)
+    store = open_store(options.store)
+    return evaluate_file(store, options.task, options.data, options.version, settings.engine, say, settings.serving)
 
 
 def _score(options: argparse.Namespace) -> dict[str, Any]:
@@ -214,7 +215,7 @@ def _score(options: argparse.Namespace) -> dict[str, Any]:
     def score(version: Manifest, rows: DataFrame) -> Series:
         if options.engine == "vllm":
             return score_rows(store, version, rows, options.endpoint, settings.serving)
-        return score_with(store, version, rows, settings.engine, say)
+        return score_with(store, version, rows, settings.engine, say, settings.serving)
 
     return score_file(store, options.task, options.input, options.output, options.version, score, say)
 

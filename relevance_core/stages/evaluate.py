@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from relevance_core.config import EngineSettings, Settings
+from relevance_core.config import EngineSettings, ServingSettings, Settings
 from relevance_core.errors import DataError, NotFound, SettingsError
 from relevance_core.metrics import best_threshold, f1_interval, measure, pr_curve, threshold_curve
 from relevance_core.pairs import Task
@@ -55,7 +55,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     if task is not None and task in inputs.champion:
         champion = Registry(out.store).manifest(task, inputs.champion[task])
         out.say(f"evaluate {task}: champion {champion.version} on the same rows")
-        scores = scores.with_columns(champion_p=score_with(out.store, champion, dev, settings.engine, out.say))
+        scores = scores.with_columns(champion_p=score_with(out.store, champion, dev, settings.engine, out.say, settings.serving))
     metrics = judge(scores, champion, settings.seed)
     out.table("scores", scores)
     out.json("metrics", metrics)
@@ -112,22 +112,39 @@ def _new_scorer(settings: Settings, inputs: Inputs) -> Scorer:
     return Scorer(base.source, adapter, prompt_from(settings), settings.engine, revision=base.revision, dtype=base.dtype)
 
 
-def score_with(store: Store, version: Manifest, rows: pl.DataFrame, engine: EngineSettings, say: Say) -> pl.Series:
+def score_with(
+    store: Store,
+    version: Manifest,
+    rows: pl.DataFrame,
+    engine: EngineSettings,
+    say: Say,
+    serving: ServingSettings | None = None,
+) -> pl.Series:
     """p(yes) of each row (`task`, `language`, `query`, `target`) under a published version: its base, prompt and translator.
 
-    Raises NotFound when its base or translator is gone, RegistryError when its files are damaged.
+    serving: where the servers of its translation models are. Raises NotFound when its base or translator is gone, RegistryError
+    when its files are damaged.
     """
     from relevance_core.models.scorer import Scorer
-    from relevance_core.models.translators import add_english, open_translator
+    from relevance_core.models.translators import Machine, add_english, open_translator
 
     base = base_of(store, version)
     adapter = Registry(store).fetch(version.task, version.version, scratch("cache") / "adapters" / version.version)
-    translator = open_translator(translator_reference(version.prompt), store) if version.prompt.translation else None
+    reference = translator_reference(version.prompt) if version.prompt.translation else None
+    translator = open_translator(reference, store, Machine(serving or ServingSettings(), engine)) if reference else None
     scorer = Scorer(base.source, adapter, prompt_of(version.prompt), engine, revision=base.revision, dtype=base.dtype)
     return pl.Series(scorer.score(add_english(rows, translator, store).select(_TEXT).iter_rows(), say), dtype=pl.Float64)
 
 
-def evaluate_file(store: Store, task: Task, data: str, version: str | None, engine: EngineSettings, say: Say) -> dict[str, Any]:
+def evaluate_file(
+    store: Store,
+    task: Task,
+    data: str,
+    version: str | None,
+    engine: EngineSettings,
+    say: Say,
+    serving: ServingSettings | None = None,
+) -> dict[str, Any]:
     """The figures of a version on the task's rows of any labelled file, at the version's own threshold (`relevance evaluate`).
 
     version: an id, the beginning of one, or None for the champion; where nothing serves yet, for the newest version, whose `role`
@@ -137,7 +154,7 @@ def evaluate_file(store: Store, task: Task, data: str, version: str | None, engi
     """
     manifest, role = choose(store, task, version, say)
     rows = _rows_of(read_labelled(data, task=task), task, data)
-    rows = rows.with_columns(p=score_with(store, manifest, rows, engine, say))
+    rows = rows.with_columns(p=score_with(store, manifest, rows, engine, say, serving))
     trained = _training_queries(store, manifest)
     unseen = None if trained is None else rows.filter(~pl.col("query").str.to_lowercase().is_in(trained.implode()))
     if unseen is not None and unseen.height < rows.height:

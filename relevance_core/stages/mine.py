@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from relevance_core import pairs
 from relevance_core.config import MineSettings, Settings
-from relevance_core.models.translators import Translator, open_translator, remembered, tokens
+from relevance_core.models.translators import Machine, Translator, open_translator, remembered, tokens
 from relevance_core.pairs import Task
 from relevance_core.stages.base import Artifact, Inputs, Output, Report, Rows, stage
 from relevance_core.store import Store
@@ -56,7 +56,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     if not settings.mine.enabled or train.filter(label=1).is_empty():
         return _as_it_is(settings, train, out)
     targets = _targets(inputs["ingest"], train, task)
-    translator = _translator(translated)
+    translator = _translator(settings, translated)
     candidates = judge(find(settings, train, targets, out), train, targets, settings.mine, task, English(translator, out.store))
     chosen = sample(candidates.filter(pl.col("reason").is_null()), train, settings.mine.ratio)
     negatives = _as_rows(chosen, train)
@@ -100,7 +100,7 @@ class English:
         )
 
     def _known(self, texts: pl.Series, language: str) -> pl.DataFrame:
-        if self._translator is not None and {language, "en"} <= self._translator.languages:
+        if self._translator is not None and self._translator.can(language, "en"):
             known, _ = remembered(self._translator, self._store, texts, language, "en")
             return known.select("text", english="translation")
         return pl.DataFrame(
@@ -114,9 +114,9 @@ def content_words(english: str) -> list[str]:
     return sorted({_PLURAL.sub("", word) for word in words if word not in _FUNCTION_WORDS and (len(word) > 1 or word.isdigit())})
 
 
-def _translator(translated: Artifact) -> Translator | None:
+def _translator(settings: Settings, translated: Artifact) -> Translator | None:
     ref = translated.report.figures.get("translator")
-    return open_translator(ref, translated.store) if ref else None
+    return open_translator(ref, translated.store, Machine(settings.serving, settings.engine)) if ref else None
 
 
 def _targets(ingest: Artifact, train: pl.DataFrame, task: Task) -> pl.DataFrame:
