@@ -34,8 +34,9 @@ class Seq2SeqTranslator:
     model: a Hugging Face id, or a folder's name. revision: the id's commit, or the digest of the folder's files. pair: the only
     languages of an opus-mt model, source and target. source: the folder, or the id again.
 
-    Known limits. Of opus-mt it takes the models of one pair, not those that choose the target with a token. Weights are float32
-    on every device, so that machines agree.
+    Known limits. Of opus-mt it takes the models of one pair, not those that choose the target with a token; their tokenizer evens
+    out punctuation where the package sacremoses is installed, and only there. Weights are float32 on every device, so that machines
+    agree.
     """
 
     model: str
@@ -105,8 +106,10 @@ class Seq2SeqTranslator:
             written = model.generate(
                 input_ids=encoded["input_ids"], attention_mask=encoded["attention_mask"], generation_config=config
             )
+        # first the token that a decoder starts with, then the language's, if it is told: neither is said
+        written = written[:, 1 if config.forced_bos_token_id is None else 2 :]
         ends = torch.tensor(config.eos_token_id, device=written.device).reshape(-1)
-        whole = torch.isin(written[:, 1:], ends).any(dim=1).tolist()
+        whole = torch.isin(written, ends).any(dim=1).tolist()
         return list(zip(tokenizer.batch_decode(written, skip_special_tokens=True), whole, strict=True))
 
     @cached_property
