@@ -24,7 +24,7 @@ from transformers import (
 
 from relevance_core import config
 from relevance_core.errors import DataError, ModelError, NotFound, ServingError, SettingsError
-from relevance_core.languages import LANGUAGES, TABLE, token_of
+from relevance_core.languages import LANGUAGES, TABLE, Family, token_of
 from relevance_core.models.translators import (
     Chain,
     EndpointTranslator,
@@ -42,6 +42,7 @@ from relevance_core.models.translators import (
     translator_from,
 )
 from relevance_core.models.translators.answers import read
+from relevance_core.serving.opened import English
 from relevance_core.stages import translate
 from relevance_core.store import Store
 from tests.completions import Completions
@@ -80,6 +81,15 @@ def test_every_language_has_the_codes_that_the_models_know() -> None:
     assert {language.flores for language in TABLE.values()} <= set(FAIRSEQ_LANGUAGE_CODES)
     assert [token_of("zh", family) for family in ("seed-x", "nllb", "m2m100", "madlad")] == ["<zh>", "zho_Hans", "__zh__", "<2zh>"]
     assert LANGUAGES["de"] == "German"
+
+
+def test_the_guide_has_the_codes_that_are_used() -> None:
+    """The table of docs/languages.md is the code's."""
+    page = (Path(__file__).parents[1] / "docs" / "languages.md").read_text()
+    families: tuple[Family, ...] = ("seed-x", "nllb", "m2m100", "madlad")
+    for code, language in TABLE.items():
+        tokens = (f"`{token_of(code, family)}`" for family in families)
+        assert f"| `{code}` | {language.name} | {' | '.join(tokens)} |" in page
 
 
 # --- what a model wrote ---
@@ -237,6 +247,17 @@ def test_what_is_remembered_needs_no_server(server: Completions, store: Store) -
     assert known["translation"].to_list() == ["[a]"]
     with pytest.raises(SettingsError, match="no server for it"):
         add_english(pl.DataFrame({"language": ["es"], "query": ["b"]}), seed_x(), store)
+
+
+def test_a_search_service_asks_for_what_the_memory_lacks(server: Completions, store: Store) -> None:
+    """One query is in the version's memory, the other one is asked for once; a service without an address is told so."""
+    remembered(seed_x(server), store, pl.Series(["botas"]), "es", "en")
+    english = English(seed_x(server), store)
+    assert [english.of("es", query) for query in ("botas", "gorra", "gorra")] == ["[botas]", "[gorra]", "[gorra]"]
+    assert [english.of(language, "gorra") for language in ("en", "xx")] == [None, None]
+    assert server.answered == ["botas", "gorra"]
+    with pytest.raises(SettingsError, match=r"serving\.translators"):
+        English(seed_x(), store).of("es", "gorra")
 
 
 # --- a chain ---
@@ -587,6 +608,25 @@ def test_a_folder_s_content_is_its_revision(nllb: Path, store: Store, tmp_path: 
     assert find(moved).version != translator.version
     with pytest.raises(ModelError, match="digest"):
         open_translator(ref, store).translate(["botas"], "es", "de")
+
+
+def test_an_id_counts_with_its_commit(nllb: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`main` of the local cache is pinned when the translator is made: a later `main` is another one, and the first still opens."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    cache = tmp_path / "models--shop--nllb"
+    (cache / "refs").mkdir(parents=True)
+    versions = []
+    for commit in ("a" * 40, "b" * 40):
+        shutil.copytree(nllb, cache / "snapshots" / commit)
+        (cache / "refs" / "main").write_text(commit)
+        versions.append(Seq2SeqTranslator.find("shop/nllb", "main", 30, Machine()))
+    assert [(version.model, version.revision[0], version.source) for version in versions] == [
+        ("shop/nllb", "a", "shop/nllb"),
+        ("shop/nllb", "b", "shop/nllb"),
+    ]
+    assert versions[0].version != versions[1].version
+    shutil.rmtree(cache / "snapshots" / ("b" * 40))
+    assert open_translator(save(versions[0], store), store).translate(["botas"], "es", "de")[0].text == "stiefel"
 
 
 def test_a_model_of_another_family_is_refused_by_name(tmp_path: Path) -> None:

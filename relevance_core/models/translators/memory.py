@@ -69,7 +69,10 @@ def _answers(translator: Translator, store: Store, texts: list[str], source: str
 
 
 def held(translator: Translator, store: Store, texts: pl.Series, source: str, target: str) -> tuple[int, int]:
-    """How many distinct texts there are, and how many of them `remembered` would find in the memory. Translates nothing."""
+    """How many distinct texts there are, and how many of them `remembered` would find in the memory. Translates nothing.
+
+    Of a chain, what the memories of its translators hold besides is not counted.
+    """
     wanted = _distinct(texts)
     known = _memory(translator, store, source, target).recall(wanted)
     return len(wanted), 0 if known is None else len(known)
