@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.serving, pytest.mark.slow]
 MODEL = "seed-x"
 THINGS, SORTS = ("zapatos", "botas", "camisa", "gorra"), ("rojo", "azul", "3", "de lana")
 TEXTS = sorted(f"{thing} {sort}" for thing in THINGS for sort in SORTS)
-TOKENS, BATCH = 16, 4
+TOKENS, BATCH = 48, 4
 
 
 @pytest.fixture(scope="module")
@@ -110,12 +110,14 @@ def test_a_server_that_dies_costs_nothing_that_it_answered(
         translator = EndpointTranslator(MODEL, "main", TOKENS, Machine(ServingSettings(translators=(recorder.url,))))
         with running(model, port, tmp_path / "first.log") as first:
             recorder.meanwhile = {3: first.kill}
-            with pytest.raises(ServingError, match="8 of the 16 texts are in the translation memory"):
+            with pytest.raises(ServingError, match="of the 16 texts are in the translation memory") as broken_off:
                 remembered(translator, store, texts, "es", "de")
-        assert len(recorder.answers) == 2 * BATCH
+        answered = len(recorder.answers)
+        assert 2 * BATCH <= answered < len(TEXTS)
+        assert f"{answered} of the 16" in broken_off.value.what
         with running(model, port, tmp_path / "second.log"):
             known, hits = remembered(translator, store, texts, "es", "de")
-        assert (hits, len(known)) == (2 * BATCH, len(TEXTS))
+        assert (hits, len(known)) == (answered, len(TEXTS))
         asked = len(recorder.bodies)
         again, hits = remembered(translator, store, texts, "es", "de")
         assert (hits, len(recorder.bodies)) == (len(TEXTS), asked)
@@ -125,7 +127,7 @@ def test_a_server_that_dies_costs_nothing_that_it_answered(
     settings = {"model": MODEL, "max_tokens": TOKENS, "temperature": 0, "stop": ["\n"]}
     assert all({name: value for name, value in body.items() if name != "prompt"} == settings for body in recorder.bodies)
     for prompt, said in recorder.answers[::5]:
-        assert readable(said) == readable(greedy(model, prompt))
+        assert readable(said) == readable(greedy(model, prompt)) != ""
 
 
 def readable(text: str) -> str:
