@@ -5,25 +5,29 @@ BIN := $(VENV)/bin
 SERVING := .venv-serving
 export RELEVANCE_UI_PORT
 
-.PHONY: help install install-serving demo up down test test-serving lint bench clean
+.PHONY: help install install-serving demo up down test test-serving lint bench quality clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
 
 install: $(VENV)/installed ## the environment, pinned by constraints.txt
 
+# constraints.txt is everything that is in there, so pip resolves nothing, except what the build of torch that it finds needs.
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
 		{ echo "Python 3.11 or 3.12 is needed: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@echo "installing the environment into $(VENV) (2.3 GB, about two minutes)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=26'
-	$(BIN)/python -m pip install --progress-bar on --constraint constraints.txt --editable '.[airflow,train,bench,dev]'
+	$(BIN)/python -m pip install --progress-bar on --constraint constraints.txt torch
+	$(BIN)/python -m pip install --progress-bar on --no-deps --requirement constraints.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	$(BIN)/python -m pip check
 	@touch $@
 
 install-serving: $(SERVING)/installed ## the environment of the vLLM servers (its CPU build), pinned by constraints-serving.txt
 
-# constraints-serving.txt is everything that is in there, so pip resolves nothing, except what the build of torch that it finds needs.
+# Likewise.
 $(SERVING)/installed: pyproject.toml constraints-serving.txt
 	@echo "installing vLLM's environment into $(SERVING) (2.5 GB, about two minutes)"
 	$(PYTHON) -m venv $(SERVING)
@@ -53,11 +57,12 @@ test: lint install-serving ## lint, and every test, a file at a time on each cor
 test-serving: install install-serving ## only the tests that start vLLM
 	$(BIN)/python -m pytest -m serving
 
-bench: install install-serving ## the tables of docs/method.md on the simulated shop, three seeds, serving and the pages; about 45 minutes
+bench: install install-serving ## how fast it is beside what one would pick instead (docs/performance.md), about half an hour
+	$(BIN)/python -m benchmarks --out benchmarks/out
+
+quality: install ## the tables of docs/method.md on the simulated shop, three seeds, about 40 minutes
 	for seed in 17 18 19; do $(BIN)/python benchmarks/quality.py market --seed $$seed --out benchmarks/out || exit 1; done
 	$(BIN)/python benchmarks/quality.py table --out benchmarks/out
-	$(BIN)/python benchmarks/serving.py --out benchmarks/out/serving.json
-	$(BIN)/python benchmarks/ui.py --out benchmarks/out/ui.json
 
 clean: down ## remove the environments and the demo
 	rm -rf $(VENV) $(SERVING) .demo

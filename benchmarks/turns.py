@@ -70,7 +70,7 @@ def side(name: str, size: Size) -> Side:
 def in_turns(benchmark: Benchmark, size: Size, say: Callable[[str], None]) -> dict[str, Any]:
     """Measures both sides of a benchmark, round by round: one entry of `results.json`.
 
-    ours, peer: medians of the rounds. ratio: the median of the rounds' ratios; spread: [smallest, largest] of them. peak_mb,
+    ours, peer: medians of the rounds. ratios: of each round; ratio: their median; spread: their range as a share of it. peak_mb,
     peer_peak_mb: the largest memory that a process of the side held, in MB.
     """
     rounds: list[tuple[Side, Side]] = []
@@ -90,11 +90,11 @@ def in_turns(benchmark: Benchmark, size: Size, say: Callable[[str], None]) -> di
         "peer": statistics.median(peer.figure for _, peer in rounds),
         "peer_name": benchmark.peer_name,
         "ratio": statistics.median(ratios),
-        "spread": [min(ratios), max(ratios)],
+        "ratios": ratios,
+        "spread": (max(ratios) - min(ratios)) / statistics.median(ratios),
         "peak_mb": max(ours.peak_mb for ours, _ in rounds),
         "peer_peak_mb": max(peer.peak_mb for _, peer in rounds),
         "wanted": benchmark.wanted,
-        "rounds": len(rounds),
     }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
+from operator import not_
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -146,6 +147,11 @@ class MineSettings(_Part):
     ratio: float = Field(0.5, ge=0, description="hard negatives added, as a multiple of the task's training positives")
     duplicate_similarity: Share = Field(0.98, description="targets more alike than this are taken as the same thing")
     skip_ranks: int = Field(0, ge=0, description="nearest ranks left out")
+    index: Literal["auto", "flat", "ivf", "hnsw"] = Field(
+        "auto",
+        description="FAISS index of the targets; flat is exact, of ivf and hnsw the report tells the recall",
+    )
+    index_from: int = Field(200_000, ge=1, description="targets from which auto is ivf; below, it is flat")
 
 
 class DenoiseSettings(_Part):
@@ -196,6 +202,12 @@ class TrainSettings(_Part):
     warmup_ratio: Share = 0.06
     max_grad_norm: float = Field(1.0, gt=0)
     save_steps: int = Field(200, ge=1, description="steps between checkpoints; a killed training goes on from the last")
+    # Left out of what is written while it is off: a store's finished stages and runs then keep their names.
+    warm_start: bool = Field(
+        False,
+        exclude_if=not_,
+        description="begin with the champion's weights where its base, prompt, rank and alpha are the run's",
+    )
 
 
 class GateSettings(_Part):
@@ -223,6 +235,9 @@ class EngineSettings(_Part):
     workers: int = Field(0, ge=0, description="processes of the parallel parts; 0: one a core")
     threads: int = Field(1, ge=1, description="torch threads of a process")
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    scorer: Literal["transformers", "vllm"] = Field(
+        "transformers", description="what scores in *denoise* and *evaluate*; vllm: the offline engine of serving.python, for GPUs"
+    )
 
 
 class ServingSettings(_Part):

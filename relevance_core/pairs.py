@@ -70,6 +70,20 @@ def digest(*parts: str, size: int = 16) -> str:
     return h.hexdigest()
 
 
+def digests(*parts: str | pl.Series, size: int = 16) -> pl.Series:
+    """`digest` of every row of some text columns (at least one, without nulls); a text among `parts` stands in every row."""
+    rows = max(len(part) for part in parts if isinstance(part, pl.Series))
+    framed = pl.repeat(b"", rows, dtype=pl.Binary, eager=True)
+    for part in parts:
+        column = part if isinstance(part, pl.Series) else pl.repeat(part, rows, dtype=pl.String, eager=True)
+        lengths = column.str.len_bytes()
+        known = pl.Series([0, *lengths.unique()], dtype=lengths.dtype).unique()  # never empty: a mapping of nothing has no type
+        before = lengths.replace_strict(known, [length.to_bytes(4, "big") for length in known], return_dtype=pl.Binary)
+        framed = framed + before + column.cast(pl.Binary)
+    made = [hashlib.blake2b(data, digest_size=size // 2).hexdigest() for data in framed]
+    return pl.Series("digest", made, dtype=pl.String)
+
+
 def query_group(query: str) -> str:
     """The group of a query: the same for spellings that differ only in case or white space."""
     return digest("group", normalise(query).casefold())
@@ -98,8 +112,7 @@ def pair_id(task: str, language: str, query: str, target: str, target_id: str) -
 def with_ids(frame: pl.DataFrame) -> pl.DataFrame:
     """`frame` with `pair_id` set from its (normalised) task, language, query, target and target_id."""
     columns = ("task", "language", "query", "target", "target_id")
-    ids = [pair_id(*row) for row in frame.select(columns).iter_rows()]
-    return frame.with_columns(pl.Series("pair_id", ids, dtype=pl.String))
+    return frame.with_columns(digests("pair", *(frame[name] for name in columns)).alias("pair_id"))
 
 
 def map_distinct(column: pl.Series, function: Callable[[str], str], name: str) -> pl.Series:

@@ -161,7 +161,7 @@ def test_finished_folds_are_not_trained_again(base: Path, store: Store, tmp_path
     (fold, _) = denoise._folds(settings_with(epochs=0.5), ref, out, rows)
     first = denoise.score_fold(fold)
     said: list[str] = []
-    again = denoise.Fold(fold.name, fold.train.clear(), fold.held_out, fold.job, said.append)
+    again = denoise.Fold(fold.name, fold.train.clear(), fold.held_out, fold.job, fold.settings, said.append)
     assert denoise.score_fold(again).equals(first)
     assert said == []
     assert first["pair_id"].to_list() == fold.held_out["pair_id"].to_list()

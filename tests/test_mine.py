@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -16,6 +21,9 @@ from relevance_core.stages import mine
 from relevance_core.stages.base import Artifact, Inputs, open_artifact
 from relevance_core.store import Store
 from tests.stage_cases import artifact, log
+
+if TYPE_CHECKING:
+    from relevance_core.models.index import Kind
 
 SHOP = GlossaryTranslator(
     tuple(
@@ -50,7 +58,7 @@ def judged(store: Store, task: str, train: pl.DataFrame, targets: list[str], *tr
     )
     english = mine.English(SHOP, store)
     assert task in ("QC", "QI")
-    return mine.judge(candidates, train, listed, MineSettings(), "QC" if task == "QC" else "QI", english)["reason"].to_list()
+    return mine.Guards(train, listed, MineSettings(), "QC" if task == "QC" else "QI", english).judge(candidates).to_list()
 
 
 def test_a_labelled_target_is_no_negative_in_any_language(store: Store) -> None:
@@ -158,22 +166,117 @@ def test_near_candidates_are_drawn_more_often() -> None:
 
 def test_neighbours_are_nearest_first_without_oneself() -> None:
     """On the unit circle at 0°, 10°, 30° and 90° the neighbours of 10° are 0°, 30°, 90°."""
-    from relevance_core.models.embedder import neighbours
+    from relevance_core.models.index import neighbours
 
     angles = np.radians([0, 10, 30, 90])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    found, similarity = neighbours(vectors, np.array([1]), 3)
+    found, similarity, recall = neighbours(vectors, np.array([1]), 3)
+    assert recall == 1
     assert found.tolist() == [[0, 2, 3]]
     assert similarity[0] == pytest.approx(np.cos(np.radians([10, 20, 80])), abs=1e-6)
-    assert neighbours(vectors, np.array([0, 3]), 20)[0].shape == (2, 3)
+    assert neighbours(vectors, np.array([0, 3]), 20).places.shape == (2, 3)
 
 
 def test_a_twin_is_a_neighbour() -> None:
     """Of four equal vectors each has the three others, whichever of them the index names first."""
-    from relevance_core.models.embedder import neighbours
+    from relevance_core.models.index import neighbours
 
-    found, _ = neighbours(np.ones((4, 1), dtype=np.float32), np.arange(4), 3)
+    found = neighbours(np.ones((4, 1), dtype=np.float32), np.arange(4), 3).places
     assert [sorted(row) for row in found.tolist()] == [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]
+
+
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+def test_an_approximate_index_tells_its_recall(kind: Kind) -> None:
+    """Of 2,000 vectors in 40 clusters the ten neighbours of each are found, as exact search has them, and again the same ones."""
+    from relevance_core.models.index import neighbours
+
+    rng = np.random.default_rng(17)
+    vectors = rng.standard_normal((40, 16)).repeat(50, axis=0) + 0.1 * rng.standard_normal((2000, 16))
+    unit = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    exact, found, again = (neighbours(unit, np.arange(2000), 10, how) for how in ("flat", kind, kind))
+    same = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact.places.tolist(), found.places.tolist(), strict=True)])
+    assert same > 0.95
+    assert found.recall == pytest.approx(same, abs=0.02)
+    assert (again.places == found.places).all()
+
+
+def test_what_an_index_misses_lowers_its_recall(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index that looks into one cluster of 50 alone misses neighbours of vectors without any clusters, and says so."""
+    from relevance_core.models import index
+
+    monkeypatch.setattr(index, "_PROBED", 1)
+    vectors = np.random.default_rng(17).standard_normal((2500, 16)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert index.neighbours(vectors, np.arange(2500), 10, "ivf").recall < 0.7
+
+
+def test_auto_is_exact_up_to_a_size() -> None:
+    """With index_from 100, 99 targets are searched exactly and 100 are not; a kind that is asked for is taken whatever the size."""
+    kinds = [mine.index_kind(MineSettings(index_from=100), targets) for targets in (99, 100)]
+    assert kinds == ["flat", "ivf"]
+    assert mine.index_kind(MineSettings(index="hnsw", index_from=100), 3) == "hnsw"
+
+
+@pytest.mark.slow
+def test_bert_is_read_as_the_library_reads_it() -> None:
+    """Titles, an empty text, one longer than the model reads and other scripts: sentence-transformers' own vectors to 1e-6."""
+    from sentence_transformers import SentenceTransformer
+
+    from relevance_core.models.bert import is_bert, open_bert
+    from relevance_core.models.embedder import BUILTIN, open_embedder
+
+    folder = open_embedder(BUILTIN, EngineSettings()).folder
+    texts = ["Red shoe, size 42", "Blue canvas shoe", "word " * 600, "", "Red shoe, size 43", "Schürze für 日本"]
+    assert is_bert(folder)
+    theirs = SentenceTransformer(str(folder), device="cpu", local_files_only=True).encode(texts, normalize_embeddings=True)
+    assert np.abs(open_bert(folder, "cpu").encode(texts) - theirs).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("config.json", '"BertModel"', '"XLMRobertaModel"'),
+        ("1_Pooling/config.json", '"pooling_mode_cls_token": false', '"pooling_mode_cls_token": true'),
+        ("modules.json", "models.Normalize", "models.Dense"),
+    ],
+)
+def test_another_kind_of_model_is_left_to_the_library(tmp_path: Path, file: str, old: str, new: str) -> None:
+    """Another architecture, pooling or last module is not taken for a BERT with mean pooling."""
+    from relevance_core.models.bert import is_bert
+    from relevance_core.models.embedder import BUILTIN, open_embedder
+
+    copy = tmp_path / "model"
+    shutil.copytree(open_embedder(BUILTIN, EngineSettings()).folder, copy)
+    assert is_bert(copy)
+    text = (copy / file).read_text()
+    assert old in text
+    (copy / file).write_text(text.replace(old, new))
+    assert not is_bert(copy)
+
+
+def test_known_texts_need_no_torch(store: Store) -> None:
+    """A night without a new text looks its vectors up in a process that has imported neither torch nor the library."""
+    code = f"""
+import sys
+import polars as pl
+from relevance_core.config import EngineSettings
+from relevance_core.models.embedder import Embedder, embed, open_embedder
+from relevance_core.store import open_store
+embedder = open_embedder("builtin:minilm", EngineSettings())
+embed(pl.Series(["red shoe"]), embedder, open_store({store.uri!r}), print)
+assert not {{"torch", "sentence_transformers"}} & set(sys.modules)
+"""
+    lines: list[str] = []
+    embed_once(store, "red shoe", lines.append)
+    assert lines == ["embedding 1 texts, 0 from the cache"]
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def embed_once(store: Store, text: str, say: Callable[[str], None]) -> None:
+    """Puts a text into the cache of the packaged model."""
+    from relevance_core.models.embedder import BUILTIN, embed, open_embedder
+
+    embed(pl.Series([text]), open_embedder(BUILTIN, EngineSettings()), store, say)
 
 
 def test_a_model_that_is_not_here_is_named() -> None:
@@ -219,7 +322,6 @@ def ran(store: Store, settings: config.Settings, inputs: Inputs) -> Artifact:
     return found
 
 
-@pytest.mark.slow
 def test_a_negative_takes_everything_but_the_target_from_its_positive(store: Store) -> None:
     """For `zapatillas rojas` the red canvas shoe is as good a match; what is added is wrong, new, and counted."""
     train = log(("es", "zapatillas rojas", "Red leather shoe", 1), task="QI")
@@ -237,7 +339,6 @@ def test_a_negative_takes_everything_but_the_target_from_its_positive(store: Sto
     assert len(output.table("ledger")) == 2
 
 
-@pytest.mark.slow
 def test_the_same_rows_give_the_same_negatives_from_cached_vectors(store: Store) -> None:
     """A second run under another setting embeds nothing, and what it adds in common is the same."""
     train = log(("es", "zapatillas rojas", "Red leather shoe", 1), task="QI")
@@ -246,6 +347,19 @@ def test_the_same_rows_give_the_same_negatives_from_cached_vectors(store: Store)
     second = mine.run(config.build({"mine": {"ratio": 1.0, "top_k": 19}}), inputs_of(store, train), store, say=lines.append)
     assert first.digest == second.digest
     assert sum("embedding 5 texts" in line for line in lines) == 1
+
+
+def test_slices_change_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judged one positive at a time, five positives get the same rows, ledger and examples as all at once."""
+    rows = [("es", "zapatillas rojas", "Red leather shoe"), ("en", "red shoes", "Red canvas shoe"), ("en", "hat", "Straw hat")]
+    train = log(
+        *((*row, 1) for row in rows), ("en", "blue shoes", "Blue leather shoe", 1), ("en", "shoes", "Straw hat", 1), task="QI"
+    )
+    whole = mine.run(config.build({"mine": {"ratio": 2.0}}), inputs_of(store, train), store)
+    monkeypatch.setattr(mine, "_SLICE", 1)
+    sliced = mine.run(config.build({"mine": {"ratio": 2.0, "top_k": 19}}), inputs_of(store, train), store)
+    assert whole.rows.made > 2
+    assert (sliced.digest, sliced.figures) == (whole.digest, whole.figures)
 
 
 def test_switched_off_it_passes_everything_through(store: Store) -> None:

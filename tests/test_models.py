@@ -15,7 +15,7 @@ from relevance_core.config import EngineSettings
 from relevance_core.errors import ModelError
 from relevance_core.models.base_ref import answer_ids
 from relevance_core.models.lm import Progress, last_hidden, load_base, pad, prepare, shared_start
-from relevance_core.models.scorer import Scorer, batches, with_adapter
+from relevance_core.models.scorer import Scorer, with_adapter
 from relevance_core.models.trainer import PROJECTIONS, save_adapter
 from relevance_core.prompts import PairText, Prompt
 from tests.models_fixture import make_model, make_tokenizer, save_base
@@ -87,14 +87,6 @@ def test_the_adapter_matters(base: Path, adapter: Path) -> None:
 def test_scoring_nothing_gives_nothing(base: Path) -> None:
     """No rows are no error."""
     assert Scorer(base, None, COMPACT, ENGINE).score([], say).shape == (0,)
-
-
-def test_batches_hold_each_row_once_and_short_ones_first() -> None:
-    """8,192 tokens a batch: of prompts of 3, 5,000, 4,000 and 4,000 tokens the longest stands alone."""
-    prompts = [[1] * 5000, [1] * 3, [1] * 4000, [1] * 4000]
-    assert list(batches(prompts)) == [[1, 2], [3], [0]]
-    assert list(batches(prompts, shared=2)) == [[1, 2], [3], [0]]
-    assert list(batches([[1] * 4000, [1] * 4000])) == [[0, 1]]
 
 
 def test_an_adapter_of_another_shape_is_refused(adapter: Path, tmp_path: Path) -> None:

@@ -39,6 +39,15 @@ def test_parts_of_a_digest_cannot_run_into_each_other() -> None:
     assert pairs.digest("ab", "c") != pairs.digest("a", "bc")
 
 
+def test_the_digests_of_columns_are_those_of_their_rows() -> None:
+    """Short, empty, long and non-Latin texts, beside a text that is the same in every row, and no rows at all."""
+    first = pl.Series(["a", "", "x" * 300, "日本"])
+    second = pl.Series(["bc", "abc", "", "ü" * 70_000])
+    one_by_one = [pairs.digest("pair", *row, size=32) for row in zip(first, second, strict=True)]
+    assert pairs.digests("pair", first, second, size=32).to_list() == one_by_one
+    assert pairs.digests("pair", first.clear(), second.clear()).to_list() == []
+
+
 def test_a_side_depends_on_the_group_alone_and_meets_its_share() -> None:
     """Of 10,000 groups a fifth are dev, within three standard errors, and a larger share only adds to them."""
     groups = [pairs.query_group(f"query {n}") for n in range(10_000)]

@@ -138,7 +138,7 @@ def other_version(registry: Registry, manifest: Manifest, folder: Path, **change
 
 def truth(store: Store, manifest: Manifest, rows: pl.DataFrame) -> Any:
     """p(yes) by the trainer's scorer."""
-    return score_with(store, manifest, rows, EngineSettings(), print_nothing).to_numpy()
+    return score_with(store, manifest, rows, SETTINGS, print_nothing).to_numpy()
 
 
 def test_the_client_agrees_with_the_trainer(server: Serve, store: Store, rows: pl.DataFrame) -> None:

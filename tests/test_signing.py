@@ -147,6 +147,17 @@ def test_an_unsigned_version_is_refused_where_a_key_is_asked_for(registry: Regis
     assert registry.manifest("QC", manifest.version, public).run_id == "first"
 
 
+def test_verifying_with_a_key_asks_for_its_signature(registry: Registry, adapter: Path, tmp_path: Path) -> None:
+    """Two versions, one of them signed: without a key both are intact, with it the other has no signature."""
+    private, public = ed25519(tmp_path)
+    signed = registry.publish("QC", adapter, make_meta(threshold=0.4), private)
+    unsigned = registry.publish("QC", adapter, make_meta(threshold=0.5))
+    assert registry.verify("QC", unsigned.version) == []
+    assert registry.verify("QC", signed.version, public) == []
+    (problem,) = registry.verify("QC", unsigned.version, public)
+    assert "the manifest has no signature" in problem
+
+
 def test_a_publisher_signs_nothing_that_it_did_not_state(registry: Registry, adapter: Path, tmp_path: Path) -> None:
     """A manifest that somebody else wrote first with another place of the base is not vouched for."""
     private, _ = ed25519(tmp_path)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -25,7 +27,7 @@ from relevance_core import config
 from relevance_core.config import EngineSettings, TrainSettings
 from relevance_core.errors import DataError, ModelError
 from relevance_core.models.base_ref import BaseRef, answer_ids
-from relevance_core.models.lm import load_base
+from relevance_core.models.lm import load_base, pad, shared_start
 from relevance_core.models.scorer import Scorer
 from relevance_core.models.trainer import (
     PROJECTIONS,
@@ -37,10 +39,11 @@ from relevance_core.models.trainer import (
     plan_batches,
     train,
 )
-from relevance_core.prompts import Prompt, prompt_from
+from relevance_core.prompts import Prompt, Template, prompt_from
+from relevance_core.sources import read_labelled
 from relevance_core.stages import train as train_stage
 from relevance_core.stages.base import Inputs, Report, Rows, open_artifact, print_nothing, stage
-from relevance_core.store import Store
+from relevance_core.store import AdapterMeta, BaseInfo, PromptInfo, Registry, Store
 from tests.loop import environment
 from tests.models_fixture import make_tokenizer, save_base, signal_rows
 
@@ -182,6 +185,74 @@ def test_a_plan_puts_like_lengths_together() -> None:
     assert [max(lengths[i] for i in batch) for batch in plan] != sorted(max(lengths[i] for i in batch) for batch in plan)
 
 
+def wasted(lengths: list[int], plan: list[list[int]]) -> float:
+    """The share of padding in all tokens that are computed."""
+    padded = sum(max(lengths[i] for i in batch) * len(batch) for batch in plan)
+    return 1 - sum(lengths[i] for batch in plan for i in batch) / padded
+
+
+def test_a_plan_of_two_lengths_pads_one_batch_of_a_stretch() -> None:
+    """Of 7 rows of length 1 and 5 of length 3 in batches of 4, the one mixed batch has 3 × 2 padded tokens of 7 + 15 + 6."""
+    assert wasted([1, 3] * 5 + [1, 1], plan_batches([1, 3] * 5 + [1, 1], 4, 1, 1)) == pytest.approx(6 / 28)
+
+
+def test_little_is_padded_at_the_default_batch_size() -> None:
+    """Lengths spread like those of prompts, 8 to 60 with most around 24, leave less than 5 % of padding."""
+    spread = np.random.default_rng(1).lognormal(np.log(24), 0.4, 20_000)
+    lengths = np.clip(spread.round(), 8, 60).astype(int).tolist()
+    assert wasted(lengths, plan_batches(lengths, TrainSettings().batch_size, 1, 1)) < 0.05
+
+
+REAL_TERMS = Path(__file__).parents[2] / "shared/data/taxonomy_logs"
+
+
+@pytest.mark.real_terms
+@pytest.mark.skipif(not REAL_TERMS.is_dir(), reason="needs the multilingual terms beside the checkout")
+@pytest.mark.parametrize("template", ["compact", "instruction"])
+def test_little_is_padded_on_real_terms(template: Template) -> None:
+    """The real terms' prompts, less the start that they share, leave less than 5 % of padding at the default batch size."""
+    rows = read_labelled(str(REAL_TERMS / "qc_dev.jsonl.gz"))
+    texts = rows.select("task", "query", "target", english=pl.lit(None, pl.String))
+    prompts = Prompt(template, 1, False, 400).encode(make_tokenizer(), texts.iter_rows())
+    shared = shared_start(prompts)
+    lengths = [len(ids) - shared for ids in prompts]
+    assert wasted(lengths, plan_batches(lengths, TrainSettings().batch_size, 1, 1)) < 0.05
+
+
+def test_the_gradient_is_that_of_the_plain_path(base: Path) -> None:
+    """Without dropout, the start computed once and one position's logits give the gradients of the model's own loss over all
+    logits of the padded batch, to 1e-5 of their norm.
+    """
+    model, tokenizer = load_base(base)
+    adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules=list(PROJECTIONS))).train()
+    torch.manual_seed(3)
+    trained = [tensor for tensor in adapted.parameters() if tensor.requires_grad]
+    for tensor in trained:
+        torch.nn.init.normal_(tensor, std=0.2)
+    yes, no = answer_ids(tokenizer)
+    texts = [("QC", "red shoes", "Sports > Shoes", None), ("QC", "a", "b", None), ("QC", "blauer mantel", "Steel > Bottle", None)]
+    prompts = Prompt("instruction", 1, False, 400).encode(tokenizer, texts)
+    examples = [Example(ids, answer, 1.0) for ids, answer in zip(prompts, (yes, no, no), strict=True)]
+    assert len({len(ids) for ids in prompts}) == 3
+    shared = shared_start(prompts)
+    assert shared > 50
+
+    trainer = _LastPositionTrainer.__new__(_LastPositionTrainer)
+    trainer._shared = shared
+    ours = trainer.compute_loss(adapted, _collate([examples]))
+    gradients = torch.autograd.grad(ours, trained)
+
+    ids, lengths = pad([[*example.ids, example.answer] for example in examples])
+    places = torch.arange(ids.shape[1])[None]
+    labels = torch.where(places == lengths[:, None] - 1, ids, -100)
+    plain = adapted(input_ids=ids, attention_mask=(places < lengths[:, None]).long(), labels=labels).loss
+    wanted = torch.autograd.grad(plain, trained)
+
+    assert ours.item() == pytest.approx(plain.item(), rel=1e-5)
+    difference = torch.cat([(a - b).flatten() for a, b in zip(gradients, wanted, strict=True)])
+    assert difference.norm() < 1e-5 * torch.cat([tensor.flatten() for tensor in wanted]).norm()
+
+
 def test_the_shared_start_changes_nothing_that_matters(make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
     """The instruction template's losses with its start computed once are those with it computed for every row, up to rounding."""
     prompt = Prompt("instruction", 1, False, 400)
@@ -254,8 +325,11 @@ def test_a_killed_training_ends_with_the_same_bytes(base: Path, tmp_path: Path) 
     assert sha256(tmp_path / "killed/out") == sha256(tmp_path / "whole/out")
 
 
-def test_the_stage_leaves_an_adapter(base: Path, store: Store) -> None:
-    """Run on the rows of *denoise*, the stage leaves the adapter, its losses and figures, and finds them again the second time."""
+SETTINGS = config.build({"train": {"epochs": 1, "r": 4}, "engine": {"device": "cpu"}})
+
+
+def stage_inputs(base: Path, store: Store, **more: Any) -> Inputs:
+    """The outputs of *base* and *denoise* that the stage reads, and what the run pinned."""
 
     @stage("base", uses=())
     def make_base(settings: Any, inputs: Any, out: Any) -> Report:
@@ -269,10 +343,15 @@ def test_the_stage_leaves_an_adapter(base: Path, store: Store) -> None:
         out.table("train", ROWS)
         return Report(Rows())
 
-    settings = config.build({"train": {"epochs": 1, "r": 4}, "engine": {"device": "cpu"}})
-    made = {"base": make_base(settings, Inputs(), store), "denoise": make_rows(settings, Inputs(task="QC"), store)}
+    made = {"base": make_base(SETTINGS, Inputs(), store), "denoise": make_rows(SETTINGS, Inputs(task="QC"), store)}
     artifacts = {name: open_artifact(store, report.address) for name, report in made.items()}
-    inputs = Inputs({name: artifact for name, artifact in artifacts.items() if artifact}, "QC")
+    return Inputs({name: artifact for name, artifact in artifacts.items() if artifact}, "QC", **more)
+
+
+def test_the_stage_leaves_an_adapter(base: Path, store: Store) -> None:
+    """Run on the rows of *denoise*, the stage leaves the adapter, its losses and figures, and finds them again the second time."""
+
+    settings, inputs = SETTINGS, stage_inputs(base, store)
     report = train_stage.run(settings, inputs, store)
     assert report.rows.as_json() == {"in": 160, "made": 0, "kept": 160, "quarantined": 0, "dropped": 0, "reasons": {}}
     assert report.figures["steps"] == 3
@@ -294,3 +373,86 @@ def test_the_stage_leaves_an_adapter(base: Path, store: Store) -> None:
     store.delete(f"{report.address}/manifest.json")
     again = train_stage.run(settings, inputs, store)
     assert (again.found, again.digest) == (False, report.digest)
+
+
+def published(store: Store, report: Report) -> str:
+    """The version that the adapter of a *train* output becomes."""
+    artifact = open_artifact(store, report.address)
+    assert artifact is not None
+    prompt = prompt_from(SETTINGS)
+    meta = AdapterMeta(
+        base=BaseInfo(id="b@1", revision="main"),
+        prompt=PromptInfo(name=prompt.template, version=str(prompt.version), max_tokens=prompt.max_tokens),
+        threshold=0.5,
+        languages=("en",),
+        created="2026-10-08",
+    )
+    return Registry(store).publish("QC", artifact.folder("adapter"), meta).version
+
+
+def adapter_of(store: Store, report: Report) -> dict[str, torch.Tensor]:
+    artifact = open_artifact(store, report.address)
+    assert artifact is not None
+    tensors: dict[str, torch.Tensor] = load_file(artifact.path("adapter/adapter_model.safetensors"))
+    return tensors
+
+
+def test_a_warm_start_begins_with_the_champions_weights(base: Path, store: Store) -> None:
+    """With a learning rate of almost nothing, a warm training ends where the champion is; a cold one has learned nothing."""
+    cold = train_stage.run(SETTINGS, stage_inputs(base, store), store)
+    version = published(store, cold)
+    idle = config.build({"train": {"epochs": 1, "r": 4, "learning_rate": 1e-12}, "engine": {"device": "cpu"}})
+    warm = config.build({"train": idle.train.model_dump() | {"warm_start": True}, "engine": {"device": "cpu"}})
+    inputs = stage_inputs(base, store, champion={"QC": version})
+    found = {
+        name: adapter_of(store, train_stage.run(settings, inputs, store)) for name, settings in (("idle", idle), ("warm", warm))
+    }
+    for name, tensor in adapter_of(store, cold).items():
+        assert torch.allclose(found["warm"][name], tensor, atol=1e-6)
+        assert ".lora_A." in name or found["idle"][name].abs().max() < 1e-6 < tensor.abs().max()
+    assert train_stage.run(warm, inputs, store).figures["start"] == f"with the champion {version}"
+
+
+def test_a_champion_that_does_not_fit_is_not_begun_with(base: Path, store: Store) -> None:
+    """Another rank, alpha, prompt or base than the champion's is a start from nothing, with the first of them as the reason."""
+    version = published(store, train_stage.run(SETTINGS, stage_inputs(base, store), store))
+    inputs, ours = Inputs(task="QC", champion={"QC": version}), BaseRef("b@1", str(base))
+    others: list[tuple[dict[str, Any], BaseRef, str]] = [
+        ({"train": {"r": 8}}, ours, "rank"),
+        ({"train": {"alpha": 8}}, ours, "alpha"),
+        ({"prompt": {"max_tokens": 128}}, ours, "prompt"),
+        ({"train": {"r": 8}}, replace(ours, id="b@2"), "base"),
+        ({}, replace(ours, revision="next"), "base"),
+    ]
+    for values, ref, what in others:
+        settings = config.build(config.merge(SETTINGS.model_dump(exclude={"source"}), values))
+        assert train_stage._start(settings, inputs, ref, store) == (
+            f"from nothing: the champion {version} has another {what}",
+            None,
+        )
+    assert train_stage._start(SETTINGS, inputs, ours, store)[0] == f"with the champion {version}"
+
+
+def test_without_a_champion_a_warm_start_is_a_cold_one(base: Path, store: Store) -> None:
+    """The first night of a task begins from nothing and says so."""
+    warm = config.build({"train": {"epochs": 1, "r": 4, "warm_start": True}, "engine": {"device": "cpu"}})
+    report = train_stage.run(warm, stage_inputs(base, store, champion={"QI": "0" * 16}), store)
+    assert report.figures["start"] == "from nothing: no version of the task serves"
+
+
+def test_a_cold_training_does_not_depend_on_the_champion(base: Path, store: Store) -> None:
+    """While train.warm_start is off, it is not written, a champion changes no key and the report says nothing of a start."""
+    one = train_stage.run(SETTINGS, stage_inputs(base, store), store)
+    other = train_stage.run(SETTINGS, stage_inputs(base, store, champion={"QC": "0" * 16}), store)
+    assert (other.address, other.found, "start" in one.figures) == (one.address, True, False)
+    assert "warm_start" not in SETTINGS.model_dump(mode="json")["train"]
+    on = config.build({"train": {"warm_start": True}})
+    assert config.build(on.model_dump(exclude={"source"})).train.warm_start
+
+
+def test_weights_of_another_shape_are_not_begun_with(make_job: Callable[..., Job]) -> None:
+    """An adapter of rank 4 is no beginning for one of rank 8: the error says so before the training begins."""
+    one, other = make_job("one"), make_job("other", r=8)
+    train(ROWS, one, say)
+    with pytest.raises(ModelError, match="the adapter to begin with differs in"):
+        train(ROWS, replace(other, start=one.out), say)

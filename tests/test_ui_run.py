@@ -408,10 +408,11 @@ def served(store: Store) -> Iterator[str]:
 
 def test_a_damaged_output_is_said(store: Store, outputs: dict[str, Artifact]) -> None:
     """A ledger of which only the beginning is left: the page says what is damaged and what to do, with 503."""
+    damaged = output(store, "denoise-damaged", filtered(ledger_rows(3)), "QC")
     begin(store)
-    for name in ("ingest", "denoise:QC"):
-        finish(store, name, outputs[name])
-    key = outputs["denoise:QC"].key("ledger.parquet")
+    finish(store, "ingest", outputs["ingest"])
+    finish(store, "denoise:QC", damaged)
+    key = damaged.key("ledger.parquet")
     store.write(key, store.read(key)[:20])
     answer = client(store).get(f"/run/{RUN}/ledger?task=QC")
     assert answer.status_code == 503

@@ -13,15 +13,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 from relevance_core import config, pipeline
 from relevance_core.approval import NEEDED
+from relevance_core.cli import cikm as cikm_cli
 from relevance_core.cli import review as review_cli
 from relevance_core.cli.serving import add_serving_parsers
 from relevance_core.config import Settings
 from relevance_core.errors import RelevanceError, SettingsError
 from relevance_core.pairs import Task
 from relevance_core.store import Manifest, Registry, Release, open_store, registry_cli
+from relevance_core.store.signing import Key
 
 if TYPE_CHECKING:
     from polars import DataFrame, Series
+
+    from relevance_core.stages.evaluate import ScoreRows
 
 STORELESS = ("simulate", "settings", "ready")
 """The commands that work without a store."""
@@ -84,6 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_serving_parsers(add, say)
     registry_cli.add_registry_parser(commands, common).set_defaults(run=_registry)
     review_cli.add_review_parser(commands, common).set_defaults(run=lambda options: review_cli.run(options, say))
+    cikm_cli.add_cikm_parser(commands, common, _add_scoring).set_defaults(run=lambda options: cikm_cli.run(options, _scorer, say))
     commands.add_parser("settings", help="print every setting, its default and its meaning").set_defaults(
         run=_settings_page, json=False
     )
@@ -126,6 +131,10 @@ def _add_models(add: Callable[..., argparse.ArgumentParser]) -> None:
     command.add_argument("--task", choices=["QC", "QI"], required=True)
     command.add_argument("--input", required=True, metavar="FILE")
     command.add_argument("--output", required=True, metavar="FILE", help=".parquet, .jsonl or .csv")
+    _add_scoring(command)
+
+
+def _add_scoring(command: argparse.ArgumentParser) -> None:
     command.add_argument("--version", help="a version's id or its first letters (default: the champion)")
     command.add_argument(
         "--engine",
@@ -199,14 +208,20 @@ def _report(options: argparse.Namespace) -> dict[str, Any]:
 def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
     from relevance_core.stages.evaluate import evaluate_file
 
-    settings = _settings(options)
-    store = open_store(options.store)
-    return evaluate_file(store, options.task, options.data, options.version, settings.engine, say, settings.serving)
+    return evaluate_file(open_store(options.store), options.task, options.data, options.version, _settings(options), say)
 
 
 def _score(options: argparse.Namespace) -> dict[str, Any]:
+    from relevance_core.stages.evaluate import score_file
+
+    store, score = open_store(options.store), _scorer(options)
+    return score_file(store, options.task, options.input, options.output, options.version, score, say)
+
+
+def _scorer(options: argparse.Namespace) -> ScoreRows:
+    """What scores rows under a version, by the options of `_add_scoring`."""
     from relevance_core.serving.bulk import score_rows
-    from relevance_core.stages.evaluate import score_file, score_with
+    from relevance_core.stages.evaluate import score_with
 
     store, settings = open_store(options.store), _settings(options)
     if options.endpoint and options.engine != "vllm":
@@ -215,9 +230,9 @@ def _score(options: argparse.Namespace) -> dict[str, Any]:
     def score(version: Manifest, rows: DataFrame) -> Series:
         if options.engine == "vllm":
             return score_rows(store, version, rows, options.endpoint, settings.serving)
-        return score_with(store, version, rows, settings.engine, say, settings.serving)
+        return score_with(store, version, rows, settings, say)
 
-    return score_file(store, options.task, options.input, options.output, options.version, score, say)
+    return score
 
 
 def _registry(options: argparse.Namespace) -> dict[str, Any]:
@@ -232,7 +247,8 @@ def _registry(options: argparse.Namespace) -> dict[str, Any]:
             return move()
         return roll_out(registry, versions, move, settings, say)[0]
 
-    return registry_cli.run(options, open_store(options.store), say, serve)
+    key = Key.load(settings.serving.verify_key) if settings.serving.verify_key else None
+    return registry_cli.run(options, open_store(options.store), say, serve, key)
 
 
 def _date(text: str) -> date:

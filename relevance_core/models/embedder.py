@@ -1,4 +1,8 @@
-"""Embeddings of texts with sentence-transformers, each computed once for a model's weights and kept in the store."""
+"""Embeddings of texts with a sentence-transformers model, each computed once for a model's weights and kept in the store.
+
+Torch is imported where something is embedded, and the library itself only for a model that `relevance_core.models.bert` does not
+read: a night that brings no new text needs neither.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,10 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final, cast
 
-import faiss
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
 
 from relevance_core import pairs
@@ -30,7 +32,7 @@ _BATCH: Final = 64
 
 @dataclass(frozen=True)
 class Embedder:
-    """A sentence-transformers model. digest: of its files, so of its weights."""
+    """A sentence-transformers model. digest: of its files, so of its weights. device: as in EngineSettings."""
 
     folder: Path
     digest: str
@@ -39,10 +41,17 @@ class Embedder:
 
     def encode(self, texts: list[str]) -> Vectors:
         """(n, d) unit vectors of `texts`, in their order."""
-        from sentence_transformers import SentenceTransformer
+        import torch
+
+        from relevance_core.models.bert import is_bert, open_bert
 
         torch.set_num_threads(self.threads)
-        model = SentenceTransformer(str(self.folder), device=self.device, local_files_only=True)
+        device = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        if is_bert(self.folder):
+            return open_bert(self.folder, device).encode(texts)
+        from sentence_transformers import SentenceTransformer
+
+        model = SentenceTransformer(str(self.folder), device=device, local_files_only=True)
         vectors = model.encode(texts, batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False)
         return np.asarray(vectors, dtype=np.float32)
 
@@ -50,8 +59,7 @@ class Embedder:
 def open_embedder(name: str, engine: EngineSettings) -> Embedder:
     """The model `name`: BUILTIN, a folder, or an id in the local Hugging Face cache. Raises ModelError if it is not here."""
     folder = _folder(name)
-    device = engine.device if engine.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    return Embedder(folder, _digest(folder), device, engine.threads)
+    return Embedder(folder, _digest(folder), engine.device, engine.threads)
 
 
 def _folder(name: str) -> Path:
@@ -92,7 +100,7 @@ def embed(texts: pl.Series, embedder: Embedder, store: Store, say: Callable[[str
     The cache is `embeddings/<digest>` of the store, so other weights under the same name find nothing old there. Vectors are kept,
     and so used, in half precision: the last digits depend on which texts shared a batch.
     """
-    keys = pl.Series("text_id", [pairs.digest("text", text, size=32) for text in texts], dtype=pl.String)
+    keys = pairs.digests("text", texts, size=32).alias("text_id")
     memory = Memory(store, f"embeddings/{embedder.digest}", "text_id")
     known = memory.recall(keys)
     asked = pl.DataFrame({"text_id": keys, "text": texts}).unique("text_id").sort("text_id")
@@ -109,20 +117,3 @@ def embed(texts: pl.Series, embedder: Embedder, store: Store, say: Callable[[str
     column = pl.DataFrame({"text_id": keys}).join(known, on="text_id", how="left", maintain_order="left")["vector"]
     stacked = np.frombuffer(b"".join(column.to_list()), dtype=np.float16).reshape(len(column), -1).astype(np.float32)
     return cast(Vectors, stacked / np.linalg.norm(stacked, axis=1, keepdims=True))
-
-
-def neighbours(vectors: Vectors, rows: NDArray[np.int64], count: int, threads: int = 1) -> tuple[NDArray[np.int64], Vectors]:
-    """The nearest of the (n, d) unit `vectors` to each of those at `rows`, by cosine, itself left out.
-
-    Returns (m, k) positions, nearest first, and their (m, k) similarities, with k = min(count, n - 1). Search is exact.
-    """
-    reach = min(count + 1, len(vectors))
-    index: Any = faiss.IndexFlatIP(vectors.shape[1])
-    faiss.omp_set_num_threads(threads)
-    index.add(np.ascontiguousarray(vectors))
-    similarity, found = index.search(np.ascontiguousarray(vectors[rows]), reach)
-    # A text may have a twin with the same vector, so the row itself is not always the first; exactly one of each row goes.
-    own = found == rows[:, None]
-    own[~own.any(axis=1), -1] = True
-    shape = (len(rows), reach - 1)
-    return found[~own].reshape(shape).astype(np.int64), similarity[~own].reshape(shape).astype(np.float32)

@@ -31,14 +31,14 @@ class Halves:
 
     mine: tuple[int, ...]
 
-    def add_up(self, parameters: Sequence[Tensor], figures: Tensor) -> None:
+    def add_up(self, parameters: Sequence[Tensor], *figures: Tensor) -> None:
         """Makes the gradients of `parameters`, and `figures`, the sums over both halves, in place.
 
         Every parameter needs a gradient. Raises ModelError when the other process is gone.
         """
         if len(self.mine) == 2:
             return
-        tensors = [*(parameter.grad for parameter in parameters if parameter.grad is not None), figures]
+        tensors = [*(parameter.grad for parameter in parameters if parameter.grad is not None), *figures]
         summed = torch.cat([tensor.flatten() for tensor in tensors])
         try:
             distributed.all_reduce(summed)

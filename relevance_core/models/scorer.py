@@ -1,12 +1,18 @@
 """Scores: p(yes) of pairs under a base and an adapter (contract: trainer, scorer and server agree on it).
 
 p(yes) = exp(l_yes) / (exp(l_yes) + exp(l_no)) at the first answer token (arXiv 2510.21671, eq. 2), which is the sigmoid of
-l_yes − l_no: two rows of the output head times the last token's hidden state are all that is computed of the logits.
+l_yes − l_no: two rows of the output head times the last token's hidden state are all that is computed of the logits. A pass sorts
+its prompts by length, computes the keys and values of their common start once, and takes as many prompts at a time as
+`token_budget` allows.
+
+On a CPU the batches of a pass follow from its prompts and the model's shape alone, so that the same pass gives the same bits
+however much memory is free. On a GPU they follow from the free memory too, and another batch moves a score within the rounding of
+the model's numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,10 +26,17 @@ from relevance_core.config import EngineSettings
 from relevance_core.errors import ModelError
 from relevance_core.models.base_ref import Dtype, answer_ids
 from relevance_core.models.lm import Progress, Say, last_hidden, load_base, pad, prepare, shared_start
+from relevance_core.models.shortcuts import Start, start_of
 from relevance_core.prompts import PairText, Prompt
 
-_BATCH_TOKENS: Final = 8192
 _SEED: Final = 0
+_CPU_BYTES: Final = 16 * 2**20
+"""What a block's numbers may take on a CPU: more falls out of its caches."""
+_CPU_TOKENS: Final = (1024, 2048)
+"""Bounds: fewer do not keep a core busy, more only pad more (measured on models of 128 to 512)."""
+_GPU_SHARE: Final = 0.5
+_GPU_TOKENS: Final = 32768
+"""Enough rows of a matrix product for any GPU."""
 
 
 class Scorer:
@@ -59,35 +72,82 @@ class Scorer:
         """p(yes) of each (task, query, target, english), in the rows' order."""
         return self.score_ids(self.encode(rows), say)
 
+    @torch.inference_mode()
     def score_ids(self, prompts: Sequence[list[int]], say: Say) -> npt.NDArray[np.float64]:
-        """p(yes) of each prompt, given as token ids, in their order."""
+        """p(yes) of each prompt, given as token ids, in their order.
+
+        A GPU's memory that runs out halves the batches, and that is said. Raises ModelError when one prompt alone is too much.
+        """
         shared = shared_start(prompts)
+        start = start_of(self._model, torch.tensor([prompts[0][:shared]], device=self._device)) if shared else None
         scores = np.empty(len(prompts))
+        order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
+        lengths = [len(prompts[i]) - shared for i in order]
+        budget, told = self._budget(max(lengths, default=0) + shared), False
         progress, done = Progress(say, "scored", len(prompts)), 0
-        for places in batches(prompts, shared):
-            scores[places] = self._batch([prompts[i] for i in places], shared)
+        while done < len(order):
+            places = order[done : batch_end(lengths, done, budget)]
+            try:
+                scores[places] = self._batch([prompts[i] for i in places], shared, start)
+            except torch.cuda.OutOfMemoryError as error:
+                budget = _half(len(places), budget, error)
+                if not told:
+                    say(f"the GPU's memory ran out at {len(places)} prompts: going on with smaller batches")
+                told = True
+                continue
             done += len(places)
             progress.at(done)
         return scores
 
-    @torch.inference_mode()
-    def _batch(self, prompts: Sequence[list[int]], shared: int) -> npt.NDArray[np.float64]:
+    def _budget(self, longest: int) -> int:
+        free = None
+        if self._device.type == "cuda":
+            free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return token_budget(self._model.config, self._model.dtype.itemsize, longest, free)
+
+    def _batch(self, prompts: Sequence[list[int]], shared: int, start: Start | None) -> npt.NDArray[np.float64]:
         ids, lengths = (tensor.to(self._device) for tensor in pad(prompts))
-        margin = last_hidden(self._model, ids, lengths, shared).float() @ self._direction
+        margin = last_hidden(self._model, ids, lengths, shared, start).float() @ self._direction
         return np.asarray(torch.sigmoid(margin.double()).cpu().numpy())
 
 
-def batches(prompts: Sequence[list[int]], shared: int = 0) -> Iterator[list[int]]:
-    """Places of prompts of about the same length, shortest first, as many as a fixed number of tokens allows."""
-    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
-    batch: list[int] = []
-    for place in order:
-        if batch and (len(batch) + 1) * (len(prompts[place]) - shared) > _BATCH_TOKENS:
-            yield batch
-            batch = []
-        batch.append(place)
-    if batch:
-        yield batch
+def token_budget(config: Any, itemsize: int, longest: int, free: int | None) -> int:
+    """How many tokens a batch may have beside its start.
+
+    config: the model's. itemsize: bytes of one of its numbers. longest: tokens of the longest prompt. free: bytes of free GPU
+    memory; None on a CPU, where the answer is a function of the model's shape.
+    """
+    # What lives at a time in a block, of each token: states and attention's parts, gate, up and their product.
+    block: int = (4 * config.hidden_size + 3 * config.intermediate_size) * itemsize
+    if free is None:
+        least, most = _CPU_TOKENS
+        return min(most, max(least, _CPU_BYTES // block))
+    # Scores and weights of attention, and the softmax in float32 between them.
+    attention: int = config.num_attention_heads * longest * (2 * itemsize + 4)
+    return min(_GPU_TOKENS, int(_GPU_SHARE * free) // (block + attention))
+
+
+def batch_end(lengths: Sequence[int], first: int, budget: int) -> int:
+    """The place after the batch that begins at `first`: one prompt at least, as many as `budget` tokens take when padded.
+
+    lengths: of the prompts, ascending.
+    """
+    end = first + 1
+    while end < len(lengths) and (end + 1 - first) * lengths[end] <= budget:
+        end += 1
+    return end
+
+
+def _half(prompts: int, budget: int, error: Exception) -> int:
+    """Half the budget, for a batch that was too much. Raises ModelError when it was one prompt."""
+    if prompts > 1:
+        return budget // 2
+    raise ModelError(
+        "the GPU's memory does not take a single prompt",
+        where="scoring",
+        expected="room for one prompt's numbers beside the model",
+        do="score on a larger GPU or with base.dtype=bfloat16, or stop what else uses this one",
+    ) from error
 
 
 def with_adapter(model: Any, folder: Path) -> Any:

@@ -69,18 +69,18 @@ def pretrain(model: Any, reader: Reader, documents: int, halves: Halves, say: Sa
     with _half_precision(model):
         for step, batches in enumerate(reader.steps(steps)):
             optimizer.zero_grad(set_to_none=False)
-            errors, losses = reader.nothing(), []
+            errors, loss = reader.nothing(), torch.zeros(1)
             for half in halves.mine:
-                loss, wrong = _loss(model, probe, batches[half], 1 - 0.9 * min(1.0, 2 * step / steps), reader)
-                (loss / 2).backward()  # type: ignore[no-untyped-call]
+                part, wrong = _loss(model, probe, batches, half, 1 - 0.9 * min(1.0, 2 * step / steps), reader)
+                part.backward()  # type: ignore[no-untyped-call]
                 errors += wrong
-                losses.append(loss.item())
-            halves.add_up(parameters, errors)
+                loss += part.detach()
+            halves.add_up(parameters, errors, loss)
             reader.note(errors)
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
-            progress.step(step, float(np.mean(losses)), reader.errors)
+            progress.step(step, loss.item(), reader.errors)
     model.eval()
     return _accuracy(model, reader)
 
@@ -93,19 +93,28 @@ def _cosine(step: int, steps: int) -> float:
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-def _loss(model: Any, probe: nn.Linear, batch: Batch, probe_weight: float, reader: Reader) -> tuple[Tensor, Tensor]:
-    """The answers' cross-entropy over the whole vocabulary, some of language modelling, and the probe's; and `Reader.wrong`."""
+def _loss(
+    model: Any, probe: nn.Linear, batches: tuple[Batch, Batch], half: int, probe_weight: float, reader: Reader
+) -> tuple[Tensor, Tensor]:
+    """What a half adds to the step's loss, and `Reader.wrong` of it.
+
+    The loss is the mean cross-entropy of the step's answers over the whole vocabulary, some of language modelling, and the probe's.
+    """
+    batch = batches[half]
     hidden = model.model(input_ids=batch.ids, use_cache=False).last_hidden_state
     rows = torch.arange(len(batch.ids))
     states = torch.cat([hidden[rows, batch.last], hidden[batch.reading[0], batch.reading[1]]])
     logits = _product(states, model.get_input_embeddings().weight)
     answers = logits[: len(rows)]
-    answer = functional.cross_entropy(answers, batch.answers)
-    reading = functional.cross_entropy(logits[len(rows) :], batch.ids[batch.reading[0], batch.reading[1] + 1])
+    answer = functional.cross_entropy(answers, batch.answers, reduction="sum") / sum(len(one.answers) for one in batches)
+    successors = batch.ids[batch.reading[0], batch.reading[1] + 1]
+    read = max(1, sum(one.reading.shape[1] for one in batches))
+    reading = functional.cross_entropy(logits[len(rows) :], successors, reduction="sum") / read
     row, position, question, truth = batch.marks
     judged = probe(hidden[row, position])[torch.arange(len(row)), question]
     marked = functional.binary_cross_entropy_with_logits(judged, truth.float(), reduction="none")
-    marks = sum(marked[question == kind].mean() for kind in (RIGHT, MATCH) if (question == kind).any())
+    counts = {kind: sum(int((one.marks[2] == kind).sum()) for one in batches) for kind in (RIGHT, MATCH)}
+    marks = sum(marked[question == kind].sum() / count for kind, count in counts.items() if count)
     return answer + _READ_WEIGHT * reading + probe_weight * marks, reader.wrong(batch, answers.detach())
 
 

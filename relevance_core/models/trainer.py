@@ -2,8 +2,9 @@
 
 transformers' `Trainer` with peft. Batches of about the same length are laid out before the training begins, so an item of its data
 set is a whole batch and going on from a checkpoint is only a matter of skipping some. The rows of a batch are padded on the right,
-logits are computed at the last position alone, and the template's constant start is computed once a batch (not with gradient
-checkpointing, which a GPU uses). One device.
+logits are computed at the last position alone, and the template's constant start is computed once a batch, with its gradient;
+LoRA's dropout there is one draw for all rows of the batch. Only where a GPU's memory can't hold a step's activations are they
+computed again on the way back (gradient checkpointing), and then the start is computed for every row. One device.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 import torch
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
-from safetensors.torch import save_file
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from relevance_core.config import EngineSettings, TrainSettings
 from relevance_core.errors import DataError, ModelError
+from relevance_core.models.activations import Batch, activation_bytes, too_large
 from relevance_core.models.base_ref import BaseRef, answer_ids
 from relevance_core.models.lm import Progress, Say, last_hidden, load_base, pad, prepare, shared_start
 from relevance_core.prompts import Prompt
@@ -35,6 +37,8 @@ PROJECTIONS: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_p
 _BUCKET: Final = 50
 _LOGS: Final = 50
 _COMPLETE: Final = "complete"
+_TRAINED_BYTES: Final = 16
+"""Of a trained number, in float32: itself, its gradient and AdamW's two moments."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Job:
     """All that a training needs beside its rows.
 
     work: folder of its checkpoints; a training that was killed goes on from the last one there. out: folder that gets the adapter.
+    start: folder of the adapter whose weights it begins with; None: from nothing.
     """
 
     base: BaseRef
@@ -51,6 +56,7 @@ class Job:
     seed: int
     work: Path
     out: Path
+    start: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ def train(rows: pl.DataFrame, job: Job, say: Say) -> dict[str, Any]:
     rows: task, query, target, label, weight and, where the prompt carries it, english. The same rows, job and machine give the same
     bytes, killed in between or not. Returns `steps`, `rows`, `parameters` (trained ones), `final_loss` (mean of the last logged
     steps) and `loss`: [{step, loss, learning_rate}]. Raises DataError for rows that nothing can be learned from,
-    ModelError for a base without the seven projections.
+    ModelError for a base without the seven projections or a `job.start` of another shape.
     """
     _check(rows)
     device = prepare(job.engine, job.seed)
@@ -77,14 +83,17 @@ def train(rows: pl.DataFrame, job: Job, say: Say) -> dict[str, Any]:
     plan = plan_batches([len(e.ids) for e in examples], job.settings.batch_size, job.settings.epochs, job.seed)
     _check_projections(model)
     adapted = get_peft_model(model, _lora(job))
-    checkpointing = device.type == "cuda"
+    if job.start is not None:
+        _load_adapter(adapted, job.start)
+    shared = shared_start([e.ids for e in examples])
+    checkpointing = device.type == "cuda" and _too_large(adapted, examples, shared, job.settings, device)
     trainer = _LastPositionTrainer(
         model=adapted,
-        args=_arguments(job, len(plan), device, half=model.dtype == torch.bfloat16),
+        args=_arguments(job, len(plan), device, half=model.dtype == torch.bfloat16, checkpointing=checkpointing),
         train_dataset=[[examples[i] for i in places] for places in plan],
         data_collator=_collate,
         callbacks=[_Tell(say, len(plan))],
-        shared=0 if checkpointing else shared_start([e.ids for e in examples]),
+        shared=0 if checkpointing else shared,
     )
     trainer.remove_callback(PrinterCallback)
     last = last_checkpoint(job.work)
@@ -223,7 +232,32 @@ def _lora(job: Job) -> LoraConfig:
     )
 
 
-def _arguments(job: Job, steps: int, device: torch.device, half: bool) -> TrainingArguments:
+def _load_adapter(adapted: Any, folder: Path) -> None:
+    """Gives a fresh adapter the weights of the one in `folder`. Raises ModelError unless it has the very same tensors."""
+    state = load_file(folder / "adapter_model.safetensors")
+    wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    shapes, fresh = ({name: tuple(tensor.shape) for name, tensor in tensors.items()} for tensors in (state, wanted))
+    if shapes != fresh:
+        differing = len(shapes.items() ^ fresh.items())
+        raise ModelError(
+            f"the adapter to begin with differs in {differing} tensors",
+            where=str(folder),
+            expected="an adapter of the same base and rank",
+            do="set train.warm_start=false",
+        )
+    set_peft_model_state_dict(adapted, state)
+
+
+def _too_large(adapted: Any, examples: Sequence[Example], shared: int, settings: TrainSettings, device: torch.device) -> bool:
+    """Whether the largest batch's activations don't fit on the device beside the model."""
+    model = adapted.get_base_model()
+    batch = Batch(min(settings.batch_size, len(examples)), max(len(e.ids) for e in examples), shared)
+    weights = sum(p.numel() * (_TRAINED_BYTES if p.requires_grad else p.element_size()) for p in adapted.parameters())
+    activations = activation_bytes(model.config, settings.r, batch, half=model.dtype == torch.bfloat16)
+    return too_large(activations, weights, torch.cuda.get_device_properties(device).total_memory)
+
+
+def _arguments(job: Job, steps: int, device: torch.device, half: bool, checkpointing: bool) -> TrainingArguments:
     settings = job.settings
     gpu = device.type == "cuda"
     # The loss is logged on steps that divide save_steps, so that a training which goes on from a checkpoint logs the same figures.
@@ -240,8 +274,8 @@ def _arguments(job: Job, steps: int, device: torch.device, half: bool) -> Traini
         seed=job.seed,
         use_cpu=not gpu,
         bf16=gpu and half,
-        gradient_checkpointing=gpu,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if gpu else None,
+        gradient_checkpointing=checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if checkpointing else None,
         logging_steps=every,
         save_steps=settings.save_steps,
         save_total_limit=2,

@@ -228,21 +228,23 @@ def stage(
     uses: tuple[str, ...],
     version: int = 1,
     by_task: bool = False,
-    pinned: tuple[str, ...] = (),
+    pinned: tuple[str, ...] | Callable[[Settings], tuple[str, ...]] = (),
     fingerprint: Callable[[Settings], str] | None = None,
 ) -> Callable[[Body], Run]:
     """Makes a stage's `run(settings, inputs, store, say=…)` from its body.
 
     uses: the settings (dotted names) that its output depends on. version: raised whenever the code changes the output for the
     same inputs. by_task: whether it runs once a task. pinned: which of "champion", "onboarded", "approvals", "decisions" its
-    output depends on. fingerprint: a digest of what the stage reads from outside the store.
+    output depends on, or a function that says so by the settings. fingerprint: a digest of what the stage reads from outside the
+    store.
     """
 
     def decorate(body: Body) -> Run:
         @functools.wraps(body)
         def run(settings: Settings, inputs: Inputs, store: Store, say: Callable[[str], None] = print_nothing) -> Report:
             outside = fingerprint(settings) if fingerprint else ""
-            key = output_key(name, version, uses, pinned, outside, settings, inputs)
+            depends = pinned(settings) if callable(pinned) else pinned
+            key = output_key(name, version, uses, depends, outside, settings, inputs)
             address = f"stages/{name}{'-' + inputs.task.lower() if inputs.task else ''}/{key}"
             found = open_artifact(store, address)
             if found is not None:

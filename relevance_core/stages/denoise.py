@@ -18,6 +18,7 @@ from relevance_core.pairs import fold_of
 from relevance_core.prompts import prompt_from
 from relevance_core.stages.base import Inputs, Output, Report, Rows, stage
 from relevance_core.stages.bases import open_base
+from relevance_core.stages.scorers import open_scorer
 
 if TYPE_CHECKING:
     from relevance_core.models.base_ref import BaseRef
@@ -41,7 +42,13 @@ _SCORES: Final = {"pair_id": pl.String(), "p": pl.Float64(), "model": pl.String(
 _GROUP: Final = ("label", "language")
 
 
-@stage("denoise", uses=("denoise", "train", "prompt", "base.model", "base.dtype", "seed"), by_task=True, pinned=("decisions",))
+@stage(
+    "denoise",
+    uses=("denoise", "train", "prompt", "base.model", "base.dtype", "engine.scorer", "seed"),
+    by_task=True,
+    version=2,
+    pinned=("decisions",),
+)
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Self-validation filtering (arXiv 2510.21671, strategy 3): `train`, `ledger` of the rows acted on, `scores` of all.
 
@@ -112,6 +119,7 @@ class Fold:
     train: pl.DataFrame
     held_out: pl.DataFrame
     job: Job
+    settings: Settings
     say: Callable[[str], None]
 
     @property
@@ -133,13 +141,12 @@ def score_fold(fold: Fold) -> pl.DataFrame:
 def _train_and_score(fold: Fold) -> pl.DataFrame:
     import hashlib
 
-    from relevance_core.models.scorer import Scorer
     from relevance_core.models.trainer import train
 
     job, say = fold.job, functools.partial(_prefixed, fold.say, f"denoise {fold.name}: ")
     train(fold.train, job, say)
     digest = hashlib.sha256((job.out / "adapter_model.safetensors").read_bytes()).hexdigest()
-    scorer = Scorer(job.base.source, job.out, job.prompt, job.engine, revision=job.base.revision, dtype=job.base.dtype)
+    scorer = open_scorer(fold.settings, job.base, job.out, job.prompt)
     p = scorer.score(fold.held_out.select("task", "query", "target", "english").iter_rows(), say)
     return fold.held_out.select("pair_id").with_columns(p=pl.Series(p), model=pl.lit(f"{fold.name}:{digest[:12]}"))
 
@@ -164,7 +171,7 @@ def _folds(settings: Settings, base: BaseRef, out: Output, rows: pl.DataFrame) -
         training = settings.train.model_copy(update={"epochs": settings.denoise.epochs})
         work = out.work / name
         job = Job(ref, prompt_from(settings), training, settings.engine, settings.seed, work, work / "adapter")
-        return Fold(name, train, held_out, job, out.say)
+        return Fold(name, train, held_out, job, settings, out.say)
 
     if settings.denoise.mode == "in-sample":
         return [fold("in-sample", rows, rows, base)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from relevance_core.config import EngineSettings, ServingSettings, Settings
+from relevance_core.config import Settings
 from relevance_core.errors import DataError, NotFound, SettingsError
 from relevance_core.metrics import best_threshold, f1_interval, measure, pr_curve, threshold_curve
 from relevance_core.pairs import Task
@@ -17,12 +17,11 @@ from relevance_core.published import base_of, prompt_of, translator_reference
 from relevance_core.sources import read_labelled
 from relevance_core.stages.base import Inputs, Output, Report, Rows, open_artifact, scratch, stage
 from relevance_core.stages.bases import open_base
+from relevance_core.stages.scorers import open_scorer
 from relevance_core.store import Manifest, Registry, Store
 
 if TYPE_CHECKING:
     from relevance_core.metrics import Labels, Scores
-    from relevance_core.models.scorer import Scorer
-
 Say = Callable[[str], None]
 ScoreRows = Callable[[Manifest, pl.DataFrame], pl.Series]
 
@@ -35,7 +34,9 @@ _WRITERS: Final[Mapping[str, Callable[[pl.DataFrame, Path], None]]] = {
 }
 
 
-@stage("evaluate", uses=("prompt", "base.model", "base.dtype", "seed"), by_task=True, pinned=("champion",))
+@stage(
+    "evaluate", uses=("prompt", "base.model", "base.dtype", "engine.scorer", "seed"), by_task=True, version=2, pinned=("champion",)
+)
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Scores the task's dev rows with the new adapter and with the champion: `scores` and `metrics.json`.
 
@@ -48,14 +49,15 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     task, champion = inputs.task, None
     dev = inputs["translate"].table("dev").filter(task=task).sort("pair_id")
     out.say(f"evaluate {task}: {len(dev)} dev rows")
-    p = _new_scorer(settings, inputs).score(dev.select(_TEXT).iter_rows(), out.say)
+    base, adapter = open_base(inputs["base"], settings.base.dtype), inputs["train"].folder("adapter")
+    p = open_scorer(settings, base, adapter, prompt_from(settings)).score(dev.select(_TEXT).iter_rows(), out.say)
     scores = dev.select("pair_id", "group", "query", "target", "language", "part", "label").with_columns(
         p=pl.Series(p, dtype=pl.Float64), champion_p=pl.lit(None, pl.Float64)
     )
     if task is not None and task in inputs.champion:
         champion = Registry(out.store).manifest(task, inputs.champion[task])
         out.say(f"evaluate {task}: champion {champion.version} on the same rows")
-        scores = scores.with_columns(champion_p=score_with(out.store, champion, dev, settings.engine, out.say, settings.serving))
+        scores = scores.with_columns(champion_p=score_with(out.store, champion, dev, settings, out.say))
     metrics = judge(scores, champion, settings.seed)
     out.table("scores", scores)
     out.json("metrics", metrics)
@@ -105,46 +107,23 @@ def _arrays(rows: pl.DataFrame, column: str) -> tuple[Scores, Labels]:
     return rows[column].to_numpy(), rows["label"].to_numpy() == 1
 
 
-def _new_scorer(settings: Settings, inputs: Inputs) -> Scorer:
-    from relevance_core.models.scorer import Scorer
-
-    base, adapter = open_base(inputs["base"], settings.base.dtype), inputs["train"].folder("adapter")
-    return Scorer(base.source, adapter, prompt_from(settings), settings.engine, revision=base.revision, dtype=base.dtype)
-
-
-def score_with(
-    store: Store,
-    version: Manifest,
-    rows: pl.DataFrame,
-    engine: EngineSettings,
-    say: Say,
-    serving: ServingSettings | None = None,
-) -> pl.Series:
+def score_with(store: Store, version: Manifest, rows: pl.DataFrame, settings: Settings, say: Say) -> pl.Series:
     """p(yes) of each row (`task`, `language`, `query`, `target`) under a published version: its base, prompt and translator.
 
-    serving: where the servers of its translation models are. Raises NotFound when its base or translator is gone, RegistryError
-    when its files are damaged.
+    settings: those of the machine count. Raises NotFound when its base or translator is gone, RegistryError when its files are
+    damaged.
     """
-    from relevance_core.models.scorer import Scorer
     from relevance_core.models.translators import Machine, add_english, open_translator
 
     base = base_of(store, version)
     adapter = Registry(store).fetch(version.task, version.version, scratch("cache") / "adapters" / version.version)
     reference = translator_reference(version.prompt) if version.prompt.translation else None
-    translator = open_translator(reference, store, Machine(serving or ServingSettings(), engine)) if reference else None
-    scorer = Scorer(base.source, adapter, prompt_of(version.prompt), engine, revision=base.revision, dtype=base.dtype)
+    translator = open_translator(reference, store, Machine(settings.serving, settings.engine)) if reference else None
+    scorer = open_scorer(settings, base, adapter, prompt_of(version.prompt))
     return pl.Series(scorer.score(add_english(rows, translator, store).select(_TEXT).iter_rows(), say), dtype=pl.Float64)
 
 
-def evaluate_file(
-    store: Store,
-    task: Task,
-    data: str,
-    version: str | None,
-    engine: EngineSettings,
-    say: Say,
-    serving: ServingSettings | None = None,
-) -> dict[str, Any]:
+def evaluate_file(store: Store, task: Task, data: str, version: str | None, settings: Settings, say: Say) -> dict[str, Any]:
     """The figures of a version on the task's rows of any labelled file, at the version's own threshold (`relevance evaluate`).
 
     version: an id, the beginning of one, or None for the champion; where nothing serves yet, for the newest version, whose `role`
@@ -154,7 +133,7 @@ def evaluate_file(
     """
     manifest, role = choose(store, task, version, say)
     rows = _rows_of(read_labelled(data, task=task), task, data)
-    rows = rows.with_columns(p=score_with(store, manifest, rows, engine, say, serving))
+    rows = rows.with_columns(p=score_with(store, manifest, rows, settings, say))
     trained = _training_queries(store, manifest)
     unseen = None if trained is None else rows.filter(~pl.col("query").str.to_lowercase().is_in(trained.implode()))
     if unseen is not None and unseen.height < rows.height:

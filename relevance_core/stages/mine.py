@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Final, cast
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import numpy as np
 import polars as pl
@@ -16,17 +17,23 @@ from relevance_core.pairs import Task
 from relevance_core.stages.base import Artifact, Inputs, Output, Report, Rows, stage
 from relevance_core.store import Store
 
+if TYPE_CHECKING:
+    from relevance_core.models.index import Kind
+
 _KEYS: Final = ("group", "meaning", "own")
 _TEXTS: Final = dict.fromkeys(("language", "query", "positive", "negative"), pl.String)
 _SHOWN: Final = {**_TEXTS, "similarity": pl.Float32, "rank": pl.Int32}
 _LEDGER: Final = {"pair_id": pl.String, "origin_id": pl.String, **_SHOWN}
 _EXAMPLE: Final = {"reason": pl.String, **_SHOWN}
 _EXAMPLES: Final = 8
+_NAMED: Final = {"positive": pl.col("positive_text"), "negative": pl.col("target")}
+_SLICE: Final = 20_000
+"""Positives whose candidates are judged at a time."""
 _FUNCTION_WORDS: Final = frozenset(("an", "and", "by", "for", "from", "in", "of", "on", "or", "the", "to", "with"))
 _PLURAL: Final = re.compile(r"(?<=[a-z]{2}[^s\W])s$|(?<=sh|ch|ss)es$|(?<=[xz])es$")
 
 
-@stage("mine", uses=("mine",), by_task=True)
+@stage("mine", uses=("mine",), version=2, by_task=True)
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Semantic hard negatives (arXiv 2510.21671, strategy 2): targets that are near a positive and are not relevant.
 
@@ -47,8 +54,8 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     What it does not do. It never asks a model whether a candidate is relevant, and never sees a dev row.
 
     Known limits. The packaged embedder reads English: targets in other languages need another one. Without a translator only
-    English queries can be compared with a title, and QI makes negatives for no others. Search is exact, so its time grows with
-    positives × targets.
+    English queries can be compared with a title, and QI makes negatives for no others. Search is exact below `index_from` targets,
+    where its time grows with positives × targets; above, the figures tell how many of the nearest it finds.
     """
     task = cast(Task, inputs.task)
     translated = inputs["translate"]
@@ -56,20 +63,25 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     if not settings.mine.enabled or train.filter(label=1).is_empty():
         return _as_it_is(settings, train, out)
     targets = _targets(inputs["ingest"], train, task)
-    translator = _translator(settings, translated)
-    candidates = judge(find(settings, train, targets, out), train, targets, settings.mine, task, English(translator, out.store))
-    chosen = sample(candidates.filter(pl.col("reason").is_null()), train, settings.mine.ratio)
+    found = find(settings, train, targets, out)
+    guards = Guards(train, targets, settings.mine, task, English(_translator(settings, translated), out.store))
+    fates = _fates(found, targets, guards)
+    chosen = sample(fates.usable, train, settings.mine.ratio)
     negatives = _as_rows(chosen, train)
     out.table("train", pl.concat([train, negatives.select(train.columns)]).sort("pair_id"))
-    _tables(out, candidates, negatives)
-    out.say(f"mine {task}: {len(negatives)} negatives of {len(candidates)} candidates")
+    out.table("ledger", negatives.with_columns(**_NAMED).select(list(_LEDGER)).sort("pair_id"))
+    out.table("examples", fates.examples)
+    candidates = sum(fates.reasons.values()) + len(fates.usable)
+    out.say(f"mine {task}: {len(negatives)} negatives of {candidates} candidates")
     figures = {
         "enabled": True,
         "targets": len(targets),
         "positives": len(train.filter(label=1)),
-        "candidates": len(candidates),
-        "excluded": _counts(candidates.filter(pl.col("reason").is_not_null()), "reason"),
-        "usable": candidates["reason"].null_count(),
+        "index": found.kind,
+        "recall": round(found.recall, 4),
+        "candidates": candidates,
+        "excluded": dict(sorted(fates.reasons.items())),
+        "usable": len(fates.usable),
         "added": len(negatives),
         "added_by_language": _counts(negatives, "language"),
     }
@@ -81,7 +93,8 @@ def _as_it_is(settings: Settings, train: pl.DataFrame, out: Output) -> Report:
     out.table("train", train.sort("pair_id"))
     out.table("ledger", pl.DataFrame(schema=_LEDGER))
     out.table("examples", pl.DataFrame(schema=_EXAMPLE))
-    nothing = {"targets": 0, "positives": 0, "candidates": 0, "excluded": {}, "usable": 0, "added": 0, "added_by_language": {}}
+    nothing: dict[str, Any] = {"targets": 0, "positives": 0, "index": None, "recall": None, "candidates": 0, "excluded": {}}
+    nothing |= {"usable": 0, "added": 0, "added_by_language": {}}
     return Report(Rows(incoming=len(train), kept=len(train)), {"enabled": settings.mine.enabled, **nothing})
 
 
@@ -127,55 +140,120 @@ def _targets(ingest: Artifact, train: pl.DataFrame, task: Task) -> pl.DataFrame:
     return distinct.with_columns(place=pl.int_range(pl.len(), dtype=pl.Int64))
 
 
-def find(settings: Settings, train: pl.DataFrame, targets: pl.DataFrame, out: Output) -> pl.DataFrame:
-    """The candidates of each positive, sorted: `origin_id query language group positive_text positive target target_id candidate
-    similarity rank`; `positive` and `candidate` are places in `targets`, `rank` counts from 1."""
-    from relevance_core.models.embedder import embed, neighbours, open_embedder
+class Found(NamedTuple):
+    """What the search found; `positive` and `candidate` are places in the targets.
+
+    positives: a row each, `origin_id query language group positive_text positive`, sorted by the first. near: `positive candidate
+    similarity rank` for every place of a positive, `rank` from 1. kind: the index that was searched. recall: the share of the exact
+    neighbours that it finds.
+    """
+
+    positives: pl.DataFrame
+    near: pl.DataFrame
+    kind: Kind
+    recall: float
+
+
+def find(settings: Settings, train: pl.DataFrame, targets: pl.DataFrame, out: Output) -> Found:
+    """The `top_k` nearest targets of each positive's target."""
+    from relevance_core.models.embedder import embed, open_embedder
+    from relevance_core.models.index import neighbours
 
     vectors = embed(targets["target"], open_embedder(settings.mine.embedder, settings.engine), out.store, out.say)
     positives = train.filter(label=1).select("query", "language", "group", positive_text="target", origin_id="pair_id")
-    positives = positives.join(targets.select(positive_text="target", positive="place"), on="positive_text")
+    positives = positives.join(targets.select(positive_text="target", positive="place"), on="positive_text").sort("origin_id")
     anchors = positives["positive"].unique().sort().to_numpy()
-    near, similarity = neighbours(vectors, anchors, settings.mine.top_k, settings.engine.threads)
+    kind = index_kind(settings.mine, len(targets))
+    near, similarity, recall = neighbours(vectors, anchors, settings.mine.top_k, kind, settings.engine.threads)
+    if kind != "flat":
+        out.say(f"mine: {kind} index of {len(targets)} targets, {recall:.3f} of the nearest found")
     depth = near.shape[1]
-    found = pl.DataFrame(
+    listed = pl.DataFrame(
         {
             "positive": np.repeat(anchors, depth),
             "candidate": near.reshape(-1),
             "similarity": similarity.reshape(-1),
             "rank": np.tile(np.arange(1, depth + 1, dtype=np.int32), len(anchors)),
         }
-    ).filter(pl.col("rank") > settings.mine.skip_ranks)
-    named = found.join(targets.rename({"place": "candidate"}), on="candidate")
-    return positives.join(named, on="positive").sort("origin_id", "rank")
-
-
-def judge(
-    candidates: pl.DataFrame, train: pl.DataFrame, targets: pl.DataFrame, mine: MineSettings, task: Task, english: English
-) -> pl.DataFrame:
-    """`candidates` with `reason`: the first rule that leaves a candidate out, null for a usable one."""
-    queries = _query_words(train, english)
-    titles = targets.join(english.words(targets["target"], "en"), left_on="target", right_on="text", how="left").sort("place")
-    judged = candidates.join(queries, on=["query", "language"], how="left", maintain_order="left")
-    judged = judged.with_columns(own=_OWN).with_row_index("row")
-    known = _known(train.join(queries, on=["query", "language"], how="left"), targets)
-    positives = known.filter(label=1).select("key", "place")
-    held, asked = _overlap(judged, titles, "candidate"), _overlap(judged, titles, "positive")
-    reason = (
-        pl.when(_forbidden(judged, known.select("key", "place")))
-        .then(pl.lit("labelled"))
-        .when(_forbidden(judged, _relatives(positives, targets) if task == "QC" else positives.clear()))
-        .then(pl.lit("related category"))
-        .when(_forbidden(judged, positives.join(_twins(titles), on="place").select("key", place="twin")))
-        .then(pl.lit("near duplicate"))
-        .when(pl.col("similarity") >= mine.duplicate_similarity)
-        .then(pl.lit("near duplicate"))
-        .when(pl.Series(held > asked if task == "QC" else (held >= asked) & (asked > 0)))
-        .then(pl.lit("as good a match"))
-        .when(pl.Series(np.zeros_like(asked, dtype=bool) if task == "QC" else asked == 0))
-        .then(pl.lit("no evidence"))
     )
-    return judged.with_columns(reason=reason).sort("row").select(*candidates.columns, "reason")
+    listed = listed.filter(pl.col("candidate") >= 0, pl.col("rank") > settings.mine.skip_ranks)
+    return Found(positives, listed, kind, recall)
+
+
+def index_kind(mine: MineSettings, targets: int) -> Kind:
+    """The index for that many targets."""
+    if mine.index == "auto":
+        return "flat" if targets < mine.index_from else "ivf"
+    return mine.index
+
+
+class Fates(NamedTuple):
+    """What became of the candidates.
+
+    usable: those that may become negatives. reasons: how many each rule left out. examples: some of every fate, for people.
+    """
+
+    usable: pl.DataFrame
+    reasons: Counter[str]
+    examples: pl.DataFrame
+
+
+def _fates(found: Found, targets: pl.DataFrame, guards: Guards) -> Fates:
+    """Judges the candidates, some thousand positives at a time: all at once they would be the most that this stage ever holds."""
+    named = targets.rename({"place": "candidate"})
+    usable, examples, reasons = [], [], Counter[str]()
+    for positives in found.positives.iter_slices(_SLICE):
+        candidates = positives.join(found.near, on="positive").join(named, on="candidate").sort("origin_id", "rank")
+        judged = candidates.with_columns(reason=guards.judge(candidates))
+        usable.append(judged.filter(pl.col("reason").is_null()).drop("reason"))
+        reasons.update(_counts(judged.drop_nulls("reason"), "reason"))
+        examples.append(_first_of_each(judged.with_columns(pl.col("reason").fill_null("usable"))))
+    shown = _first_of_each(pl.concat(examples)).sort("reason", "origin_id").with_columns(**_NAMED)
+    return Fates(pl.concat(usable), reasons, shown.select(list(_EXAMPLE)))
+
+
+def _first_of_each(judged: pl.DataFrame) -> pl.DataFrame:
+    """The first candidate of each of the first positives with that fate."""
+    one_each = judged.unique(["reason", "origin_id"], keep="first", maintain_order=True)
+    return one_each.group_by("reason", maintain_order=True).head(_EXAMPLES)
+
+
+class Guards:
+    """The rules that leave a candidate out, with what they know of all queries and targets (`target`, `place` from 0, in order)."""
+
+    def __init__(self, train: pl.DataFrame, targets: pl.DataFrame, mine: MineSettings, task: Task, english: English) -> None:
+        self._duplicate, self._task = mine.duplicate_similarity, task
+        self._queries = _query_words(train, english)
+        titles = targets.join(english.words(targets["target"], "en"), left_on="target", right_on="text", how="left").sort("place")
+        self._holds = titles.select("place", word="words").explode("word").drop_nulls("word")
+        said = titles.select(pl.when(pl.col("words").list.len() > 0).then(pl.col("words").list.join(" ")))["words"]
+        self._same = said.rank("dense")  # the same number for the same words, null for none
+        known = _known(train.join(self._queries, on=["query", "language"], how="left"), targets)
+        positives = known.filter(label=1).select("key", "place")
+        self._labelled = known.select("key", "place").unique()
+        self._relatives = (_relatives(positives, targets) if task == "QC" else positives.clear()).unique()
+        self._twins = positives.select("key", place=self._same.gather(positives["place"])).drop_nulls().unique()
+
+    def judge(self, candidates: pl.DataFrame) -> pl.Series:
+        """For each of `candidates` the first rule that leaves it out, null for a usable one."""
+        judged = candidates.join(self._queries, on=["query", "language"], how="left", maintain_order="left")
+        judged = judged.with_columns(own=_OWN, same=self._same.gather(candidates["candidate"])).with_row_index("row")
+        held, asked = _overlap(judged, self._holds, "candidate"), _overlap(judged, self._holds, "positive")
+        reason = (
+            pl.when(_forbidden(judged, self._labelled, "candidate"))
+            .then(pl.lit("labelled"))
+            .when(_forbidden(judged, self._relatives, "candidate"))
+            .then(pl.lit("related category"))
+            .when(_forbidden(judged, self._twins, "same"))
+            .then(pl.lit("near duplicate"))
+            .when(pl.col("similarity") >= self._duplicate)
+            .then(pl.lit("near duplicate"))
+            .when(pl.Series(held > asked if self._task == "QC" else (held >= asked) & (asked > 0)))
+            .then(pl.lit("as good a match"))
+            .when(pl.Series(np.zeros_like(asked, dtype=bool) if self._task == "QC" else asked == 0))
+            .then(pl.lit("no evidence"))
+        )
+        return judged.select(reason.alias("reason"))["reason"]
 
 
 _OWN = pl.concat_str(pl.lit("text "), "language", pl.lit(" "), "query")
@@ -197,12 +275,12 @@ def _known(rows: pl.DataFrame, targets: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(keys).drop_nulls("key").unique(maintain_order=True)
 
 
-def _forbidden(judged: pl.DataFrame, pairs_of_keys: pl.DataFrame) -> pl.Series:
-    """Whether (key, candidate) is among (key, place), under any of the query's keys."""
-    marked = pairs_of_keys.unique().with_columns(hit=pl.lit(True))
+def _forbidden(judged: pl.DataFrame, pairs_of_keys: pl.DataFrame, column: str) -> pl.Series:
+    """Whether (key, `column`) is among the distinct (key, place), under any of the query's keys."""
+    marked = pairs_of_keys.with_columns(hit=pl.lit(True))
     hit = pl.repeat(False, len(judged), dtype=pl.Boolean, eager=True)
     for key in _KEYS:
-        joined = judged.join(marked, left_on=[key, "candidate"], right_on=["key", "place"], how="left", maintain_order="left")
+        joined = judged.join(marked, left_on=[key, column], right_on=["key", "place"], how="left", maintain_order="left")
         hit |= joined["hit"].fill_null(False)
     return hit
 
@@ -224,16 +302,9 @@ def _relatives(positives: pl.DataFrame, targets: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([upwards, lowest.join(ancestors, left_on="place", right_on="above").select("key", place="below")])
 
 
-def _twins(titles: pl.DataFrame) -> pl.DataFrame:
-    """(place, twin): the other targets that hold the same words."""
-    words = titles.filter(pl.col("words").list.len() > 0).select("place", words=pl.col("words").list.join(" "))
-    return words.join(words.rename({"place": "twin"}), on="words").filter(pl.col("place") != pl.col("twin")).select("place", "twin")
-
-
-def _overlap(judged: pl.DataFrame, titles: pl.DataFrame, place: str) -> NDArray[np.int64]:
-    """(n,): how many of the query's words the target at `place` holds."""
+def _overlap(judged: pl.DataFrame, holds: pl.DataFrame, place: str) -> NDArray[np.int64]:
+    """(n,): how many of the query's words the target at `place` holds. holds: (place, word) of every target."""
     asked = judged.select("row", pl.col(place).alias("place"), word="words").explode("word").drop_nulls("word")
-    holds = titles.select("place", word="words").explode("word").drop_nulls("word")
     counts = asked.join(holds, on=["place", "word"]).group_by("row").len()
     found = np.zeros(len(judged), dtype=np.int64)
     found[counts["row"].to_numpy()] = counts["len"].to_numpy()
@@ -267,16 +338,6 @@ def _as_rows(chosen: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
     rows = chosen.select("origin_id", "positive_text", "target", "target_id", "similarity", "rank").join(inherited, on="origin_id")
     rows = rows.with_columns(pair_id=pl.lit(""), label=pl.lit(0, pl.Int8), origin=pl.lit("negative"))
     return pairs.with_ids(rows).sort("pair_id")
-
-
-def _tables(out: Output, candidates: pl.DataFrame, negatives: pl.DataFrame) -> None:
-    """The ledger of what was added, and some candidates of every fate for people."""
-    named = {"positive": pl.col("positive_text"), "negative": pl.col("target")}
-    out.table("ledger", negatives.with_columns(**named).select(list(_LEDGER)).sort("pair_id"))
-    fates = candidates.with_columns(pl.col("reason").fill_null("usable"), **named)
-    one_each = fates.sort("origin_id", "rank").unique(["reason", "origin_id"], keep="first", maintain_order=True)
-    shown = one_each.group_by("reason", maintain_order=True).head(_EXAMPLES).sort("reason", "origin_id")
-    out.table("examples", shown.select(list(_EXAMPLE)))
 
 
 def _counts(frame: pl.DataFrame, column: str) -> dict[str, int]:

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
 from relevance_core.config import Settings
 from relevance_core.prompts import prompt_from
-from relevance_core.stages.base import Inputs, Output, Report, Rows, stage
+from relevance_core.published import prompt_of
+from relevance_core.stages.base import Inputs, Output, Report, Rows, scratch, stage
 from relevance_core.stages.bases import open_base
+from relevance_core.store import Manifest, Registry, Store
+
+if TYPE_CHECKING:
+    from relevance_core.models.base_ref import BaseRef
+
+_USES: Final = ("train", "prompt", "base.model", "base.dtype", "seed")
 
 
-@stage("train", uses=("train", "prompt", "base.model", "base.dtype", "seed"), by_task=True, version=2)
+def _pinned(settings: Settings) -> tuple[str, ...]:
+    """The champion counts only for a training that begins with its weights."""
+    return ("champion",) if settings.train.warm_start else ()
+
+
+@stage("train", uses=_USES, by_task=True, version=3, pinned=_pinned)
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Fine-tunes the base on the rows that *denoise* left: the folder `adapter/` and `training.json`, the loss by step.
 
@@ -16,6 +31,8 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
 
     How: `models.trainer`: LoRA on all seven projections, −log p of the answer at the last position, weighted by `weight`.
     Checkpoints lie in the scratch folder, so a training that was killed goes on from the last one and ends with the same bytes.
+    With `train.warm_start` it begins with the weights of the champion that the run pinned, where that one's base, prompt, rank and
+    alpha are this run's; where not, from nothing, and `start` in the report says why.
     What it does not do: look at dev rows, choose a threshold, stop early.
     Known limits: one device; a checkpoint is only found again on the machine that wrote it, elsewhere the training begins anew.
     """
@@ -23,16 +40,48 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     from relevance_core.models.scorer import Scorer
     from relevance_core.models.trainer import Job, train
 
+    task = inputs.task
+    assert task is not None  # noqa: S101 - by_task
     rows = inputs["denoise"].table("train").sort("pair_id")
     base, folder = open_base(inputs["base"], settings.base.dtype), out.work / "adapter"
-    job = Job(base, prompt_from(settings), settings.train, settings.engine, settings.seed, out.work / "checkpoints", folder)
-    result = train(rows, job, lambda text: out.say(f"train {inputs.task}: {text}"))
+    begun, start = _start(settings, inputs, base, out.store) if settings.train.warm_start else ("", None)
+    if begun:
+        out.say(f"train {task}: begins {begun}")
+    job = Job(base, prompt_from(settings), settings.train, settings.engine, settings.seed, out.work / "checkpoints", folder, start)
+    result = train(rows, job, lambda text: out.say(f"train {task}: {text}"))
     scorer = Scorer(base.source, folder, job.prompt, settings.engine, revision=base.revision, dtype=base.dtype)
     golden.write(folder, golden.choose(rows), scorer, out.say)
     out.folder("adapter", folder)
     out.json("training", result)
     figures = {name: result[name] for name in ("steps", "rows", "parameters", "final_loss")} | {"base": base.id}
+    if begun:
+        figures["start"] = begun
     dropped = len(rows) - result["rows"]
     return Report(
         Rows(len(rows), kept=result["rows"], dropped=dropped, reasons={"dropped: weight 0": dropped} if dropped else {}), figures
     )
+
+
+def _start(settings: Settings, inputs: Inputs, base: BaseRef, store: Store) -> tuple[str, Path | None]:
+    """How a warm training begins, in words, and the folder of the adapter that it begins with; None for from nothing."""
+    version = inputs.champion.get(inputs.task or "")
+    if version is None:
+        return "from nothing: no version of the task serves", None
+    registry = Registry(store)
+    champion = registry.manifest(str(inputs.task), version)
+    differing = _differing(champion, settings, base)
+    if differing:
+        return f"from nothing: the champion {version} has another {differing}", None
+    folder = registry.fetch(champion.task, version, scratch("cache") / "adapters" / version)
+    return f"with the champion {version}", folder
+
+
+def _differing(champion: Manifest, settings: Settings, base: BaseRef) -> str:
+    """The first thing in which a version is not what this run trains; "" where its weights fit."""
+    ours = {
+        "base": (champion.base.id, champion.base.revision) == (base.id, base.revision),
+        "prompt": prompt_of(champion.prompt) == prompt_from(settings),
+        "rank": champion.lora.r == settings.train.r,
+        "alpha": champion.lora.alpha == settings.train.alpha,
+    }
+    return next((name for name, same in ours.items() if not same), "")

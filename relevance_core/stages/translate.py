@@ -204,8 +204,7 @@ def sample_pairs(
     """
     taken = pl.col("language").is_in(sorted(sources or known)) & pl.col("language").is_in(sorted(known))
     pool = train.filter(taken, pl.col("language") != language, task=task)
-    order = pl.Series("order", [pairs.digest("translate", language, pair) for pair in pool["pair_id"]], dtype=pl.String)
-    pool = pool.with_columns(order).sort("order")
+    pool = pool.with_columns(order=pairs.digests("translate", language, pool["pair_id"])).sort("order")
     pool = pool.with_columns(turn=pl.int_range(pl.len()).over("label", "language", "query")).sort("turn", "order")
     positives, negatives = pool.filter(label=1), pool.filter(label=0)
     half = min(len(positives), max((rows + 1) // 2, rows - len(negatives)))

@@ -9,6 +9,7 @@ from relevance_core.errors import RegistryError, SettingsError
 from relevance_core.store.manifest import Manifest, Release
 from relevance_core.store.objects import Store
 from relevance_core.store.registry import CHAMPION, Registry
+from relevance_core.store.signing import Key
 
 Say = Callable[[str], None]
 Result = dict[str, Any]
@@ -63,15 +64,20 @@ def _add_decision(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run-id", default="", help="the run that decides, if one does")
 
 
-def run(args: argparse.Namespace, store: Store, say: Say, serve: Serve) -> Result:
-    """Run the parsed command on `store`: text for people goes to `say`, the result is one JSON-ready object."""
+def run(args: argparse.Namespace, store: Store, say: Say, serve: Serve, key: Key | None = None) -> Result:
+    """Run the parsed command on `store`: text for people goes to `say`, the result is one JSON-ready object.
+
+    key: what manifests must be signed with, for `verify`.
+    """
     registry = Registry(store)
     if args.registry_command in {"promote", "rollback"}:
         decide = {"promote": _promote, "rollback": _rollback}[args.registry_command]
         release = decide(args, registry, serve)
         say(_line(release))
         return release.to_json()
-    return {"list": _list, "show": _show, "verify": _verify}[args.registry_command](args, registry, say)
+    if args.registry_command == "verify":
+        return _verify(args, registry, say, key)
+    return {"list": _list, "show": _show}[args.registry_command](args, registry, say)
 
 
 def _list(args: argparse.Namespace, registry: Registry, say: Say) -> Result:
@@ -107,12 +113,12 @@ def _show(args: argparse.Namespace, registry: Registry, say: Say) -> Result:
     return manifest.to_json()
 
 
-def _verify(args: argparse.Namespace, registry: Registry, say: Say) -> Result:
+def _verify(args: argparse.Namespace, registry: Registry, say: Say, key: Key | None) -> Result:
     problems: dict[str, list[str]] = {}
     for task in [args.task] if args.task else registry.tasks():
         versions = [registry.resolve(task, args.version).version] if args.version else registry.version_ids(task)
         for version in versions:
-            found = registry.verify(task, version)
+            found = registry.verify(task, version, key)
             problems[f"{task}@{version}"] = found
             say(f"{task} {version}: {'; '.join(found) or 'intact'}")
     damaged = [name for name, found in problems.items() if found]

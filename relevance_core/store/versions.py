@@ -148,14 +148,14 @@ class Versions:
             raise _no_version(task, reference, self.store)
         return self.manifest(task, found[0])
 
-    def verify(self, task: str, version: str) -> list[str]:
+    def verify(self, task: str, version: str, key: Key | None = None) -> list[str]:
         """Everything that is wrong with a version, as text; empty when each file has the size and digest of the manifest.
 
-        Reads every byte of the version.
+        Reads every byte of the version. With a key, a manifest that is not signed with it is wrong too.
         """
         _root(task, version)
         try:
-            return self._problems(self.manifest(task, version))
+            return self._problems(self.stored(task, version, key).manifest)
         except (NotFound, RegistryError) as error:
             return [str(error)]
 

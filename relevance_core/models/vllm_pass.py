@@ -1,0 +1,56 @@
+"""A scoring pass of vLLM's offline engine: a program for the Python of vLLM's environment, which knows nothing of this package.
+
+    python -P vllm_pass.py FOLDER
+
+FOLDER has pass.json ({model, adapter or null, max_rank, dtype, longest, answers: [yes, no]}), ids.npy (int32: the token ids of all
+prompts, one after another) and lengths.npy (int64: tokens of each prompt). It gets scores.npy: p(yes) of each, float64. Lines of
+standard output say how many prompts are done.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+CHUNK: Final = 4096
+#: The CPU build's blocks of 128 tokens are longer than a prompt's start; 32 is its smallest.
+CPU_BLOCK: Final = 32
+
+
+def main(folder: Path) -> None:
+    """Reads the pass, scores it, writes the scores."""
+    import torch
+    from vllm import LLM, SamplingParams
+    from vllm.lora.request import LoRARequest
+
+    job = json.loads((folder / "pass.json").read_text())
+    options: dict[str, Any] = {} if torch.cuda.is_available() else {"block_size": CPU_BLOCK}
+    adapter = None
+    if job["adapter"] is not None:
+        adapter = LoRARequest("adapter", 1, job["adapter"])
+        options |= {"enable_lora": True, "max_lora_rank": job["max_rank"], "max_loras": 1}
+    engine = LLM(
+        model=job["model"], dtype=job["dtype"], max_model_len=job["longest"] + 1, enable_prefix_caching=True, seed=0, **options
+    )
+    ids = np.split(np.load(folder / "ids.npy"), np.cumsum(np.load(folder / "lengths.npy"))[:-1])
+    asked = SamplingParams(max_tokens=1, temperature=0, logprobs=2, logprob_token_ids=job["answers"])
+    margins: list[float] = []
+    for at in range(0, len(ids), CHUNK):
+        prompts = [{"prompt_token_ids": prompt.tolist()} for prompt in ids[at : at + CHUNK]]
+        found = engine.generate(prompts, asked, lora_request=adapter, use_tqdm=False)
+        margins += [margin(result.outputs[0].logprobs[0], *job["answers"]) for result in found]
+        print(len(margins), flush=True)  # noqa: T201 - what the starter reads
+    np.save(folder / "scores.npy", 1 / (1 + np.exp(-np.array(margins))))
+
+
+def margin(logprobs: Any, yes: int, no: int) -> float:
+    """l_yes − l_no of an answer's log-probabilities by token."""
+    return float(logprobs[yes].logprob - logprobs[no].logprob)
+
+
+if __name__ == "__main__":  # the engine's processes import this file anew
+    main(Path(sys.argv[1]))
