@@ -160,10 +160,25 @@ class DenoiseSettings(_Part):
     enabled: bool = True
     mode: Literal["out-of-fold", "in-sample"] = "out-of-fold"
     folds: int = Field(2, ge=2)
+    detector: Literal["confidence", "cleanlab", "both"] = Field(
+        "confidence", description="what contradicts a label: p of the other one, cleanlab's confident learning, or the two together"
+    )
     confidence: Share = Field(0.8, description="p of the other label above which a row contradicts its own")
-    action: Literal["drop", "flip", "review"] = "drop"
+    confidence_not_relevant: Share | None = Field(
+        None, description="the same for rows labelled not relevant; default: `denoise.confidence`"
+    )
+    votes: int = Field(1, ge=1, description="models, of other seeds, that judge each row; more than half must contradict it")
+    action: Literal["drop", "flip", "weight", "review"] = Field(
+        "drop", description="weight: the row counts by the probability that its label is right"
+    )
     max_share: Share = Field(0.25, description="cap on the share of a label × language that is acted on")
     epochs: float = Field(2.0, gt=0)
+
+    @model_validator(mode="after")
+    def _unseen(self) -> DenoiseSettings:
+        if self.detector != "confidence" and self.mode == "in-sample":
+            raise ValueError(f"detector {self.detector} judges by models that have not seen the row: it needs mode out-of-fold")
+        return self
 
 
 class BaseSettings(_Part):

@@ -48,6 +48,12 @@ def test_the_digests_of_columns_are_those_of_their_rows() -> None:
     assert pairs.digests("pair", first.clear(), second.clear()).to_list() == []
 
 
+def test_the_shares_of_a_column_are_those_of_its_groups() -> None:
+    """To the last bit, for a thousand groups."""
+    groups = pl.Series([f"group {n}" for n in range(1000)])
+    assert pairs.shares_of(groups, "mine").to_list() == [pairs.share_of(group, "mine") for group in groups]
+
+
 def test_a_side_depends_on_the_group_alone_and_meets_its_share() -> None:
     """Of 10,000 groups a fifth are dev, within three standard errors, and a larger share only adds to them."""
     groups = [pairs.query_group(f"query {n}") for n in range(10_000)]

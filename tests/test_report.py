@@ -22,6 +22,7 @@ from tests.report_cases import (
     HOSTILE,
     SETTINGS,
     champion,
+    denoise,
     dev_scores,
     evaluate,
     figures,
@@ -92,6 +93,29 @@ def test_the_quality_plot_holds_new_champion_and_always_yes_with_intervals(page:
     assert data["always yes"]["x"][0] == pytest.approx(metrics["always_yes_f1"])
     assert data["new version"]["y"] == ["all languages", "English", "Spanish", "French", "German", "Italian"]
     assert all(above >= 0 for above in data["new version"]["error_x"]["array"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, "48 rows dropped: p of the other label at least 0.8, out-of-fold."),
+        (
+            {"detector": "both", "confidence_not_relevant": 0.7, "votes": 3, "action": "weight"},
+            "48 rows given less weight: p of the other label at least 0.8 (0.7 for rows labelled not relevant) "
+            "and confident learning by more than half of 3 models, out-of-fold.",
+        ),
+        ({"detector": "cleanlab", "action": "review"}, "48 rows listed for review: confident learning, out-of-fold."),
+    ],
+)
+def test_the_filter_says_by_which_rule_it_acts(store: Store, changed: dict[str, object], said: str) -> None:
+    """The detector, its bounds, the voters and what was done to the rows; of an output that names no detector, the confidence."""
+
+    def filtered(out: Output) -> Report:
+        report = denoise(out)
+        return Report(report.rows, {**report.figures, **changed})
+
+    artifacts = whole_run(store) | {"denoise:QC": output(store, "filtered", filtered, "QC")}
+    assert said in text(without_scripts(build_report(SETTINGS, artifacts)))
 
 
 def test_the_threshold_plot_marks_what_calibration_chose(page: str) -> None:

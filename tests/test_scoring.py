@@ -110,6 +110,14 @@ def test_attention_of_its_own_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         start_of(model, IDS[:1, :20])
 
 
+def test_blocks_of_another_kind_are_refused() -> None:
+    """A model whose last block has no mlp is an error that says so."""
+    model = make_model(450)
+    del model.model.layers[-1].mlp
+    with pytest.raises(ModelError, match=r"blocks are of another kind: .*mlp"):
+        last_hidden(model, IDS, LENGTHS)
+
+
 def test_a_pass_computes_the_start_once(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """40 prompts in batches of 60 tokens compute the keys and values of their start in one call."""
     calls: list[int] = []

@@ -96,7 +96,10 @@ def _with_start(rows: Tensor, start: Tensor) -> Tensor:
 
 @contextmanager
 def only_last(model: Any, places: Tensor) -> Iterator[None]:
-    """Inside, the state at `places` (one of each row) is all that the last block gives; its other states mean nothing."""
+    """Inside, the state at `places` (one of each row) is all that the last block gives; its other states mean nothing.
+
+    Raises ModelError for a model whose last block is not one of attention and an MLP.
+    """
     if model.is_gradient_checkpointing:
         yield
         return
@@ -106,13 +109,25 @@ def only_last(model: Any, places: Tensor) -> Iterator[None]:
         # batch × 1 × width: added to the residual stream it reaches every token, and is right where it belongs.
         return given[0][rows, places][:, None]
 
-    block = model.base_model.layers[-1]
-    hooks = [part.register_forward_pre_hook(narrow) for part in (block.self_attn.o_proj, block.mlp)]
+    hooks = [part.register_forward_pre_hook(narrow) for part in _late_parts(model)]
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _late_parts(model: Any) -> tuple[Any, Any]:
+    """What follows the attention in the last block. Raises ModelError for a model that calls it otherwise."""
+    try:
+        block = model.base_model.layers[-1]
+        return block.self_attn.o_proj, block.mlp
+    except AttributeError as error:
+        raise ModelError(
+            f"the base model's blocks are of another kind: {error}",
+            where=str(model.config.model_type),
+            expected="layers with self_attn.o_proj and mlp, as in Qwen3 and Llama",
+        ) from error
 
 
 AttentionInterface.register(_NAME, attend)

@@ -24,6 +24,7 @@ _VERDICTS: Final[Mapping[str, tuple[str, Any]]] = {
     "needs-approval": ("Needs approval", "ask"),
 }
 _LABELS: Final = {0: "not relevant", 1: "relevant"}
+_DONE: Final = {"drop": "dropped", "flip": "given the other label", "weight": "given less weight", "review": "listed for review"}
 
 
 def build_page(artifacts: Artifacts, tasks: Sequence[Task], title: str, subtitle: str) -> Page:
@@ -416,6 +417,16 @@ def _filter(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
     return _section("filter", "Self-validation filter", lead, tasks, blocks)
 
 
+def _rule(figures: Mapping[str, Any]) -> str:
+    """When the filter of a run takes a label for contradicted. A finished output may be older than the choice of detectors."""
+    confident = f"p of the other label at least {figures['confidence']}"
+    if (other := figures.get("confidence_not_relevant")) is not None:
+        confident += f" ({other} for rows labelled {_LABELS[0]})"
+    rules = {"confidence": confident, "cleanlab": "confident learning", "both": f"{confident} and confident learning"}
+    votes = figures.get("votes", 1)
+    return rules[figures.get("detector", "confidence")] + (f" by more than half of {votes} models" if votes > 1 else "")
+
+
 def _filtered(denoise: Artifact) -> list[Block]:
     figures = denoise.report.figures
     by_group = figures["by_label_and_language"]
@@ -427,11 +438,11 @@ def _filtered(denoise: Artifact) -> list[Block]:
     }
     ledger = denoise.table("ledger").with_columns(doubt=(pl.col("score") - pl.col("label")).abs())
     surest = ledger.sort(["doubt", "pair_id"], descending=[True, False]).head(_EXAMPLES)
-    done = {"drop": "dropped", "flip": "given the other label", "review": "listed for review"}[figures["action"]]
+    done = _DONE[figures["action"]]
     return [
         Plot(
             "Contradicted labels by language",
-            f"{figures['acted']:,} rows {done}: p of the other label at least {figures['confidence']}, {figures['mode']}.",
+            f"{figures['acted']:,} rows {done}: {_rule(figures)}, {figures['mode']}.",
             plots.rates([named(language) for language in languages], series, "share of the rows with that label"),
             ["language", "label", "rows", "contradicted", done],
             [[g["language"], _LABELS[g["label"]], g["rows"], g["contradicted"], g["acted"]] for g in by_group],

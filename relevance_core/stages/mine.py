@@ -318,12 +318,8 @@ def sample(usable: pl.DataFrame, train: pl.DataFrame, ratio: float) -> pl.DataFr
     the keys -ln(u) × rank² of Efraimidis and Spirakis (2006), smallest first; u in (0, 1] is a hash of positive and candidate.
     """
     once = usable.unique(["query", "language", "candidate"], keep="first", maintain_order=True)
-    u = [
-        pairs.share_of(f"{positive} {candidate}", "mine") for positive, candidate in once.select("origin_id", "target").iter_rows()
-    ]
-    drawn = once.with_columns(pl.Series("u", u, dtype=pl.Float64)).with_columns(
-        order=-(1 - pl.col("u")).log() * pl.col("rank") ** 2
-    )
+    u = pairs.shares_of(once.select(pl.concat_str("origin_id", "target", separator=" ")).to_series(), "mine")
+    drawn = once.with_columns(order=-(1 - u).log() * pl.col("rank") ** 2)
     drawn = drawn.sort("order", "origin_id", "rank").with_columns(turn=pl.int_range(pl.len()).over("origin_id"))
     share = (pl.col("len") * ratio).floor().cast(pl.Int64)
     quota = train.filter(label=1).group_by("language").len().select("language", quota=share)

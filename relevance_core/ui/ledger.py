@@ -25,7 +25,12 @@ SORTS: Final[Mapping[str, str]] = {
     "query": "by query",
 }
 LABELS: Final[Mapping[str, str]] = {"1": "relevant", "0": "not relevant"}
-ACTIONS: Final[Mapping[str, str]] = {"drop": "dropped", "flip": "given the other label", "review": "listed for review"}
+ACTIONS: Final[Mapping[str, str]] = {
+    "drop": "dropped",
+    "flip": "given the other label",
+    "weight": "given less weight",
+    "review": "listed for review",
+}
 
 _TYPED: Final = 200
 _DIGITS: Final = 9
