@@ -20,6 +20,8 @@ from relevance_core.errors import SettingsError
 Task = Literal["QC", "QI"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2}$")]
+Address = Annotated[str, Field(pattern=r"^https?://[^/\s]+")]
+TranslatorName = Annotated[str, Field(pattern=r"^(glossary|(vllm|seq2seq):[^@\s]+(@[^@\s]+)?)$")]
 
 
 class _Part(BaseModel):
@@ -116,6 +118,12 @@ class TranslateSettings(_Part):
     """Translation augmentation (arXiv 2510.21671, strategy 1)."""
 
     enabled: bool = True
+    translator: tuple[TranslatorName, ...] = Field(
+        ("glossary",),
+        min_length=1,
+        description="who translates: glossary, vllm:MODEL[@REVISION], seq2seq:MODEL[@REVISION]; the next gets what one could not",
+    )
+    max_new_tokens: int = Field(128, ge=1, description="longest translation of a model; a longer one is none")
     glossary: str = Field("auto", description="terms.tsv[.gz] of term_id, language, name; auto: found beside the logs")
     brands: str = Field("auto", description="text file of brand names, one a line, that a translation must keep; auto likewise")
     sources: tuple[Language, ...] = Field((), description="source languages; default: every trained language")
@@ -279,6 +287,10 @@ class ServingSettings(_Part):
     drain_seconds: float = Field(10, ge=0, description="wait between the alias's move and the unloading of what served before")
     staleness_seconds: float = Field(5, ge=0, description="longest time that a client goes on with an alias that has moved")
     timeout_seconds: float = Field(30, gt=0, description="longest wait for one answer of a server")
+    translators: tuple[Address, ...] = Field(
+        (), description="servers of translation models (vllm: in translate.translator), e.g. http://10.0.0.7:8000"
+    )
+    translator_key: str = Field("", description="file of the key (a bearer token) that these servers ask for")
     mixed_bases: bool = Field(False, description="let the tasks serve on different bases, each with servers of its own")
 
 

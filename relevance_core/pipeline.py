@@ -121,7 +121,7 @@ class Run:
             made = unknown(self.settings, self.onboarded)
             if earlier := self._earlier():
                 try:
-                    translator = translator_beside(open_source(self.settings))
+                    translator = translator_beside(self.settings, open_source(self.settings))
                     made = forecast(self.settings, self.onboarded, self._served(), *earlier, translator)
                 except (RelevanceError, ValueError, EOFError, OSError) as error:  # a forecast must not fail a run
                     self.say(f"plan: run {earlier[0]} can't be reckoned with: {error}")

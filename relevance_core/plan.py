@@ -15,7 +15,7 @@ from typing import Any, Final
 import polars as pl
 
 from relevance_core.config import Settings
-from relevance_core.models.translators import GlossaryTranslator, held
+from relevance_core.models.translators import Translator, held
 from relevance_core.pairs import Task
 from relevance_core.stages.base import Artifact
 from relevance_core.stages.gate import evidence
@@ -31,7 +31,7 @@ def forecast(
     served: Mapping[Task, tuple[str, ...]],
     run_id: str,
     split: Artifact,
-    translator: GlossaryTranslator | None,
+    translator: Translator | None,
 ) -> dict[str, Any]:
     """The plan by an earlier run's rows and the run's own translator; *translate*'s own functions choose what to translate.
 
@@ -74,7 +74,7 @@ def _plan(
     return {"from": run_id, "translator": translator, "languages": languages, "text": text or [nothing]}
 
 
-def _cost(want: Want, sample: pl.DataFrame | None, translator: GlossaryTranslator | None, split: Artifact) -> dict[str, Any]:
+def _cost(want: Want, sample: pl.DataFrame | None, translator: Translator | None, split: Artifact) -> dict[str, Any]:
     """Where the rows come from, and how many texts have to be translated for them."""
     if translator is None or sample is None:
         return {"sources": {}, "texts": 0, "remembered": 0}

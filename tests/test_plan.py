@@ -38,7 +38,7 @@ def earlier(store: Store) -> Inputs:
 def reckoned(
     settings: Settings, earlier: Inputs, onboarded: tuple[str, ...] = ("de",), **served: tuple[str, ...]
 ) -> dict[str, Any]:
-    return forecast(settings, onboarded, served, "before", earlier["split"], translate.translator_of(earlier["ingest"]))  # type: ignore[arg-type]
+    return forecast(settings, onboarded, served, "before", earlier["split"], translate.translator_of(settings, earlier["ingest"]))  # type: ignore[arg-type]
 
 
 def test_rows_sources_and_texts_by_language_and_task(store: Store, earlier: Inputs) -> None:

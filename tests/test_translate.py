@@ -227,10 +227,13 @@ def test_keepsakes_count_numbers_units_and_brands() -> None:
 class Counting:
     """A translator that upper-cases and keeps what it was asked."""
 
-    name, version, languages = "upper", "1", frozenset(("en", "es", "de"))
+    name, version, languages, batch = "upper", "1", frozenset(("en", "es", "de")), 100
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+
+    def can(self, source: str, target: str) -> bool:
+        return True
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translated]:
         self.asked += texts
@@ -420,7 +423,7 @@ def test_a_language_that_cannot_be_translated_is_refused_by_name(store: Store) -
     train = log(("es", "camisa", "shirts", 1))
     with pytest.raises(SettingsError, match=r"no glossary.*onboarding de"):
         translate.run(settings_of(), inputs_of(store, train, text=None), store)
-    with pytest.raises(SettingsError, match=r"no names in pl.*de, en, es"):
+    with pytest.raises(SettingsError, match=r"glossary can't translate into pl from es.*de, en, es"):
         translate.run(settings_of(), inputs_of(store, train, onboarded=["pl"]), store)
 
 

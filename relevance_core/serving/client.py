@@ -82,6 +82,7 @@ class AsyncScoringClient:
         settings = settings or ServingSettings()
         self._store = open_store(store) if isinstance(store, str) else store
         self._own_store = isinstance(store, str)
+        self._settings = settings
         self._key = Key.load(settings.verify_key) if settings.verify_key else None
         self._batch, self._concurrency = batch, concurrency
         self._watch = Watch(self._store, settings, endpoints, outage)
@@ -157,7 +158,7 @@ class AsyncScoringClient:
         key = (task, version)
         opening = self._opened.get(key)
         if opening is None:
-            opening = asyncio.create_task(asyncio.to_thread(open_version, self._store, task, version, self._key))
+            opening = asyncio.create_task(asyncio.to_thread(open_version, self._store, task, version, self._key, self._settings))
             self._opened[key] = opening
         self._opened.move_to_end(key)
         if len(self._opened) > _OPENED:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from relevance_core.config import ServingSettings
 from relevance_core.errors import ModelError
 from relevance_core.models.base_ref import BaseRef, answer_ids
 from relevance_core.pairs import Task, normalise
@@ -47,17 +48,20 @@ class Opened:
         return self.prompt.encode(self.tokenizer, [(task, query, target, english(lang, query)) for lang, query, target in rows])
 
 
-def open_version(store: Store, task: Task, version: str, key: Key | None) -> Opened:
+def open_version(store: Store, task: Task, version: str, key: Key | None, serving: ServingSettings | None = None) -> Opened:
     """Reads a version's manifest and loads its base's tokenizer and its translator.
 
-    key: what the manifest must be signed with, None for nothing. Raises NotFound, RegistryError, ModelError, StoreError.
+    key: what the manifest must be signed with, None for nothing. serving: where the servers of its translation models
+    are. Raises NotFound, RegistryError, ModelError, StoreError.
     """
-    from relevance_core.models.translators import open_translator
+    from relevance_core.models.translators import Machine, open_translator
 
     manifest = Registry(store).manifest(task, version, key)
     tokenizer = _tokenizer(base_of(store, manifest))
     info = manifest.prompt
-    english = English(open_translator(translator_reference(info), store), store) if info.translation else None
+    english = None
+    if info.translation:
+        english = English(open_translator(translator_reference(info), store, Machine(serving or ServingSettings())), store)
     return Opened(manifest, answer_ids(tokenizer), tokenizer, prompt_of(info), english)
 
 
@@ -87,8 +91,8 @@ class English:
         self._known: dict[str, dict[str, str]] = {}
 
     def of(self, language: str, query: str) -> str | None:
-        """The English of a normalised query; None for an English one and where the translator does not know the language."""
-        if language == "en" or language not in self._translator.languages:
+        """The English of a normalised query; None for an English one and where the translator can't read the language."""
+        if language == "en" or not self._translator.can(language, "en"):
             return None
         if language not in self._known:
             self._known[language] = self._memory(language)

@@ -234,9 +234,10 @@ def _with_english(clicks: pl.DataFrame, settings: Settings, inputs: Inputs, out:
     reference = inputs["translate"].report.figures["translator"]
     if not settings.prompt.translation or reference is None:
         return clicks.with_columns(english=pl.lit(None, dtype=pl.String))
-    from relevance_core.models.translators import add_english, open_translator
+    from relevance_core.models.translators import Machine, add_english, open_translator
 
-    return add_english(clicks, open_translator(reference, out.store), out.store)
+    machine = Machine(settings.serving, settings.engine)
+    return add_english(clicks, open_translator(reference, out.store, machine), out.store)
 
 
 def _recipe(settings: Settings, inputs: Inputs) -> dict[str, Any]:

@@ -110,13 +110,15 @@ def _arrays(rows: pl.DataFrame, column: str) -> tuple[Scores, Labels]:
 def score_with(store: Store, version: Manifest, rows: pl.DataFrame, settings: Settings, say: Say) -> pl.Series:
     """p(yes) of each row (`task`, `language`, `query`, `target`) under a published version: its base, prompt and translator.
 
-    Raises NotFound when its base or translator is gone, RegistryError when its files are damaged.
+    settings: those of the machine count. Raises NotFound when its base or translator is gone, RegistryError when its files are
+    damaged.
     """
-    from relevance_core.models.translators import add_english, open_translator
+    from relevance_core.models.translators import Machine, add_english, open_translator
 
     base = base_of(store, version)
     adapter = Registry(store).fetch(version.task, version.version, scratch("cache") / "adapters" / version.version)
-    translator = open_translator(translator_reference(version.prompt), store) if version.prompt.translation else None
+    reference = translator_reference(version.prompt) if version.prompt.translation else None
+    translator = open_translator(reference, store, Machine(settings.serving, settings.engine)) if reference else None
     scorer = open_scorer(settings, base, adapter, prompt_of(version.prompt))
     return pl.Series(scorer.score(add_english(rows, translator, store).select(_TEXT).iter_rows(), say), dtype=pl.Float64)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from relevance_core import pairs
 from relevance_core.config import MineSettings, Settings
-from relevance_core.models.translators import Translator, open_translator, remembered, tokens
+from relevance_core.models.translators import Machine, Translator, open_translator, remembered, tokens
 from relevance_core.pairs import Task
 from relevance_core.stages.base import Artifact, Inputs, Output, Report, Rows, stage
 from relevance_core.store import Store
@@ -64,7 +64,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
         return _as_it_is(settings, train, out)
     targets = _targets(inputs["ingest"], train, task)
     found = find(settings, train, targets, out)
-    guards = Guards(train, targets, settings.mine, task, English(_translator(translated), out.store))
+    guards = Guards(train, targets, settings.mine, task, English(_translator(settings, translated), out.store))
     fates = _fates(found, targets, guards)
     chosen = sample(fates.usable, train, settings.mine.ratio)
     negatives = _as_rows(chosen, train)
@@ -113,7 +113,7 @@ class English:
         )
 
     def _known(self, texts: pl.Series, language: str) -> pl.DataFrame:
-        if self._translator is not None and {language, "en"} <= self._translator.languages:
+        if self._translator is not None and self._translator.can(language, "en"):
             known, _ = remembered(self._translator, self._store, texts, language, "en")
             return known.select("text", english="translation")
         return pl.DataFrame(
@@ -127,9 +127,9 @@ def content_words(english: str) -> list[str]:
     return sorted({_PLURAL.sub("", word) for word in words if word not in _FUNCTION_WORDS and (len(word) > 1 or word.isdigit())})
 
 
-def _translator(translated: Artifact) -> Translator | None:
+def _translator(settings: Settings, translated: Artifact) -> Translator | None:
     ref = translated.report.figures.get("translator")
-    return open_translator(ref, translated.store) if ref else None
+    return open_translator(ref, translated.store, Machine(settings.serving, settings.engine)) if ref else None
 
 
 def _targets(ingest: Artifact, train: pl.DataFrame, task: Task) -> pl.DataFrame:

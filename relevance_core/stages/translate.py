@@ -14,11 +14,14 @@ from relevance_core.models.translators import (
     UNSPACED,
     GlossaryTranslator,
     Keepsakes,
+    Machine,
+    Translator,
     add_english,
     read_brands,
     read_terms,
     remembered,
     save,
+    translator_from,
 )
 from relevance_core.pairs import Task
 from relevance_core.sources import Source
@@ -55,13 +58,14 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
 
     What it does not do. Targets stay in English. A translation is judged by its form alone: nobody reads it.
 
-    Known limits. A word with several meanings gets the glossary's choice of them, whatever the target.
+    Known limits. A word with several meanings gets the translator's choice of them, whatever the target. A model's copy of the
+    query counts as not translated, also where both languages have the same word.
     """
     split = inputs["split"]
     train, dev = split.table("train"), split.table("dev")
-    translator = translator_of(inputs["ingest"])
+    translator = translator_of(settings, inputs["ingest"])
     wanted = wants(settings, train, inputs.onboarded)
-    _check(settings, translator, inputs.onboarded)
+    _check(settings, translator, set(train["language"]), inputs.onboarded)
     tried = _translate_all(settings, wanted, train, translator, out)
     judged = _judge(settings, tried, train, dev, _brands(inputs["ingest"]))
     made = judged.filter(pl.col("reason").is_null())
@@ -81,27 +85,28 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     return Report(Rows(len(train) + len(dev), len(judged), kept, 0, dropped, reasons), figures)
 
 
-def translator_of(ingest: Artifact) -> GlossaryTranslator | None:
-    """The translator of a run, from what *ingest* found beside the logs; None without a glossary."""
-    if _GLOSSARY not in ingest.files:
-        return None
-    terms = read_terms(ingest.store.read(ingest.key(_GLOSSARY)), ingest.store.uri_of(ingest.key(_GLOSSARY)))
-    return GlossaryTranslator(terms, _brands(ingest))
+def translator_of(settings: Settings, ingest: Artifact) -> Translator | None:
+    """The translator of a run, its glossary from what *ingest* found beside the logs; None for the glossary alone without one."""
+    glossary, brands = None, _brands(ingest)
+    if _GLOSSARY in ingest.files:
+        terms = read_terms(ingest.store.read(ingest.key(_GLOSSARY)), ingest.store.uri_of(ingest.key(_GLOSSARY)))
+        glossary = GlossaryTranslator(terms, brands)
+    return translator_from(settings.translate, glossary, brands, Machine(settings.serving, settings.engine))
 
 
-def translator_beside(source: Source) -> GlossaryTranslator | None:
-    """The translator that a run on this source will have; None without a glossary. Raises DataError for one that can't be read."""
-    if source.terms is None:
-        return None
+def translator_beside(settings: Settings, source: Source) -> Translator | None:
+    """The translator that a run on this source will have. Raises DataError for a glossary that can't be read."""
     brands = read_brands(source.brands.read()) if source.brands else ()
-    return GlossaryTranslator(read_terms(source.terms.read(), source.terms.address), brands)
+    terms = read_terms(source.terms.read(), source.terms.address) if source.terms else None
+    glossary = None if terms is None else GlossaryTranslator(terms, brands)
+    return translator_from(settings.translate, glossary, brands, Machine(settings.serving, settings.engine))
 
 
 def _brands(ingest: Artifact) -> tuple[str, ...]:
     return read_brands(ingest.store.read(ingest.key(_BRANDS))) if _BRANDS in ingest.files else ()
 
 
-def _check(settings: Settings, translator: GlossaryTranslator | None, onboarded: tuple[str, ...]) -> None:
+def _check(settings: Settings, translator: Translator | None, trained: set[str], onboarded: tuple[str, ...]) -> None:
     """Raises SettingsError for what was asked by name and can't be translated."""
     asked = list(onboarded) if settings.translate.enabled else []
     if translator is None and (asked or settings.prompt.translation):
@@ -111,13 +116,22 @@ def _check(settings: Settings, translator: GlossaryTranslator | None, onboarded:
             expected="a terms.tsv or terms.tsv.gz of term_id, language, name",
             do=f"give one, or do without {'onboarding ' + ', '.join(asked) if asked else 'prompt.translation'}",
         )
-    unknown = sorted(set(asked) - translator.languages) if translator else []
-    if unknown and translator:
+    for target in sorted(asked):
+        if translator is not None:
+            _check_pairs(settings, translator, trained, target)
+
+
+def _check_pairs(settings: Settings, translator: Translator, trained: set[str], target: str) -> None:
+    """Raises SettingsError for an onboarded language that does not come from every source that is named, or, where none is, from
+    one of the trained languages at least."""
+    named, others = set(settings.translate.sources) - {target}, trained - {target}
+    impossible = {source for source in named or others if not translator.can(source, target)}
+    if impossible and (named or impossible == others):
         raise SettingsError(
-            f"the glossary has no names in {', '.join(unknown)}",
-            where="onboard",
-            expected=", ".join(sorted(translator.languages)),
-            do="add the language's rows to the glossary (docs/languages.md), or leave it out",
+            f"{translator.name} can't translate into {target} from {', '.join(sorted(impossible))}",
+            where="onboard, translate.sources, translate.translator",
+            expected=f"pairs of {', '.join(sorted(translator.languages))}",
+            do="add the language's rows to the glossary or a translator that knows it (docs/languages.md), or leave it out",
         )
 
 
@@ -140,17 +154,17 @@ def wants(settings: Settings, train: pl.DataFrame, onboarded: tuple[str, ...]) -
 
 
 def samples(
-    settings: Settings, wanted: list[Want], train: pl.DataFrame, translator: GlossaryTranslator | None
+    settings: Settings, wanted: list[Want], train: pl.DataFrame, translator: Translator | None
 ) -> Iterator[tuple[Want, pl.DataFrame | None]]:
-    """Each want with the pairs to translate for it; None where the translator does not know the language."""
-    sources = set(settings.translate.sources)
+    """Each want with the pairs to translate for it; None where nothing can be translated into the language."""
+    sources, trained = set(settings.translate.sources), set(train["language"])
     for want in wanted:
-        known = translator.languages if translator else frozenset[str]()
-        yield want, sample_pairs(train, want.language, want.task, want.rows, sources, known) if want.language in known else None
+        known = frozenset(source for source in trained if translator and translator.can(source, want.language))
+        yield want, sample_pairs(train, want.language, want.task, want.rows, sources, known) if known else None
 
 
 def _translate_all(
-    settings: Settings, wanted: list[Want], train: pl.DataFrame, translator: GlossaryTranslator | None, out: Output
+    settings: Settings, wanted: list[Want], train: pl.DataFrame, translator: Translator | None, out: Output
 ) -> pl.DataFrame:
     """The sampled pairs with their translations: the columns of `train`, and `source_language`, `translation`, `untranslated`,
     `words`, `place` (in the sample); `language` is the target's."""
@@ -164,7 +178,7 @@ def _translate_all(
     pieces = [empty]
     for want, sample in samples(settings, wanted, train, translator):
         if translator is None or sample is None:
-            out.say(f"translate: nothing made for {want.language} {want.task}: the glossary has no names in it")
+            out.say(f"translate: nothing made for {want.language} {want.task}: nothing can be translated into it")
             continue
         held = 0
         for source in sample["language"].unique().sort():
@@ -186,7 +200,7 @@ def sample_pairs(
     Half of them positive as far as there are as many of both; among those of a label every query's first row stands before any
     query's second one, in the order of a hash of pair and language.
 
-    sources: languages to sample from; none is every other language of `train`. known: those that the translator knows.
+    sources: languages to sample from; none is every other one of `known`: those that can be translated into `language`.
     """
     taken = pl.col("language").is_in(sorted(sources or known)) & pl.col("language").is_in(sorted(known))
     pool = train.filter(taken, pl.col("language") != language, task=task)
@@ -292,10 +306,10 @@ def _counts(frame: pl.DataFrame, column: str) -> Mapping[str, int]:
 
 
 def _english_figures(
-    settings: Settings, translator: GlossaryTranslator | None, train: pl.DataFrame, dev: pl.DataFrame
+    settings: Settings, translator: Translator | None, train: pl.DataFrame, dev: pl.DataFrame
 ) -> dict[str, Any] | None:
-    """What the prompt's translation leaves out: the languages that the glossary does not know."""
+    """What the prompt's translation leaves out: the languages that can't be translated into English."""
     if not settings.prompt.translation or translator is None:
         return None
-    languages = set(train["language"]) | set(dev["language"]) - {"en"}
-    return {"unknown_languages": sorted(languages - translator.languages - {"en"})}
+    languages = (set(train["language"]) | set(dev["language"])) - {"en"}
+    return {"unknown_languages": sorted(language for language in languages if not translator.can(language, "en"))}

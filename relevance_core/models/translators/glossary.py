@@ -1,8 +1,4 @@
-"""Translators of queries, and the glossary that is the embedded default.
-
-A translator is anything with a `name`, a `version` (a digest of all that decides what it answers) and `translate`. What a run used
-is kept in the store by `save`, so that `open_translator` gives the same answers years later, wherever the pairs are scored.
-"""
+"""The glossary: a translator that looks phrases up, the embedded default."""
 
 from __future__ import annotations
 
@@ -16,23 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import ClassVar, Final, NamedTuple
 
-import polars as pl
-
-from relevance_core.errors import DataError, NotFound, SettingsError
+from relevance_core.errors import DataError, NotFound
 from relevance_core.languages import named
+from relevance_core.models.translators.protocol import Translated
+from relevance_core.models.translators.words import UNSPACED, Phrase, phrase_of, stays, tokens
 from relevance_core.pairs import normalise
-from relevance_core.store import Store
-from relevance_core.store.memory import Memory
-
-UNSPACED: Final = frozenset(("ja", "th", "zh"))
-"""Languages written without spaces between words."""
-
-UNITS: Final = frozenset(
-    ("mm", "cm", "dm", "m", "km", "ml", "cl", "dl", "l", "mg", "g", "kg", "w", "kw", "kwh", "v", "mah", "hz", "gb", "tb")
-)
-"""Units that every market writes alike; one that follows a number stays."""
 
 _CONJUNCTIONS: Final = {
     "de": "und|oder",
@@ -49,52 +35,9 @@ _CONJUNCTIONS: Final = {
     "vi": "và|hoặc",
 }
 _UNSPACED_CONJUNCTION: Final = "・|と|及び|および|和|与|及|และ"
-_ANSWER: Final = ("translation", "untranslated", "words")
 _ALGORITHM: Final = "glossary-1"
 _SHORTEST_RESPELLED: Final = 5
 _SHORTEST_RESPELLED_TEXT: Final = {True: 4, False: 8}
-
-# A number with what is written onto it (500ml), or a word. A script without spaces has no words: a character each, with the vowel
-# and tone marks that belong to it, except Latin letters and digits, which stand in it as words.
-_NUMBER: Final = r"\d+(?:[.,]\d+)*"
-_MARKS: Final = "\u0300-\u036f\u064b-\u065f\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u3099\u309a"
-_SPACED_TOKEN: Final = re.compile(rf"{_NUMBER}[^\W_]*|(?:[^\W_]|[{_MARKS}])+")
-_UNSPACED_TOKEN: Final = re.compile(rf"{_NUMBER}[a-zA-Z]*|[a-zA-Z0-9]+|[^\W_][{_MARKS}]*")
-
-
-class Translated(NamedTuple):
-    """A translation, and how much of it the translator could not do.
-
-    words: words of the source (characters, in a language of UNSPACED), without the numbers, units and brands that stay as they are;
-    untranslated_words: those of them that were left as they were.
-    """
-
-    text: str
-    untranslated_words: int
-    words: int
-
-
-class Translator(Protocol):
-    """Translates texts between two languages (ISO 639-1 codes); the same text and version give the same answer."""
-
-    @property
-    def name(self) -> str:
-        """The kind of translator."""
-        ...
-
-    @property
-    def version(self) -> str:
-        """A digest of all that decides its answers."""
-        ...
-
-    @property
-    def languages(self) -> frozenset[str]:
-        """The languages that it translates from and into."""
-        ...
-
-    def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translated]:
-        """One answer a text, in their order."""
-        ...
 
 
 class Term(NamedTuple):
@@ -103,39 +46,6 @@ class Term(NamedTuple):
     term_id: str
     language: str
     name: str
-
-
-Token = tuple[str, int, int]
-
-
-def tokens(text: str, language: str) -> list[Token]:
-    """The (lower-cased) tokens of a normalised text with their bounds: words and numbers, punctuation left out."""
-    pattern = _UNSPACED_TOKEN if language in UNSPACED else _SPACED_TOKEN
-    return [(match.group().lower(), match.start(), match.end()) for match in pattern.finditer(text)]
-
-
-class Keepsakes:
-    """What every translation of a text must keep: numbers with their units, and brands.
-
-    brands: names of one or more words; case and punctuation do not matter.
-    """
-
-    def __init__(self, brands: Iterable[str] = ()) -> None:
-        self._brands = frozenset(filter(None, (_phrase(normalise(brand), "en") for brand in brands)))
-        self._longest = max(map(len, self._brands), default=0)
-
-    def of(self, text: str, language: str) -> Counter[str]:
-        """Each with how often it stands in a normalised text; numbers without the decimal sign, which languages do not share."""
-        words = [word for word, _, _ in tokens(text, language)]
-        kept = Counter(word.replace(".", "").replace(",", "") for word in words if word[0].isdigit())
-        kept.update(words[n] for n in range(len(words)) if words[n] in UNITS and _stays(words, n))
-        for length in range(1, self._longest + 1):
-            runs = (tuple(words[n : n + length]) for n in range(len(words) - length + 1))
-            kept.update(" ".join(run) for run in runs if run in self._brands)
-        return kept
-
-
-Phrase = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -150,7 +60,7 @@ class _Name:
     def of(cls, text: str, language: str) -> _Name:
         text = normalise(text)
         parts = [part for part in (part.strip(" -,/") for part in _conjunction(language).split(text)) if part]
-        return cls(text, _phrase(text, language), tuple((part, _phrase(part, language)) for part in parts if len(parts) > 1))
+        return cls(text, phrase_of(text, language), tuple((part, phrase_of(part, language)) for part in parts if len(parts) > 1))
 
 
 @dataclass(frozen=True)
@@ -242,6 +152,7 @@ class GlossaryTranslator:
     terms: tuple[Term, ...]
     brands: tuple[str, ...] = ()
     name: str = field(default="glossary", init=False)
+    batch: ClassVar[int] = 1_000_000
 
     @cached_property
     def version(self) -> str:
@@ -255,6 +166,10 @@ class GlossaryTranslator:
     def languages(self) -> frozenset[str]:
         """The languages that the glossary has names in."""
         return frozenset(term.language for term in self.terms)
+
+    def can(self, source: str, target: str) -> bool:
+        """Whether the glossary has names in both, which may be the same."""
+        return {source, target} <= self.languages
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translated]:
         """One answer a text. Into its own language a text comes back in the preferred names of its terms.
@@ -280,7 +195,7 @@ class GlossaryTranslator:
                 at += length
                 continue
             stop = _end_of_unknown(words, at, lexicon)
-            left = sum(not _stays(words, n) for n in range(at, stop))
+            left = sum(not stays(words, n) for n in range(at, stop))
             unknown, translatable = unknown + left, translatable + left
             pieces.append(text[found[at][1] : found[stop - 1][2]])
             at = stop
@@ -309,7 +224,7 @@ class GlossaryTranslator:
                         expected=", ".join(sorted(self._names)),
                         do="add its rows to the glossary, or leave the language out",
                     )
-            kept = {_phrase(normalise(brand), source): None for brand in self.brands}
+            kept = {phrase_of(normalise(brand), source): None for brand in self.brands}
             phrases = {**self._parts(source, target), **self._whole(source, target), **kept}
             self._lexicons[source, target] = _Lexicon.of({phrase: name for phrase, name in phrases.items() if phrase})
         return self._lexicons[source, target]
@@ -338,10 +253,6 @@ class GlossaryTranslator:
                     votes.setdefault(phrase, Counter())[preferred.parts[place][0] if aligned else preferred.text] += 1
         # most_common keeps the order of arrival among equals, which is the glossary's
         return {phrase: counts.most_common(1)[0][0] for phrase, counts in votes.items()}
-
-
-def _phrase(text: str, language: str) -> Phrase:
-    return tuple(word for word, _, _ in tokens(text, language))
 
 
 @lru_cache(maxsize=64)
@@ -388,11 +299,6 @@ def _end_of_unknown(words: Sequence[str], at: int, lexicon: _Lexicon) -> int:
     return stop
 
 
-def _stays(words: Sequence[str], at: int) -> bool:
-    """Whether the word is a number, or a unit that follows one."""
-    return words[at][0].isdigit() or (words[at] in UNITS and at > 0 and words[at - 1][-1].isdigit())
-
-
 def _join(pieces: Sequence[str], language: str) -> str:
     if language not in UNSPACED:
         return " ".join(pieces)
@@ -401,57 +307,6 @@ def _join(pieces: Sequence[str], language: str) -> str:
         # Latin words and numbers would run into each other
         joined += (" " if joined[-1:].isascii() and piece[:1].isascii() and joined else "") + piece
     return joined
-
-
-def remembered(translator: Translator, store: Store, texts: pl.Series, source: str, target: str) -> tuple[pl.DataFrame, int]:
-    """The translations of the distinct `texts`: (text, translation, untranslated, words), sorted by text; and how many of them the
-    translation memory held.
-
-    The memory is `memory/<translator>-<version>/<source>-<target>` of the store: a text is translated once per version, ever.
-    """
-    wanted, memory = _distinct(texts), _memory(translator, store, source, target)
-    known = memory.recall(wanted)
-    missing = wanted if known is None else wanted.filter(~wanted.is_in(known["text"].implode()))
-    answers = translator.translate(missing.to_list(), source, target)
-    made = pl.DataFrame(
-        {"text": missing, **dict(zip(_ANSWER, zip(*answers, strict=True) if answers else ((), (), ()), strict=True))},
-        schema={"text": pl.String, "translation": pl.String, "untranslated": pl.Int32, "words": pl.Int32},
-    )
-    memory.learn(made)
-    together = made if known is None else pl.concat([known.select(made.columns), made])
-    return together.sort("text"), len(wanted) - len(missing)
-
-
-def held(translator: Translator, store: Store, texts: pl.Series, source: str, target: str) -> tuple[int, int]:
-    """How many distinct texts there are, and how many of them `remembered` would find in the memory. Translates nothing."""
-    wanted = _distinct(texts)
-    known = _memory(translator, store, source, target).recall(wanted)
-    return len(wanted), 0 if known is None else len(known)
-
-
-def _distinct(texts: pl.Series) -> pl.Series:
-    return texts.drop_nulls().unique().sort().alias("text")
-
-
-def _memory(translator: Translator, store: Store, source: str, target: str) -> Memory:
-    return Memory(store, f"memory/{translator.name}-{translator.version}/{source}-{target}", "text")
-
-
-def add_english(frame: pl.DataFrame, translator: Translator | None, store: Store) -> pl.DataFrame:
-    """`frame` (`language`, `query`) with `english`: the query's English translation, from the query's own text alone.
-
-    It is null for English queries, for languages that the translator does not know, and everywhere without a translator. Training,
-    evaluation and scoring all come through here, so that the same query reads the same in each of them.
-    """
-    if "english" in frame.columns:
-        frame = frame.drop("english")
-    pieces = [pl.DataFrame(schema={"language": pl.String, "query": pl.String, "english": pl.String})]
-    for language in frame["language"].unique().drop_nulls().sort() if translator else ():
-        if translator and language != "en" and language in translator.languages:
-            texts = frame.filter(language=language)["query"]
-            known, _ = remembered(translator, store, texts, language, "en")
-            pieces.append(known.select(pl.lit(language).alias("language"), query="text", english="translation"))
-    return frame.join(pl.concat(pieces), on=["language", "query"], how="left", maintain_order="left")
 
 
 def read_terms(data: bytes, where: str) -> tuple[Term, ...]:
@@ -491,33 +346,3 @@ def read_brands(data: bytes) -> tuple[str, ...]:
 def glossary_from(terms: Path, brands: Path | None = None) -> GlossaryTranslator:
     """The translator of a glossary file and, if there is one, a file of brands."""
     return GlossaryTranslator(read_terms(terms.read_bytes(), str(terms)), read_brands(brands.read_bytes()) if brands else ())
-
-
-def save(translator: Translator, store: Store) -> dict[str, str]:
-    """Keeps a translator in the store and returns the reference that `open_translator` opens: `{name, version, key}`.
-
-    Raises SettingsError for a translator of another kind than the glossary.
-    """
-    if not isinstance(translator, GlossaryTranslator):
-        raise SettingsError(f"translator {translator.name} can't be kept in the store", expected="glossary")
-    key = f"translators/{translator.name}-{translator.version}"
-    rows = "".join("\t".join(term) + "\n" for term in (("term_id", "language", "name"), *translator.terms))
-    store.create(f"{key}/brands.txt", "".join(brand + "\n" for brand in translator.brands).encode())
-    store.create(f"{key}/terms.tsv.gz", gzip.compress(rows.encode(), mtime=0))
-    return {"name": translator.name, "version": translator.version, "key": key}
-
-
-def open_translator(ref: Mapping[str, str], store: Store) -> GlossaryTranslator:
-    """The translator that `save` kept under `ref`. Raises NotFound, or DataError if what is there has another version."""
-    if ref["name"] != "glossary":
-        raise NotFound(f"no translator named {ref['name']!r}", expected="glossary")
-    terms = read_terms(store.read(f"{ref['key']}/terms.tsv.gz"), store.uri_of(f"{ref['key']}/terms.tsv.gz"))
-    translator = GlossaryTranslator(terms, read_brands(store.read(f"{ref['key']}/brands.txt")))
-    if translator.version != ref["version"]:
-        raise DataError(
-            f"the translator's version is {translator.version}",
-            where=store.uri_of(ref["key"]),
-            expected=ref["version"],
-            do="restore the folder, or use the release of this package that wrote it",
-        )
-    return translator

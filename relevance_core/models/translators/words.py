@@ -1,0 +1,65 @@
+"""What a text is made of, for every translator: its words, and what of it each translation must keep."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from relevance_core.pairs import normalise
+
+UNSPACED: Final = frozenset(("ja", "th", "zh"))
+"""Languages written without spaces between words."""
+
+UNITS: Final = frozenset(
+    ("mm", "cm", "dm", "m", "km", "ml", "cl", "dl", "l", "mg", "g", "kg", "w", "kw", "kwh", "v", "mah", "hz", "gb", "tb")
+)
+"""Units that every market writes alike; one that follows a number stays."""
+
+# A number with what is written onto it (500ml), or a word. A script without spaces has no words: a character each, with the vowel
+# and tone marks that belong to it, except Latin letters and digits, which stand in it as words.
+_NUMBER: Final = r"\d+(?:[.,]\d+)*"
+_MARKS: Final = "\u0300-\u036f\u064b-\u065f\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u3099\u309a"
+_SPACED_TOKEN: Final = re.compile(rf"{_NUMBER}[^\W_]*|(?:[^\W_]|[{_MARKS}])+")
+_UNSPACED_TOKEN: Final = re.compile(rf"{_NUMBER}[a-zA-Z]*|[a-zA-Z0-9]+|[^\W_][{_MARKS}]*")
+
+Phrase = tuple[str, ...]
+Token = tuple[str, int, int]
+
+
+def tokens(text: str, language: str) -> list[Token]:
+    """The (lower-cased) tokens of a normalised text with their bounds: words and numbers, punctuation left out."""
+    pattern = _UNSPACED_TOKEN if language in UNSPACED else _SPACED_TOKEN
+    return [(match.group().lower(), match.start(), match.end()) for match in pattern.finditer(text)]
+
+
+class Keepsakes:
+    """What every translation of a text must keep: numbers with their units, and brands.
+
+    brands: names of one or more words; case and punctuation do not matter.
+    """
+
+    def __init__(self, brands: Iterable[str] = ()) -> None:
+        self._brands = frozenset(filter(None, (phrase_of(normalise(brand), "en") for brand in brands)))
+        self._longest = max(map(len, self._brands), default=0)
+
+    def of(self, text: str, language: str) -> Counter[str]:
+        """Each with how often it stands in a normalised text; numbers without the decimal sign, which languages do not share."""
+        words = [word for word, _, _ in tokens(text, language)]
+        kept = Counter(word.replace(".", "").replace(",", "") for word in words if word[0].isdigit())
+        kept.update(words[n] for n in range(len(words)) if words[n] in UNITS and stays(words, n))
+        for length in range(1, self._longest + 1):
+            runs = (tuple(words[n : n + length]) for n in range(len(words) - length + 1))
+            kept.update(" ".join(run) for run in runs if run in self._brands)
+        return kept
+
+
+def phrase_of(text: str, language: str) -> Phrase:
+    """The words of a normalised text."""
+    return tuple(word for word, _, _ in tokens(text, language))
+
+
+def stays(words: Sequence[str], at: int) -> bool:
+    """Whether the word is a number, or a unit that follows one."""
+    return words[at][0].isdigit() or (words[at] in UNITS and at > 0 and words[at - 1][-1].isdigit())
