@@ -122,10 +122,6 @@ def run_cost(home: Path, run_id: str) -> dict[str, Any]:
 
 
 Span = tuple[float, float]
-_TASKS: Final = """
-SELECT task_id, start_date, end_date FROM task_instance
-WHERE dag_id = ? AND run_id = ? AND start_date IS NOT NULL AND end_date IS NOT NULL
-"""
 
 
 def _times(database: Path, run_id: str) -> tuple[float, list[tuple[str, Span]]]:
