@@ -65,7 +65,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     train, dev = split.table("train"), split.table("dev")
     translator = translator_of(settings, inputs["ingest"])
     wanted = wants(settings, train, inputs.onboarded)
-    _check(settings, translator, set(train["language"]), inputs.onboarded)
+    _check(settings, translator, set(train["language"].unique()), inputs.onboarded)
     tried = _translate_all(settings, wanted, train, translator, out)
     judged = _judge(settings, tried, train, dev, _brands(inputs["ingest"]))
     made = judged.filter(pl.col("reason").is_null())
@@ -157,7 +157,7 @@ def samples(
     settings: Settings, wanted: list[Want], train: pl.DataFrame, translator: Translator | None
 ) -> Iterator[tuple[Want, pl.DataFrame | None]]:
     """Each want with the pairs to translate for it; None where nothing can be translated into the language."""
-    sources, trained = set(settings.translate.sources), set(train["language"])
+    sources, trained = set(settings.translate.sources), set(train["language"].unique())
     for want in wanted:
         known = frozenset(source for source in trained if translator and translator.can(source, want.language))
         yield want, sample_pairs(train, want.language, want.task, want.rows, sources, known) if known else None
