@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -215,43 +214,6 @@ def test_auto_is_exact_up_to_a_size() -> None:
     kinds = [mine.index_kind(MineSettings(index_from=100), targets) for targets in (99, 100)]
     assert kinds == ["flat", "ivf"]
     assert mine.index_kind(MineSettings(index="hnsw", index_from=100), 3) == "hnsw"
-
-
-@pytest.mark.slow
-def test_bert_is_read_as_the_library_reads_it() -> None:
-    """Titles, an empty text, one longer than the model reads and other scripts: sentence-transformers' own vectors to 1e-6."""
-    from sentence_transformers import SentenceTransformer
-
-    from relevance_core.models.bert import is_bert, open_bert
-    from relevance_core.models.embedder import BUILTIN, open_embedder
-
-    folder = open_embedder(BUILTIN, EngineSettings()).folder
-    texts = ["Red shoe, size 42", "Blue canvas shoe", "word " * 600, "", "Red shoe, size 43", "Schürze für 日本"]
-    assert is_bert(folder)
-    theirs = SentenceTransformer(str(folder), device="cpu", local_files_only=True).encode(texts, normalize_embeddings=True)
-    assert np.abs(open_bert(folder, "cpu").encode(texts) - theirs).max() < 1e-6
-
-
-@pytest.mark.parametrize(
-    ("file", "old", "new"),
-    [
-        ("config.json", '"BertModel"', '"XLMRobertaModel"'),
-        ("1_Pooling/config.json", '"pooling_mode_cls_token": false', '"pooling_mode_cls_token": true'),
-        ("modules.json", "models.Normalize", "models.Dense"),
-    ],
-)
-def test_another_kind_of_model_is_left_to_the_library(tmp_path: Path, file: str, old: str, new: str) -> None:
-    """Another architecture, pooling or last module is not taken for a BERT with mean pooling."""
-    from relevance_core.models.bert import is_bert
-    from relevance_core.models.embedder import BUILTIN, open_embedder
-
-    copy = tmp_path / "model"
-    shutil.copytree(open_embedder(BUILTIN, EngineSettings()).folder, copy)
-    assert is_bert(copy)
-    text = (copy / file).read_text()
-    assert old in text
-    (copy / file).write_text(text.replace(old, new))
-    assert not is_bert(copy)
 
 
 def test_known_texts_need_no_torch(store: Store) -> None:

@@ -42,15 +42,10 @@ class Embedder:
     def encode(self, texts: list[str]) -> Vectors:
         """(n, d) unit vectors of `texts`, in their order."""
         import torch
-
-        from relevance_core.models.bert import is_bert, open_bert
+        from sentence_transformers import SentenceTransformer
 
         torch.set_num_threads(self.threads)
         device = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        if is_bert(self.folder):
-            return open_bert(self.folder, device).encode(texts)
-        from sentence_transformers import SentenceTransformer
-
         model = SentenceTransformer(str(self.folder), device=device, local_files_only=True)
         vectors = model.encode(texts, batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False)
         return np.asarray(vectors, dtype=np.float32)
