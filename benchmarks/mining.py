@@ -1,9 +1,9 @@
 """Hard negatives for a shop of 20,000 items: *mine*, beside `sentence_transformers.util.mine_hard_negatives`.
 
-Both get the same titles, the same labelled positives in four languages, the same MiniLM and the same thread, look at the 20 nearest
-of each, leave out what is labelled and what is as good as identical, and draw one negative for each positive. The model's loading is
-timed, the import of its library, which both need, is not. On the second night 5 % of the titles are new; the peer, whose cache is of
-a whole corpus, embeds them all again.
+Both get the same titles, the same labelled positives in four languages, the same MiniLM and the same thread, look at the 20
+nearest of each, leave out what is labelled and what is as good as identical, and draw one negative for each positive. The model's
+loading is timed, the import of its library, which both need, is not. On the second night 5 % of the titles are new; the peer, whose
+cache is of a whole corpus, embeds them all again.
 
 The indexes of more targets than can be embedded here are compared on vectors made as titles are: a direction for the noun, one each
 for brand, colour, material, audience and size, and some noise.

@@ -1,7 +1,6 @@
 """Embeddings of texts with a sentence-transformers model, each computed once for a model's weights and kept in the store.
 
-Torch is imported where something is embedded, and the library itself only for a model that `relevance_core.models.bert` does not
-read: a night that brings no new text needs neither.
+The library is imported where something is embedded: a night that brings no new text does without it.
 """
 
 from __future__ import annotations
