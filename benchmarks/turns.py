@@ -5,7 +5,8 @@ one after another and never two at once, so that neither has the other's memory,
 meanwhile falls on both. A side sets up, warms up, and then says how much it did in a second (or how many seconds it took); its peak
 memory is that of its process and its children.
 
-    python -m benchmarks.turns benchmarks.scoring:ours --size smoke     one side by itself
+    python -m benchmarks.turns benchmarks.scoring:ours                            one side by itself
+    python -m benchmarks.turns benchmarks.rows:ours benchmarks.rows:peer --size smoke     several, to see that they run
 """
 
 from __future__ import annotations
@@ -110,14 +111,15 @@ def peak_mb() -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs one side here and prints its figure as the last line."""
+    """Runs sides here, one after the other, and prints the figure of each as a line of its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("side", help="module:function")
+    parser.add_argument("sides", nargs="+", metavar="MODULE:FUNCTION")
     parser.add_argument("--size", choices=get_args(Size), default="full")
     options = parser.parse_args(arguments)
-    module, _, function = options.side.partition(":")
-    figure = getattr(importlib.import_module(module), function)(options.size)
-    print(json.dumps({"figure": figure, "peak_mb": round(peak_mb(), 1)}))
+    for name in options.sides:
+        module, _, function = name.partition(":")
+        figure = getattr(importlib.import_module(module), function)(options.size)
+        print(json.dumps({"figure": figure, "peak_mb": round(peak_mb(), 1)}), flush=True)
 
 
 if __name__ == "__main__":
