@@ -20,8 +20,8 @@ BATCH: Final = 32
 _WARM: Final = 2
 _STEPS: Final[Mapping[str, Mapping[Size, int]]] = {
     "ours": {"full": 96, "smoke": 4},
-    "unshared": {"full": 32, "smoke": 4},
-    "others": {"full": 24, "smoke": 4},
+    "unshared": {"full": 24, "smoke": 4},
+    "others": {"full": 14, "smoke": 4},
 }
 
 BENCHMARKS: Final = (
