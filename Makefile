@@ -57,7 +57,7 @@ test: lint install-serving ## lint, and every test, a file at a time on each cor
 test-serving: install install-serving ## only the tests that start vLLM
 	$(BIN)/python -m pytest -m serving
 
-bench: install install-serving ## how fast it is beside what one would pick instead (docs/performance.md), about half an hour
+bench: install install-serving ## how fast it is beside what one would pick instead (docs/performance.md), three quarters of an hour
 	$(BIN)/python -m benchmarks --out benchmarks/out
 
 quality: install ## the tables of docs/method.md on the simulated shop, three seeds, about 40 minutes

@@ -1,6 +1,6 @@
 """How fast it is, beside what a user would pick instead.
 
-    python -m benchmarks --out benchmarks/out                 everything, half an hour
+    python -m benchmarks --out benchmarks/out                 everything, three quarters of an hour
     python -m benchmarks scoring ui --out DIR                 some of it
     python -m benchmarks --size smoke --out DIR               a few rows each: only shows that it still runs
 
@@ -42,13 +42,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join([*TURNS, *SCRIPTS])}; default: all")
     parser.add_argument("--size", choices=get_args(Size), default="full")
+    parser.add_argument("--rounds", type=int, default=3, help="most rounds (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     if unknown := set(options.names) - {*TURNS, *SCRIPTS}:
         parser.error(f"no benchmark named {', '.join(sorted(unknown))}")
     options.out.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
-    for found in measured(options.names or [*TURNS, *SCRIPTS], options.size, options.out):
+    for found in measured(options.names or [*TURNS, *SCRIPTS], options.rounds, options.size, options.out):
         results += found
         (options.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
         (options.out / "performance.md").write_text(f"{machine()}\n\n{table(results)}")
@@ -59,16 +60,15 @@ def main() -> int:
     return 1 if below else 0
 
 
-def measured(names: Sequence[str], size: Size, out: Path) -> Iterator[list[dict[str, Any]]]:
-    """The results of each benchmark, as it ends."""
+def measured(names: Sequence[str], rounds: int, size: Size, out: Path) -> Iterator[list[dict[str, Any]]]:
+    """The results of each module, as it ends."""
     for name in names:
         if name in SCRIPTS:
             script, into = PROJECT / "benchmarks" / f"{name}.py", out / f"{name}.json"
             subprocess.run([sys.executable, script, "--out", into, *SCRIPTS[name][size]], stdout=sys.stderr, check=True)
             yield json.loads(into.read_text())
         else:
-            for benchmark in benchmarks(name):
-                yield [in_turns(benchmark, size, say)]
+            yield in_turns(benchmarks(name), rounds, size, say)
 
 
 def benchmarks(name: str) -> list[Benchmark]:

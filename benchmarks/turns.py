@@ -68,33 +68,36 @@ def side(name: str, size: Size) -> Side:
     return Side(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def in_turns(benchmark: Benchmark, size: Size, say: Callable[[str], None]) -> dict[str, Any]:
-    """Measures both sides of a benchmark, round by round: one entry of `results.json`.
+def in_turns(benchmarks: Sequence[Benchmark], rounds: int, size: Size, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Measures the sides of several benchmarks, round by round: the entries of `results.json`.
 
-    ours, peer: medians of the rounds. ratios: of each round; ratio: their median; spread: their range as a share of it. peak_mb,
-    peer_peak_mb: the largest memory that a process of the side held, in MB.
+    A side that several benchmarks share is measured once a round. rounds: most of them; a benchmark may ask for fewer. ours, peer:
+    medians of the rounds. ratios: of each round; ratio: their median; spread: their range as a share of it. peak_mb, peer_peak_mb:
+    the largest memory that a process of the side held, in MB.
     """
-    rounds: list[tuple[Side, Side]] = []
-    for number in range(1 if size == "smoke" else benchmark.rounds):
+    measured: dict[str, list[Side]] = {}
+    for number in range(rounds):
+        names = list(dict.fromkeys(name for one in benchmarks if number < one.rounds for name in (one.ours, one.peer)))
         # Whoever goes second may find files in the machine's cache: they take turns in that too.
-        order = (benchmark.ours, benchmark.peer) if number % 2 == 0 else (benchmark.peer, benchmark.ours)
-        said = {name: side(name, size) for name in order}
-        ours, peer = said[benchmark.ours], said[benchmark.peer]
-        rounds.append((ours, peer))
-        ratio = benchmark.ratio(ours.figure, peer.figure)
-        say(f"{benchmark.name}: {ours.figure:.4g} against {peer.figure:.4g} {benchmark.unit}, {ratio:.2f} times")
-    ratios = [benchmark.ratio(ours.figure, peer.figure) for ours, peer in rounds]
+        for name in names if number % 2 == 0 else reversed(names):
+            measured.setdefault(name, []).append(side(name, size))
+            say(f"{name}, round {number + 1}: {measured[name][-1].figure:.4g}, {measured[name][-1].peak_mb:.0f} MB")
+    return [_entry(one, measured[one.ours][: one.rounds], measured[one.peer][: one.rounds]) for one in benchmarks]
+
+
+def _entry(benchmark: Benchmark, ours: Sequence[Side], peer: Sequence[Side]) -> dict[str, Any]:
+    ratios = [benchmark.ratio(mine.figure, theirs.figure) for mine, theirs in zip(ours, peer, strict=True)]
     return {
         "name": benchmark.name,
         "unit": benchmark.unit,
-        "ours": statistics.median(ours.figure for ours, _ in rounds),
-        "peer": statistics.median(peer.figure for _, peer in rounds),
+        "ours": statistics.median(side.figure for side in ours),
+        "peer": statistics.median(side.figure for side in peer),
         "peer_name": benchmark.peer_name,
         "ratio": statistics.median(ratios),
         "ratios": ratios,
         "spread": (max(ratios) - min(ratios)) / statistics.median(ratios),
-        "peak_mb": max(ours.peak_mb for ours, _ in rounds),
-        "peer_peak_mb": max(peer.peak_mb for _, peer in rounds),
+        "peak_mb": max(side.peak_mb for side in ours),
+        "peer_peak_mb": max(side.peak_mb for side in peer),
         "wanted": benchmark.wanted,
     }
 

@@ -24,20 +24,25 @@ def test_the_ratio_is_above_one_where_ours_is_better() -> None:
 
 
 def test_sides_take_turns_and_the_median_round_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ratios of 2, 4 and 3: the figure is 3, the spread two thirds of it, and the second round begins with the peer."""
+    """Ratios of 2, 4 and 3: the figure is 3, the spread two thirds of it; every second round goes backwards, a shared side once."""
     asked: list[str] = []
-    figures = {"a:ours": iter((20.0, 40.0, 30.0)), "a:peer": iter((10.0, 10.0, 10.0))}
+    figures = {"a:ours": iter((20.0, 40.0, 30.0)), "a:peer": iter((10.0, 10.0, 10.0)), "a:other": iter((5.0,))}
 
     def side(name: str, size: turns.Size) -> Side:
         asked.append(name)
-        return Side(next(figures[name]), peak_mb={"a:ours": 5.0, "a:peer": 7.0}[name])
+        return Side(next(figures[name]), peak_mb={"a:ours": 5.0, "a:peer": 7.0, "a:other": 1.0}[name])
 
     monkeypatch.setattr(turns, "side", side)
-    found = in_turns(Benchmark("x", "pairs/s", "a:ours", "a:peer", "them", wanted=4), "full", str)
-    assert asked == ["a:ours", "a:peer", "a:peer", "a:ours", "a:ours", "a:peer"]
+    benchmarks = [
+        Benchmark("x", "pairs/s", "a:ours", "a:peer", "them", wanted=4),
+        Benchmark("y", "pairs/s", "a:ours", "a:other", "others", wanted=4, rounds=1),
+    ]
+    found, other = in_turns(benchmarks, 3, "full", str)
+    assert asked == ["a:ours", "a:peer", "a:other", "a:peer", "a:ours", "a:ours", "a:peer"]
     assert (found["ratio"], found["ratios"], found["spread"]) == (3.0, [2.0, 4.0, 3.0], 2 / 3)
     assert (found["ours"], found["peer"], found["peak_mb"], found["peer_peak_mb"]) == (30.0, 10.0, 5.0, 7.0)
-    assert missed([found]) == ["x: 3.00 times, 4 wanted"]
+    assert (other["ratios"], other["peak_mb"]) == ([4.0], 5.0)
+    assert missed([found, other]) == ["x: 3.00 times, 4 wanted"]
     assert "| x | 30 pairs/s | 10 pairs/s, them | 3.00 (2.00 to 4.00) | ≥ 4 | 5 / 7 |" in table([found])
 
 
