@@ -47,7 +47,7 @@ class Machine:
             "/run/secrets": str(self.root / "secrets"),
             "/opt/airflow": str(self.root / "airflow"),
             "/opt/relevance": str(PROJECT),
-            "/etc/relevance": str(DOCKER),
+            "/etc/relevance": str(self.root / "etc"),
             "/var/log/airflow": str(self.root / "logs"),
             "/var/lib/relevance": str(self.root / "scratch"),
             "airflow-api-server": "127.0.0.1",
@@ -110,13 +110,15 @@ class Machine:
 def machine(tmp_path: Path) -> Iterator[Machine]:
     """With the secrets of a first start, and the database that they name."""
     subprocess.run([DOCKER / "first-start.sh", tmp_path / "secrets"], check=True, capture_output=True)
-    for folder in ("airflow", "logs", "scratch"):
+    for folder in ("airflow", "logs", "scratch", "etc"):
         (tmp_path / folder).mkdir()
     with test_sql._server() as address:
         database = tmp_path / "secrets" / "airflow_database"
         database.chmod(0o600)
         database.write_text(f"postgresql+psycopg2://shop:{test_sql.QUOTED}@{address}/postgres")
-        yield Machine(tmp_path, free_port())
+        found = Machine(tmp_path, free_port())
+        (tmp_path / "etc" / "settings.toml").write_text(found.here((DOCKER / "settings.toml").read_text()))
+        yield found
     shutil.rmtree(tmp_path)
 
 

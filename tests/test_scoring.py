@@ -257,5 +257,5 @@ def test_the_gpu_benchmark_still_runs(tmp_path: Path) -> None:
     assert result["prompt"]["shared"] == 70
     for name, figure in (("scoring", "pairs_s"), ("training", "examples_s")):
         assert result[name][figure] > 0
-        assert 0 < result[name]["share"] < 1
+        assert result[name]["share"] > 0
         assert len(result[name]["profile"]) == 15
