@@ -233,9 +233,7 @@ class GateSettings(_Part):
     confidence: Share = Field(0.95, description="share of paired bootstrap draws in which the candidate must be better")
     min_gain: float = Field(0.0, description="smallest mean F1 gain over the champion")
     resamples: int = Field(1000, ge=100)
-    max_language_loss: Share = Field(
-        0.02, description="δ: largest F1 loss of a language that the champion was trained on, with enough rows"
-    )
+    max_language_loss: Share = Field(0.02, description="δ: largest F1 loss of one language with enough rows")
     min_language_rows: int = Field(100, ge=1, description="judgement rows from which a language's F1 loss counts")
     min_evidence_rows: int = Field(30, ge=1, description="judgement rows a language must have to be onboarded without approval")
 
