@@ -348,15 +348,21 @@ def load(file: str | Path | None = None, overrides: Sequence[str] = (), environm
             values = merge(values, json.loads(text))
         except json.JSONDecodeError as error:
             raise SettingsError(f"RELEVANCE_SETTINGS is not JSON: {error}", expected="one JSON object") from error
+    return build(merge(values, nested(overrides)))
+
+
+def nested(overrides: Sequence[str]) -> dict[str, Any]:
+    """The plain values that `key.of.a.part=value` texts stand for. Raises SettingsError for one without '='."""
+    values: dict[str, Any] = {}
     for item in overrides:
         key, found, text = item.partition("=")
         if not found:
-            raise SettingsError(f"--set {item!r} has no '='", expected="--set key=value, for example --set train.epochs=1")
+            raise SettingsError(f"setting {item!r} has no '='", expected="key=value, for example --set train.epochs=1")
         value: Any = _parse(text)
         for name in reversed(key.strip().split(".")):
             value = {name: value}
         values = merge(values, value)
-    return build(values)
+    return values
 
 
 def build(values: Mapping[str, Any]) -> Settings:

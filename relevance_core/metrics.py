@@ -144,6 +144,42 @@ def paired_bootstrap(labels: Labels, a: Labels, b: Labels, groups: Groups, resam
     return Gain(float(gains.mean()), float(low), float(high), float((gains > 0).mean()))
 
 
+@dataclass(frozen=True)
+class Paired:
+    """Two answers, `a` and `b`, to the same rows; all of shape (rows,). groups: the query of each row."""
+
+    labels: Labels
+    a: Labels
+    b: Labels
+    groups: Groups
+
+
+def gain_over_seeds(pairs: Sequence[Paired], resamples: int, seed: int) -> Gain:
+    """How much better `a` is than `b`, on average over trainings that differ by their seed.
+
+    A draw takes queries with replacement, the same ones for every seed, and then as many seeds as there are, with replacement too:
+    the interval holds what other queries and what other seeds would have given (the pigeonhole bootstrap; Owen, Annals of Applied
+    Statistics 2007). With one seed this is `paired_bootstrap`, and says nothing of other seeds. Raises DataError without rows.
+    """
+    if not any(len(pair.groups) for pair in pairs):
+        raise DataError("there are no rows to compare on", expected="at least one judgement row")
+    random = np.random.default_rng(seed)
+    named = [np.asarray(pair.groups, dtype=np.str_) for pair in pairs]
+    names, codes = np.unique(np.concatenate(named), return_inverse=True)
+    weights = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples).astype(np.float64)
+    ends = np.cumsum([len(groups) for groups in named])[:-1]
+    gains = []
+    for pair, code in zip(pairs, np.split(codes, ends), strict=True):
+        sums = np.zeros((len(names), 6))
+        np.add.at(sums, code, np.hstack([_counts(pair.labels, pair.a)[:, :3], _counts(pair.labels, pair.b)[:, :3]]))
+        drawn = weights @ sums
+        gains.append(f1_of(*drawn[:, :3].T) - f1_of(*drawn[:, 3:].T))
+    chosen = random.integers(len(pairs), size=(len(pairs), resamples))
+    draws = np.take_along_axis(np.stack(gains), chosen, axis=0).mean(axis=0)
+    low, high = np.percentile(draws, INTERVAL)
+    return Gain(float(np.mean(gains)), float(low), float(high), float((draws > 0).mean()))
+
+
 def f1_interval(labels: Labels, decisions: Labels, groups: Groups, resamples: int, seed: int) -> tuple[float, float]:
     """The bootstrap interval (percentiles of INTERVAL) of the F1 of `decisions`, with whole groups drawn."""
     draws = _draws(_counts(labels, decisions)[:, :3], groups, resamples, seed)

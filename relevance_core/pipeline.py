@@ -287,9 +287,7 @@ def retrain(settings: Settings, store: Store, run_id: str = "", dry_run: bool = 
         run.stage("translate")
         if not dry_run:
             run.stage("base")
-            here = settings.model_copy(update={"engine": _share(settings.engine, len(settings.tasks))})
-            work = [(store.uri, run.run_id, task, here, say) for task in settings.tasks]
-            map_processes(_retrain_task, work, settings.engine.workers)
+            _each_task(run, _retrain_task)
             run.stage("rollout")
     except RelevanceError:
         run.stage("report")
@@ -298,14 +296,36 @@ def retrain(settings: Settings, store: Store, run_id: str = "", dry_run: bool = 
     return summary(run) | {"seconds": round(time.monotonic() - started, 1)}
 
 
-def _retrain_task(work: tuple[str, str, Task, Settings, Say]) -> None:
-    """The stages of one task, in a process of its own when there are two tasks."""
+def learn(run: Run) -> None:
+    """The loop as far as *evaluate*: an adapter for each task and its figures, and nothing that could serve."""
+    for name in COMMON:
+        run.stage(name)
+    _each_task(run, _learn_task)
+
+
+_Work = tuple[str, str, Task, Settings, Say]
+
+
+def _each_task(run: Run, work: Callable[[_Work], None]) -> None:
+    """Does the work of every task, in a process of its own when there are two tasks."""
+    settings = run.settings.model_copy(update={"engine": _share(run.settings.engine, len(run.settings.tasks))})
+    items = [(run.store.uri, run.run_id, task, settings, run.say) for task in settings.tasks]
+    map_processes(work, items, run.settings.engine.workers)
+
+
+def _learn_task(work: _Work) -> None:
     uri, run_id, task, settings, say = work
     run = open_run(open_store(uri), run_id, settings, say)
     run.stage("mine", task)
     run.stage("denoise", task)
     run.stage("train", task)
     run.stage("evaluate", task)
+
+
+def _retrain_task(work: _Work) -> None:
+    _learn_task(work)
+    uri, run_id, task, settings, say = work
+    run = open_run(open_store(uri), run_id, settings, say)
     run.stage("gate", task)
     run.stage("publish", task)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from relevance_core import config, pipeline
 from relevance_core.approval import NEEDED
+from relevance_core.cli import ablate as ablate_cli
 from relevance_core.cli import cikm as cikm_cli
 from relevance_core.cli import review as review_cli
 from relevance_core.cli.serving import add_serving_parsers
@@ -103,12 +104,13 @@ def _add_loop(add: Callable[..., argparse.ArgumentParser]) -> None:
     command.add_argument("--seed", type=int, default=17)
 
     command = add("retrain", _retrain, "run the whole loop: from labelled logs to a gated, published adapter for each task")
-    command.add_argument("--source", metavar="URI", help="labelled logs: a folder of dt=YYYY-MM-DD partitions or a file")
-    command.add_argument("--window-end", type=_date, metavar="DATE", help="end of the window, exclusive (UTC)")
-    command.add_argument("--onboard", action="append", default=[], metavar="LANG", help="bring in a language; may be repeated")
-    command.add_argument("--tasks", metavar="QC,QI")
+    _add_rows(command)
     command.add_argument("--run-id", default="", help="default: a digest of the settings and the source's content")
     command.add_argument("--dry-run", action="store_true", help="stop before a model is built, with the report")
+
+    command = add("ablate", _ablate, "measure what each strategy adds, with intervals; nothing that it trains can serve")
+    _add_rows(command)
+    ablate_cli.add_options(command)
 
     command = add("stage", _stage, "run one stage of a run, as a task of the DAG does")
     command.add_argument("name", metavar="NAME", help=", ".join(["begin", *pipeline.NEEDS, "report"]))
@@ -119,6 +121,14 @@ def _add_loop(add: Callable[..., argparse.ArgumentParser]) -> None:
     command = add("report", _report, "write the HTML report of a run as far as it is")
     command.add_argument("run_id", metavar="RUN")
     command.add_argument("--output", metavar="FILE", help="copy the report there")
+
+
+def _add_rows(command: argparse.ArgumentParser) -> None:
+    """Which rows the loop runs on."""
+    command.add_argument("--source", metavar="URI", help="labelled logs: a folder of dt=YYYY-MM-DD partitions or a file")
+    command.add_argument("--window-end", type=_date, metavar="DATE", help="end of the window, exclusive (UTC)")
+    command.add_argument("--onboard", action="append", default=[], metavar="LANG", help="bring in a language; may be repeated")
+    command.add_argument("--tasks", metavar="QC,QI")
 
 
 def _add_models(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -170,13 +180,22 @@ def _simulate(options: argparse.Namespace) -> dict[str, Any]:
     return dict(write(Market(seed=options.seed), options.start, options.days, Path(options.out)))
 
 
-def _retrain(options: argparse.Namespace) -> dict[str, Any]:
+def _ablate(options: argparse.Namespace) -> dict[str, Any]:
+    return ablate_cli.run(options, _loop_settings(options), open_store(options.store), say)
+
+
+def _loop_settings(options: argparse.Namespace) -> Settings:
+    """The settings with what the options of `_add_rows` say."""
     overrides = list(options.set)
     overrides += [f"source.uri={options.source}"] if options.source else []
     overrides += [f"window.end={options.window_end:%Y-%m-%d}"] if options.window_end else []
     overrides += [f"onboard={','.join(options.onboard)}"] if options.onboard else []
     overrides += [f"tasks={options.tasks}"] if options.tasks else []
-    settings = config.load(options.settings, overrides, os.environ)
+    return config.load(options.settings, overrides, os.environ)
+
+
+def _retrain(options: argparse.Namespace) -> dict[str, Any]:
+    settings = _loop_settings(options)
     result = pipeline.retrain(settings, open_store(options.store), options.run_id, dry_run=options.dry_run, say=say)
     _print_result(result)
     return result

@@ -82,6 +82,20 @@ def scores_by_language(
     return {"data": data, "layout": layout}
 
 
+def gains(labels: Sequence[str], values: Values, intervals: Sequence[tuple[float, float]]) -> Figure:
+    """Differences with their intervals, one row a label, from the top, beside a line at 0."""
+    dots = _dots("gain", labels, values, {"symbol": "circle", "size": 11, "color": FIRST})
+    above = [high - value for value, (_, high) in zip(values, intervals, strict=True) if value is not None]
+    below = [value - low for value, (low, _) in zip(values, intervals, strict=True) if value is not None]
+    bars = {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "color": FIRST, "thickness": 1.5, "width": 5}
+    layout = _layout(len(labels), title="gain in F1")
+    layout["yaxis"] |= {"range": [len(labels) - 0.4, -0.6], "autorange": False}
+    layout["shapes"] = [
+        {"type": "line", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": INK, "width": 1, "dash": "dot"}}
+    ]
+    return {"data": [dots | {"error_x": bars}], "layout": layout}
+
+
 def _dots(name: str, rows: Sequence[str], values: Values, marker: Mapping[str, Any]) -> Figure:
     hover = f"%{{y}}: %{{x:.4f}} {name}<extra></extra>"
     return {

@@ -26,7 +26,8 @@ Say = Callable[[str], None]
 ScoreRows = Callable[[Manifest, pl.DataFrame], pl.Series]
 
 _RESAMPLES: Final = 500
-_TEXT: Final = ("task", "query", "target", "english")
+TEXT: Final = ("task", "query", "target", "english")
+"""The columns that a scorer reads."""
 _WRITERS: Final[Mapping[str, Callable[[pl.DataFrame, Path], None]]] = {
     ".parquet": lambda frame, path: frame.write_parquet(path),
     ".jsonl": lambda frame, path: frame.write_ndjson(path),
@@ -50,7 +51,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     dev = inputs["translate"].table("dev").filter(task=task).sort("pair_id")
     out.say(f"evaluate {task}: {len(dev)} dev rows")
     base, adapter = open_base(inputs["base"], settings.base.dtype), inputs["train"].folder("adapter")
-    p = open_scorer(settings, base, adapter, prompt_from(settings)).score(dev.select(_TEXT).iter_rows(), out.say)
+    p = open_scorer(settings, base, adapter, prompt_from(settings)).score(dev.select(TEXT).iter_rows(), out.say)
     scores = dev.select("pair_id", "group", "query", "target", "language", "part", "label").with_columns(
         p=pl.Series(p, dtype=pl.Float64), champion_p=pl.lit(None, pl.Float64)
     )
@@ -120,7 +121,7 @@ def score_with(store: Store, version: Manifest, rows: pl.DataFrame, settings: Se
     reference = translator_reference(version.prompt) if version.prompt.translation else None
     translator = open_translator(reference, store, Machine(settings.serving, settings.engine)) if reference else None
     scorer = open_scorer(settings, base, adapter, prompt_of(version.prompt))
-    return pl.Series(scorer.score(add_english(rows, translator, store).select(_TEXT).iter_rows(), say), dtype=pl.Float64)
+    return pl.Series(scorer.score(add_english(rows, translator, store).select(TEXT).iter_rows(), say), dtype=pl.Float64)
 
 
 def evaluate_file(store: Store, task: Task, data: str, version: str | None, settings: Settings, say: Say) -> dict[str, Any]:

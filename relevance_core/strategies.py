@@ -1,0 +1,76 @@
+"""The strategies that an ablation switches, and the rows of its table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from relevance_core import config
+from relevance_core.errors import SettingsError
+
+Values = Mapping[str, Any]
+
+PLAIN: Final = "SFT"
+"""The first row: supervised fine-tuning on the logged rows, decided at p(yes) = 0.5."""
+
+THRESHOLD: Final = "threshold"
+"""The strategy that needs no training of its own: the threshold that the calibration rows give, instead of 0.5."""
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """One strategy by the settings that leave it out and those that switch it on."""
+
+    off: Values
+    on: Values
+
+
+STRATEGIES: Final[Mapping[str, Strategy]] = {
+    # Languages come in by translation alone; the clicks of a language that does not come in are not read either.
+    "translation": Strategy({"onboard": (), "translate": {"enabled": False}}, {"translate": {"enabled": True}}),
+    "hard-negatives": Strategy({"mine": {"enabled": False}}, {"mine": {"enabled": True}}),
+    "filter": Strategy({"denoise": {"enabled": False}}, {"denoise": {"enabled": True}}),
+    "english": Strategy({"prompt": {"translation": False}}, {"prompt": {"translation": True}}),
+    THRESHOLD: Strategy({}, {}),
+}
+PUBLISHED: Final = ("translation", "hard-negatives", "filter", THRESHOLD)
+"""The rows of the published table, in its order."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table. settings: what it changes in the user's own; beside: the row that it is compared with."""
+
+    name: str
+    settings: Values
+    calibrated: bool
+    beside: str | None
+
+
+def rows_of(strategies: Sequence[str], further: Mapping[str, Values]) -> tuple[Row, ...]:
+    """The rows of a table: without any of `strategies` (names of STRATEGIES), one more of them in each, and the `further` ones.
+
+    What is not among them stays as the user's settings have it. further: name → settings that are laid over the last of these
+    rows, and compared with it. Raises SettingsError for an unknown or repeated name.
+    """
+    for name in strategies:
+        if name not in STRATEGIES or strategies.count(name) > 1:
+            raise SettingsError(
+                f"no strategy {name!r} to add", where="--strategies", expected=f"each once: {', '.join(STRATEGIES)}"
+            )
+    settings: dict[str, Any] = {}
+    for name in strategies:
+        settings = config.merge(settings, STRATEGIES[name].off)
+    rows = [Row(PLAIN, settings, False, None)]
+    for name in strategies:
+        # The languages that come in are the user's own setting, so switching on leaves it out.
+        settings = {key: value for key, value in settings.items() if key not in STRATEGIES[name].off or key in STRATEGIES[name].on}
+        settings = config.merge(settings, STRATEGIES[name].on)
+        rows.append(Row(f"+ {name}", settings, rows[-1].calibrated or name == THRESHOLD, rows[-1].name))
+    last = rows[-1]
+    for name, changes in further.items():
+        if name in {row.name for row in rows}:
+            raise SettingsError(f"two rows are called {name!r}", where="--also", do="choose another name")
+        rows.append(Row(name, config.merge(settings, changes), last.calibrated, last.name))
+    return tuple(rows)
