@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import polars as pl
@@ -13,6 +13,9 @@ from relevance_core.config import MineSettings
 from relevance_core.models.translators import Translator, remembered, tokens
 from relevance_core.pairs import Task
 from relevance_core.store import Store
+
+if TYPE_CHECKING:
+    from relevance_core.models.margin import Margin
 
 _KEYS: Final = ("group", "meaning", "own")
 _FUNCTION_WORDS: Final = frozenset(("an", "and", "by", "for", "from", "in", "of", "on", "or", "the", "to", "with"))
@@ -27,13 +30,15 @@ class English:
 
     def words(self, texts: pl.Series, language: str) -> pl.DataFrame:
         """(text, language, words): the sorted distinct words of each distinct text; none of a language that can't be read."""
-        known = self._known(texts.unique().sort(), language)
+        known = self.read(texts, language)
         words = [[] if english is None else content_words(english) for english in known["english"]]
         return known.select("text", pl.lit(language).alias("language")).with_columns(
             pl.Series("words", words, dtype=pl.List(pl.String))
         )
 
-    def _known(self, texts: pl.Series, language: str) -> pl.DataFrame:
+    def read(self, texts: pl.Series, language: str) -> pl.DataFrame:
+        """(text, english) of each distinct text; `english` is null in a language that can't be read."""
+        texts = texts.unique().sort()
         if self._translator is not None and self._translator.can(language, "en"):
             known, _ = remembered(self._translator, self._store, texts, language, "en")
             return known.select("text", english="translation")
@@ -51,8 +56,16 @@ def content_words(english: str) -> list[str]:
 class Guards:
     """The rules that leave a candidate out, with what they know of all queries and targets (`target`, `place` from 0, in order)."""
 
-    def __init__(self, train: pl.DataFrame, targets: pl.DataFrame, mine: MineSettings, task: Task, english: English) -> None:
-        self._duplicate, self._task = mine.duplicate_similarity, task
+    def __init__(
+        self,
+        train: pl.DataFrame,
+        targets: pl.DataFrame,
+        mine: MineSettings,
+        task: Task,
+        english: English,
+        margin: Margin | None = None,
+    ) -> None:
+        self._duplicate, self._task, self._margin = mine.duplicate_similarity, task, margin
         self._queries = _query_words(train, english)
         titles = targets.join(english.words(targets["target"], "en"), left_on="target", right_on="text", how="left").sort("place")
         self._holds = titles.select("place", word="words").explode("word").drop_nulls("word")
@@ -83,6 +96,8 @@ class Guards:
             .when(pl.Series(np.zeros_like(asked, dtype=bool) if self._task == "QC" else asked == 0))
             .then(pl.lit("no evidence"))
         )
+        if self._margin is not None:
+            reason = reason.when(self._margin.broken(candidates)).then(pl.lit("within the margin"))
         return judged.select(reason.alias("reason"))["reason"]
 
 
