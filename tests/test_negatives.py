@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from relevance_core import config, review
+from relevance_core import config, pipeline, review
 from relevance_core.config import MineSettings, Settings, SplitSettings
 from relevance_core.errors import DataError, NotFound, SettingsError
 from relevance_core.models import draws
@@ -28,12 +28,11 @@ from relevance_core.stages.evaluate import score_with
 from relevance_core.stages.publish import prompt_info
 from relevance_core.stages.split import prefix_sides
 from relevance_core.store import AdapterMeta, BaseInfo, Manifest, Registry, Store
-from relevance_core.ui.history import Reader
-from relevance_core.ui.waiting import reviews
-from tests.pair_cases import output
+from tests.pair_cases import output, row, settings_for, write_rows
 from tests.review_cases import TRAIN, finished, listed
 from tests.stage_cases import artifact, log
 from tests.test_mine import SHOP, inputs_of
+from tests.test_ui_overview import get, text_of
 
 
 def at_degrees(*degrees: float) -> Vectors:
@@ -77,7 +76,7 @@ def test_a_negative_stays_some_way_below_its_positive(store: Store) -> None:
 
 
 def test_of_several_positives_the_least_like_the_query_counts(store: Store) -> None:
-    """With a second positive at 60° (0.5) the frying pans at 45° go too; what is labelled not relevant says nothing."""
+    """With a second positive at 60° (0.5) the candidate at 45° (0.707) goes too; what is labelled not relevant says nothing."""
     train = log(("en", "hat", "p30", 1), ("en", "hat", "p60", 1), ("en", "hat", "c121", 0), ("en", "shoe", "p30", 1))
     assert broken(store, train, "hat", absolute_margin=0.01) == ["c20", "c35", "c45", "p30", "p60"]
     assert broken(store, train, "shoe", relative_margin=0.05) == ["c20", "p30"]
@@ -194,7 +193,7 @@ def test_random_candidates_follow_the_seed_and_are_even() -> None:
 
 
 def test_random_negatives_pass_the_same_guards(store: Store) -> None:
-    """Of five titles the red canvas shoe is as good a match and the positive is labelled: the blue, the green and the hat are left."""
+    """Of five titles the red canvas shoe is as good a match and one is the positive: the blue, the green and the hat are left."""
     train = log(("es", "zapatillas rojas", "Red leather shoe", 1), task="QI")
     found, figures = mined(store, train, mix={"random": 1.0}, ratio=3.0)
     ledger = found.table("ledger")
@@ -264,7 +263,7 @@ def test_what_is_off_leaves_no_trace(store: Store) -> None:
 
 
 def test_a_catalogue_brings_more_candidates(store: Store, tmp_path: Path) -> None:
-    """A black shoe that no log knows becomes a negative, with its text normalised; the hat that the logs know is one target still."""
+    """A black shoe that no log knows becomes a negative, its text normalised; the hat that the logs know is one target still."""
     file = tmp_path / "shop.csv"
     file.write_text("category_path,item_title,item_id\nshoes,Black  leather shoe,i9\nhats,Straw hat,other\n,,\n")
     found, figures = mined(store, SHOES.head(1), catalogue=str(file), ratio=9.0)
@@ -315,6 +314,17 @@ def test_another_content_is_another_output(store: Store, tmp_path: Path) -> None
     assert run("item_title\nBlack leather shoe\n").found
 
 
+def test_another_content_is_another_run(tmp_path: Path) -> None:
+    """A run that is named by what it reads has another name when the catalogue has another title."""
+    logs, file = write_rows(tmp_path / "logs.jsonl", [row()]), tmp_path / "shop.csv"
+    file.write_text("item_title\nBlack leather shoe\n")
+    settings = settings_for(logs, f"mine.catalogue={file}")
+    first = pipeline.default_run_id(settings)
+    assert pipeline.default_run_id(settings) == first
+    file.write_text("item_title\nBrown leather shoe\n")
+    assert pipeline.default_run_id(settings) != first
+
+
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
@@ -363,7 +373,7 @@ def test_no_category_of_a_dev_prefix_is_a_negative(store: Store) -> None:
 
 
 def test_what_is_doubted_is_replaced_by_the_next(store: Store) -> None:
-    """Of four positives with two candidates each, the doubt takes every first one: all four second ones are drawn, and asked about."""
+    """Of four positives with two candidates each, the doubt takes every first one: the four others are asked about, and drawn."""
     usable, asked = tried(4, ranks=(1, 2)), []
     firsts = set(draws.sample(usable, positives(4), MineSettings(ratio=1.0), "QC").chosen["target"])
 
@@ -423,6 +433,24 @@ def test_the_queue_holds_what_either_stage_asks(store: Store) -> None:
     assert review.queue(store, "QC")["pair_id"].to_list() == ids
 
 
+def test_the_first_page_counts_what_both_stages_ask(store: Store) -> None:
+    """Two labels and a candidate wait for a look; after one answer two are left."""
+    run_id = "2026-10-02-aaaaaaaa"
+    run = {"settings": settings_for("logs").model_dump(mode="json"), "champion": {}, "onboarded": []}
+    store.write(f"runs/{run_id}/run.json", json.dumps(run).encode())
+    ledger = pl.DataFrame([listed(TRAIN[0], 0.1), listed(TRAIN[1], 0.1)])
+    doubted = pl.DataFrame([listed(TRAIN[2], 0.9, label=0)])
+    for name, tables, figures in (
+        ("denoise-qc", {"ledger": ledger}, {"action": "review", "acted": 2}),
+        ("mine-qc", {"review": doubted}, {"doubted": 1}),
+    ):
+        made = artifact(store, name, tables, figures=figures)
+        store.write(f"runs/{run_id}/{name}.json", json.dumps(made.report.as_json()).encode())
+    assert "3 labels are doubted and wait for a look (QC 3)" in text_of(get(store))
+    review.answer(store, {"QC": {doubted["pair_id"][0]: "no"}}, "ann")
+    assert "2 labels are doubted and wait for a look (QC 2)" in text_of(get(store))
+
+
 class Shop:
     """A shop whose champion is a random model: what is tested is what becomes of its answers, not how good they are."""
 
@@ -455,7 +483,6 @@ def shop(store: Store, tmp_path: Path) -> Callable[..., Shop]:
     return lambda *languages: Shop(store, tmp_path, languages)
 
 
-@pytest.mark.slow
 def test_candidates_that_the_champion_calls_relevant_wait_for_people(shop: Callable[..., Shop], store: Store) -> None:
     """With the bound at its middle score, all negatives are at or below it, all above it are in the queue, none is in training; one
     that people then call relevant joins training, one that they do not is a negative, and neither is asked again."""
@@ -484,7 +511,6 @@ def test_candidates_that_the_champion_calls_relevant_wait_for_people(shop: Calla
     assert not {no, yes} & set(second.table("review")["pair_id"])
 
 
-@pytest.mark.slow
 def test_a_language_that_the_champion_never_learned_is_not_asked_about(shop: Callable[..., Shop]) -> None:
     """Trained on English alone, it doubts everything above 0 there and nothing in Spanish."""
     found = shop("en").mined(0.0)
