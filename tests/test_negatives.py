@@ -192,6 +192,18 @@ def test_random_candidates_follow_the_seed_and_are_even() -> None:
     assert straight["similarity"].to_numpy() == pytest.approx(np.zeros(len(straight)), abs=1e-6)
 
 
+def test_another_seed_is_another_output_of_random_ones_alone(store: Store) -> None:
+    """The seed counts for a mix that has random ones, so that an ablation's seeds draw anew."""
+    addresses = {
+        (seed, kind): mine.run(config.build({"seed": seed, "mine": {"mix": {kind: 1}}}), inputs, store).address
+        for inputs in (inputs_of(store, SHOES),)
+        for seed in (17, 18)
+        for kind in ("hard", "random")
+    }
+    assert addresses[17, "hard"] == addresses[18, "hard"]
+    assert len(set(addresses.values())) == 3
+
+
 def test_random_negatives_pass_the_same_guards(store: Store) -> None:
     """Of five titles the red canvas shoe is as good a match and one is the positive: the blue, the green and the hat are left."""
     train = log(("es", "zapatillas rojas", "Red leather shoe", 1), task="QI")
