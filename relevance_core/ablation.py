@@ -24,9 +24,8 @@ from relevance_core.prompts import prompt_from
 from relevance_core.sources import read_labelled
 from relevance_core.stages.base import Inputs, Output, Report, Rows, open_artifact, stage
 from relevance_core.stages.bases import open_base
-from relevance_core.stages.evaluate import TEXT
 from relevance_core.stages.ingest import fingerprint
-from relevance_core.stages.scorers import open_scorer
+from relevance_core.stages.scorers import TEXT, open_scorer
 from relevance_core.store import Store, open_store
 from relevance_core.strategies import Row
 

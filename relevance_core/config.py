@@ -21,7 +21,12 @@ Task = Literal["QC", "QI"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2}$")]
 Address = Annotated[str, Field(pattern=r"^https?://[^/\s]+")]
+NegativeKind = Literal["hard", "easy", "random"]
 TranslatorName = Annotated[str, Field(pattern=r"^(glossary|(vllm|seq2seq):[^@\s]+(@[^@\s]+)?)$")]
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class _Part(BaseModel):
@@ -152,6 +157,58 @@ class MineSettings(_Part):
         description="FAISS index of the targets; flat is exact, of ivf and hnsw the report tells the recall",
     )
     index_from: int = Field(200_000, ge=1, description="targets from which auto is ivf; below, it is flat")
+    # Left out of what is written while they are as they were before they came to be, as `train.warm_start` is.
+    ratios: dict[Task, dict[Annotated[str, Field(pattern=r"^([a-z]{2}|default)$")], Annotated[float, Field(ge=0)]]] = Field(
+        {},
+        exclude_if=not_,
+        description='`mine.ratio` by task and language, e.g. {"QI": {"default": 1, "de": 0.5}}; what is not named has `mine.ratio`',
+    )
+    mix: dict[NegativeKind, Share] = Field(
+        {"hard": 1.0},
+        exclude_if=lambda mix: mix == {"hard": 1.0},
+        description="shares of hard (ranks up to `mine.top_k`), easy (ranks after it) and random negatives in the same number",
+    )
+    easy_top: int = Field(100, ge=2, exclude_if=lambda top: top == 100, description="the last rank of an easy negative")
+    absolute_margin: float | None = Field(
+        None,
+        ge=0,
+        exclude_if=_is_none,
+        description="how much less like the query than its positive a negative must be, in cosine; default: it is not asked",
+    )
+    relative_margin: Share | None = Field(
+        None, exclude_if=_is_none, description="the same as a share of the positive's similarity; 0.05 is NV-Retriever's"
+    )
+    champion_review: Share | None = Field(
+        None,
+        exclude_if=_is_none,
+        description="p(yes) of the champion above which a candidate is no negative and people are asked; default: it is not asked",
+    )
+    catalogue: str = Field(
+        "",
+        exclude_if=not_,
+        description="file of more candidates: task and target, or category_path (QC) and item_title (QI); '' none",
+    )
+
+    @field_validator("mix")
+    @classmethod
+    def _whole(cls, mix: dict[NegativeKind, float]) -> dict[NegativeKind, float]:
+        """Without kinds of share 0, so that one mix has one name."""
+        if abs(sum(mix.values()) - 1) > 1e-9:
+            raise ValueError(f"the shares add up to {sum(mix.values()):g}, not to 1")
+        return {kind: share for kind, share in mix.items() if share}
+
+    @model_validator(mode="after")
+    def _further(self) -> MineSettings:
+        if self.mix.get("easy") and self.easy_top <= self.top_k:
+            raise ValueError(
+                f"easy negatives have ranks from {self.top_k + 1} (top_k) to {self.easy_top} (easy_top): there are none"
+            )
+        return self
+
+    def ratio_of(self, task: Task, language: str) -> float:
+        """Negatives added for each positive of the task and language."""
+        by_language = self.ratios.get(task, {})
+        return by_language.get(language, by_language.get("default", self.ratio))
 
 
 class DenoiseSettings(_Part):

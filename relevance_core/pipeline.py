@@ -263,10 +263,12 @@ def _values(settings: Settings) -> dict[str, Any]:
 
 def default_run_id(settings: Settings) -> str:
     """`<window end>-<digest of settings and source>`."""
+    from relevance_core.sources import target_stamp
     from relevance_core.stages.ingest import fingerprint
 
     values = json.dumps(_values(settings), sort_keys=True)
-    what = hashlib.sha256(f"{values}\n{fingerprint(settings)}".encode()).hexdigest()[:8]
+    more = target_stamp(settings.mine.catalogue) if settings.mine.catalogue else ""
+    what = hashlib.sha256(f"{values}\n{fingerprint(settings)}{more}".encode()).hexdigest()[:8]
     return f"{settings.window.bounds()[1]:%Y-%m-%d}-{what}"
 
 

@@ -1,6 +1,7 @@
-"""The review queue: rows that the filter lists instead of acting on, and what people decided about them.
+"""The review queue: rows that the filter lists instead of acting on, candidates that the champion doubts, and what people decided.
 
-The queue is the ledger of *denoise* with `denoise.action = "review"`. A decision is a line of an immutable object
+The queue is the ledger of *denoise* with `denoise.action = "review"`, and the table `review` of *mine* with
+`mine.champion_review`. A decision is a line of an immutable object
 `review/decisions/<time>-<digest>.jsonl`; of several on one pair the latest holds and the others stay as its history. A run pins the
 objects that exist when it begins: *ingest* gives decided pairs their labels, *denoise* asks about none of them again.
 """
@@ -58,6 +59,9 @@ DECIDED: Final[Mapping[str, Any]] = {
 }
 """The columns of decisions, those of `Decision`."""
 
+TABLES: Final[Mapping[str, str]] = {"denoise": "ledger.parquet", "mine": "review.parquet"}
+"""Where each stage that asks people lists what it asks about; *mine* has none where it asked nobody."""
+
 DATED: Final = re.compile(r"\d{4}-\d{2}-\d{2}-")
 """How the id of a run begins that was not given a name of its own: with the end of its window."""
 
@@ -86,6 +90,12 @@ class Decision:
     who: str
     at: str
     why: str = ""
+
+
+def asks(stage: str, figures: Mapping[str, Any]) -> int:
+    """How many rows a stage's output lists for review, by its figures."""
+    listed = figures.get("doubted") if stage == "mine" else figures.get("acted") if figures.get("action") == ACTION else 0
+    return listed if isinstance(listed, int) else 0
 
 
 def queue(store: Store, task: Task) -> pl.DataFrame:
@@ -200,31 +210,46 @@ def _runs(store: Store, task: Task) -> list[str]:
     return [run_id for *_, run_id in reversed(order)]
 
 
-def _record(task: Task) -> str:
-    return f"denoise-{task.lower()}.json"
+def _record(task: Task, stage: str = "denoise") -> str:
+    return f"{stage}-{task.lower()}.json"
 
 
 def _listed(store: Store, task: Task, run_id: str) -> pl.DataFrame:
-    """The rows (QUEUE) that a run's filter lists for review, decided ones too, the most doubtful first."""
-    return _ordered(store, task, run_id, json.loads(store.read(f"runs/{run_id}/{_record(task)}"))["address"])
+    """The rows (QUEUE) that a run lists for review, decided ones too, the most doubtful first."""
+    records = {stage: f"runs/{run_id}/{_record(task, stage)}" for stage in TABLES}
+    return _ordered(
+        store,
+        task,
+        run_id,
+        tuple((stage, json.loads(store.read(key))["address"]) for stage, key in records.items() if store.exists(key)),
+    )
 
 
 @functools.lru_cache(maxsize=2 * len(TASKS))
-def _ordered(store: Store, task: Task, run_id: str, address: str) -> pl.DataFrame:
-    """`_listed` from a finished output: that never changes, and is read and put in order once for many pages."""
-    found = open_artifact(store, address)
-    if found is None:
-        raise NotFound(
-            "the output of denoise is damaged or gone",
-            where=store.uri_of(address),
-            do="run `relevance stage denoise` of its run again",
-        )
-    ledger = pl.scan_parquet(found.path("ledger.parquet")).filter(pl.col("action") == ACTION)
-    rows = ledger.with_columns(task=pl.lit(task), run_id=pl.lit(run_id)).select(
-        pl.col(name).cast(kind) for name, kind in QUEUE.items()
+def _ordered(store: Store, task: Task, run_id: str, outputs: tuple[tuple[str, str], ...]) -> pl.DataFrame:
+    """`_listed` from finished outputs (stage, address): they never change, and are read and put in order once for many pages."""
+    asked = [_asked_by(store, stage, address) for stage, address in outputs]
+    rows = pl.concat(
+        table.filter(pl.col("action") == ACTION)
+        .with_columns(task=pl.lit(task), run_id=pl.lit(run_id))
+        .select(pl.col(name).cast(kind) for name, kind in QUEUE.items())
+        for table in asked
+        if table is not None
     )
     # The doubt is p of the other label, as *denoise* has it.
     return rows.sort((pl.col("score") - pl.col("label")).abs().neg(), "pair_id").collect()
+
+
+def _asked_by(store: Store, stage: str, address: str) -> pl.LazyFrame | None:
+    """The table of a stage's output that lists rows for review; None where it asked nobody."""
+    found = open_artifact(store, address)
+    if found is None:
+        raise NotFound(
+            f"the output of {stage} is damaged or gone",
+            where=store.uri_of(address),
+            do=f"run `relevance stage {stage}` of its run again",
+        )
+    return pl.scan_parquet(found.path(TABLES[stage])) if TABLES[stage] in found.files else None
 
 
 def _fetch(store: Store, missing: Sequence[str]) -> None:

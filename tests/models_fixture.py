@@ -61,6 +61,19 @@ def save_base(folder: Path, seed: int = 1) -> Path:
     return folder
 
 
+def random_adapter(folder: Path, base: Path, name: str, seed: int) -> Path:
+    """Writes a random LoRA adapter on all seven projections of such a base, none of it zero, and returns the folder."""
+    from peft import LoraConfig, get_peft_model
+
+    from relevance_core.models.lm import load_base
+    from relevance_core.models.trainer import PROJECTIONS, save_adapter
+
+    torch.manual_seed(seed)
+    lora = LoraConfig(task_type="CAUSAL_LM", r=2, lora_alpha=8, target_modules=list(PROJECTIONS), init_lora_weights=False)
+    save_adapter(get_peft_model(load_base(base)[0], lora), name, folder)
+    return folder
+
+
 def signal_rows(count: int, languages: tuple[str, ...] = ("en",)) -> pl.DataFrame:
     """Training rows of one rule, that shoes and coats are relevant and the rest is not, over 20 query groups and `languages`."""
     rows = [

@@ -136,29 +136,15 @@ def output(store: Store, name: str, write: Any, task: pairs.Task | None = None) 
     return found
 
 
-def save_adapter(folder: Path, base: Path, seed: int) -> Path:
-    """A random adapter on all seven projections, none of it zero."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-
-    from relevance_core.models import trainer
-    from relevance_core.models.lm import load_base
-
-    torch.manual_seed(seed)
-    lora = LoraConfig(task_type="CAUSAL_LM", r=2, lora_alpha=8, target_modules=list(trainer.PROJECTIONS), init_lora_weights=False)
-    trainer.save_adapter(get_peft_model(load_base(base)[0], lora), BASE_ID, folder)
-    return folder
-
-
 class Shop:
     """A store with the outputs of the stages before *evaluate*, and the folders that they were made from."""
 
     def __init__(self, folder: Path) -> None:
-        from tests.models_fixture import save_base
+        from tests.models_fixture import random_adapter, save_base
 
         self.folder, self.store = folder, open_store(str(folder / "store"))
         self.base_folder = save_base(folder / "base")
-        self.adapter = save_adapter(folder / "new", self.base_folder, seed=2)
+        self.adapter = random_adapter(folder / "new", self.base_folder, BASE_ID, seed=2)
         save(GLOSSARY, self.store)
         self.dev = add_english(dev_rows(), GLOSSARY, self.store)
         self.translate = output(self.store, "translate", lambda out: self._translate(out))
@@ -197,7 +183,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 @pytest.fixture(scope="module")
 def old(shop: Shop) -> Manifest:
     """A version of another adapter on the same base, by the same prompt; nobody has promoted it."""
-    return shop.publish(save_adapter(shop.folder / "old", shop.base_folder, seed=3), threshold=0.4)
+    from tests.models_fixture import random_adapter
+
+    return shop.publish(random_adapter(shop.folder / "old", shop.base_folder, BASE_ID, seed=3), threshold=0.4)
 
 
 def here(shop: Shop) -> ScoreRows:

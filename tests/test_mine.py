@@ -15,6 +15,7 @@ import pytest
 from relevance_core import config
 from relevance_core.config import EngineSettings, MineSettings
 from relevance_core.errors import ModelError
+from relevance_core.models import draws, negatives
 from relevance_core.models.translators import GlossaryTranslator, Term, save
 from relevance_core.stages import mine
 from relevance_core.stages.base import Artifact, Inputs, open_artifact
@@ -55,9 +56,9 @@ def judged(store: Store, task: str, train: pl.DataFrame, targets: list[str], *tr
             "rank": 1,
         }
     )
-    english = mine.English(SHOP, store)
+    english = negatives.English(SHOP, store)
     assert task in ("QC", "QI")
-    return mine.Guards(train, listed, MineSettings(), "QC" if task == "QC" else "QI", english).judge(candidates).to_list()
+    return negatives.Guards(train, listed, MineSettings(), "QC" if task == "QC" else "QI", english).judge(candidates).to_list()
 
 
 def test_a_labelled_target_is_no_negative_in_any_language(store: Store) -> None:
@@ -126,7 +127,7 @@ def test_a_category_that_says_more_of_the_query_is_no_negative(store: Store) -> 
 
 def test_words_that_carry_meaning() -> None:
     """Function words, possessives and plural endings go; numbers and words that only look like plurals stay."""
-    assert mine.content_words("Women's dresses for the glass bus, size 42 in boxes") == sorted(
+    assert negatives.content_words("Women's dresses for the glass bus, size 42 in boxes") == sorted(
         ["women", "dress", "glass", "bus", "size", "42", "box"]
     )
 
@@ -143,23 +144,23 @@ def test_negatives_are_drawn_to_a_ratio_in_each_language() -> None:
     candidates = usable(
         *((f"{language}{n}", language, f"x{m}", m + 1) for language in ("en", "es") for n in range(3) for m in range(5))
     )
-    drawn = mine.sample(candidates, train, 0.5)
+    drawn = draws.sample(candidates, train, MineSettings(ratio=0.5), "QC").chosen
     assert dict(drawn.group_by("language").len().iter_rows()) == {"en": 2, "es": 1}
-    assert mine.sample(candidates.reverse(), train, 0.5).equals(drawn)
+    assert draws.sample(candidates.reverse(), train, MineSettings(ratio=0.5), "QC").chosen.equals(drawn)
 
 
 def test_every_positive_gets_one_before_any_gets_two() -> None:
     """Three positives with five candidates each and a quota of three share it evenly."""
     train = log(*(("en", f"e{n}", "t", 1) for n in range(3)))
     candidates = usable(*((f"p{n}", "en", f"x{m}", m + 1) for n in range(3) for m in range(5)))
-    assert mine.sample(candidates, train, 1.0)["origin_id"].n_unique() == 3
+    assert draws.sample(candidates, train, MineSettings(ratio=1.0), "QC").chosen["origin_id"].n_unique() == 3
 
 
 def test_near_candidates_are_drawn_more_often() -> None:
     """Of 2,000 positives with candidates of rank 1 and 2, four in five draw the nearer: the odds are 1 to 1/2²."""
     train = log(*(("en", f"e{n}", "t", 1) for n in range(2000)))
     candidates = usable(*((f"p{n}", "en", f"x{n}-{rank}", rank) for n in range(2000) for rank in (1, 2)))
-    nearer = (mine.sample(candidates, train, 1.0)["rank"] == 1).mean()
+    nearer = (draws.sample(candidates, train, MineSettings(ratio=1.0), "QC").chosen["rank"] == 1).mean()
     assert nearer == pytest.approx(0.8, abs=0.03)
 
 

@@ -59,6 +59,15 @@ def search(index: Any, vectors: Vectors, rows: Places, count: int) -> tuple[Plac
     return found[~own].reshape(shape).astype(np.int64), similarity[~own].reshape(shape).astype(np.float32)
 
 
+def similarities(left: Vectors, rows: NDArray[Any], right: Vectors, others: NDArray[Any]) -> Vectors:
+    """(n,): the cosine of each of the unit vectors `left[rows]` to the one of `right[others]` beside it."""
+    found = np.empty(len(rows), dtype=np.float32)
+    for start in range(0, len(rows), _AT_A_TIME):
+        some = slice(start, start + _AT_A_TIME)
+        found[some] = np.einsum("nd,nd->n", left[rows[some]], right[others[some]])
+    return found
+
+
 def _flat(vectors: Vectors, threads: int) -> Any:
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(vectors)
@@ -87,6 +96,8 @@ def _hnsw(vectors: Vectors, threads: int) -> Any:
 
 
 _INDEXES: Final[dict[Kind, Callable[[Vectors, int], Any]]] = {"flat": _flat, "ivf": _ivf, "hnsw": _hnsw}
+_AT_A_TIME: Final = 20_000
+"""Pairs of vectors that are gathered at a time: some 60 MB of 384 dimensions."""
 _SEED: Final = 17
 _TRAINED: Final = 40
 """Vectors a cluster is made from; FAISS warns below 39."""

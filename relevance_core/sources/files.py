@@ -203,6 +203,20 @@ def _read_csv(path: Path) -> pl.DataFrame:
     return frame.select(name for name in KNOWN if name in frame.columns)
 
 
+def read_catalogue(file: File) -> Batch:
+    """The known columns of a catalogue, which may be tab-separated too. Raises DataError."""
+    if file.key.endswith((".tsv", ".tsv.gz")):
+        return Batch(file.key, read_tsv(file))
+    if not extension(file.key):
+        raise DataError(
+            "a catalogue of an unknown form",
+            where=file.address,
+            expected=", ".join((*EXTENSIONS, ".tsv", ".tsv.gz")),
+            do="convert it",
+        )
+    return file.batch()
+
+
 def read_tsv(file: File) -> pl.DataFrame:
     """A tab-separated file (.tsv or .tsv.gz) with a header, every column as text. Raises DataError."""
     with file.local() as path:

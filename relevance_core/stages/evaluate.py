@@ -13,11 +13,10 @@ from relevance_core.errors import DataError, NotFound, SettingsError
 from relevance_core.metrics import best_threshold, f1_interval, measure, pr_curve, threshold_curve
 from relevance_core.pairs import Task
 from relevance_core.prompts import prompt_from
-from relevance_core.published import base_of, prompt_of, translator_reference
 from relevance_core.sources import read_labelled
-from relevance_core.stages.base import Inputs, Output, Report, Rows, open_artifact, scratch, stage
+from relevance_core.stages.base import Inputs, Output, Report, Rows, open_artifact, stage
 from relevance_core.stages.bases import open_base
-from relevance_core.stages.scorers import open_scorer
+from relevance_core.stages.scorers import TEXT, open_scorer, open_version
 from relevance_core.store import Manifest, Registry, Store
 
 if TYPE_CHECKING:
@@ -26,8 +25,6 @@ Say = Callable[[str], None]
 ScoreRows = Callable[[Manifest, pl.DataFrame], pl.Series]
 
 _RESAMPLES: Final = 500
-TEXT: Final = ("task", "query", "target", "english")
-"""The columns that a scorer reads."""
 _WRITERS: Final[Mapping[str, Callable[[pl.DataFrame, Path], None]]] = {
     ".parquet": lambda frame, path: frame.write_parquet(path),
     ".jsonl": lambda frame, path: frame.write_ndjson(path),
@@ -114,14 +111,7 @@ def score_with(store: Store, version: Manifest, rows: pl.DataFrame, settings: Se
     settings: those of the machine count. Raises NotFound when its base or translator is gone, RegistryError when its files are
     damaged.
     """
-    from relevance_core.models.translators import Machine, add_english, open_translator
-
-    base = base_of(store, version)
-    adapter = Registry(store).fetch(version.task, version.version, scratch("cache") / "adapters" / version.version)
-    reference = translator_reference(version.prompt) if version.prompt.translation else None
-    translator = open_translator(reference, store, Machine(settings.serving, settings.engine)) if reference else None
-    scorer = open_scorer(settings, base, adapter, prompt_of(version.prompt))
-    return pl.Series(scorer.score(add_english(rows, translator, store).select(TEXT).iter_rows(), say), dtype=pl.Float64)
+    return open_version(store, version, settings)(rows, say)
 
 
 def evaluate_file(store: Store, task: Task, data: str, version: str | None, settings: Settings, say: Say) -> dict[str, Any]:

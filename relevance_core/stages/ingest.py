@@ -14,9 +14,9 @@ import polars as pl
 from relevance_core import review
 from relevance_core.config import Settings
 from relevance_core.pairs import ORIGINALS
-from relevance_core.sources import Batch, File, Source, conform, open_source, target_digests
+from relevance_core.sources import Batch, Source, conform, open_source, target_digests
 from relevance_core.sources.columns import UNREAD
-from relevance_core.sources.files import read_tsv
+from relevance_core.sources.files import read_catalogue, read_tsv
 from relevance_core.stages.base import Inputs, Output, Report, Rows, stage
 
 COMPLETE: Final = ("task", "language", "query", "target", "label", "event_time")
@@ -256,7 +256,7 @@ def _clicks(source: Source, settings: Settings, own_ids: list[str]) -> pl.DataFr
 
 def _catalogue(source: Source, pairs: pl.DataFrame, own_ids: list[str]) -> pl.DataFrame:
     """Distinct targets by task, of the catalogue's files; of the pairs for a task that no file names."""
-    frames = [conform(_catalogue_rows(source.catalogue))] if source.catalogue else []
+    frames = [conform(read_catalogue(source.catalogue))] if source.catalogue else []
     frames += [conform(Batch("categories", read_tsv(source.categories)), task="QC")] if source.categories else []
     listed = (
         pl.concat([frame.select(_CATALOGUE) for frame in frames])
@@ -266,10 +266,6 @@ def _catalogue(source: Source, pairs: pl.DataFrame, own_ids: list[str]) -> pl.Da
     used = pairs.select(_CATALOGUE).filter(~pl.col("task").is_in(listed["task"].unique().to_list()))
     together = _same_ids(pl.concat([listed, used]).drop_nulls().filter(pl.col("target") != ""), own_ids)
     return together.unique().sort(_CATALOGUE)
-
-
-def _catalogue_rows(file: File) -> Batch:
-    return Batch(file.key, read_tsv(file)) if file.key.endswith((".tsv", ".tsv.gz")) else file.batch()
 
 
 def _copy_companions(source: Source, out: Output) -> list[str]:

@@ -53,16 +53,18 @@ def place(pairs: pl.DataFrame, split: SplitSettings) -> pl.DataFrame:
     def part(group: str) -> str:
         return "calibration" if share_of(group, "part") < split.calibration_share else "judgement"
 
-    def prefix_side(prefix: str) -> str:
-        return side(digest("prefix", prefix))
-
     placed = pairs.with_columns(map_distinct(pairs["group"], side, "side"), map_distinct(pairs["group"], part, "part"))
     if split.qc_group == "query":
         return placed
-    levels = pl.col("target").str.to_lowercase().str.split(",").list.head(split.prefix_levels).list.join(",")
-    prefixes = placed.select(levels.alias("prefix"))["prefix"]
-    agree = (pl.col("task") != "QC") | (pl.col("side") == map_distinct(prefixes, prefix_side, "prefix_side"))
+    agree = (pl.col("task") != "QC") | (pl.col("side") == prefix_sides(pairs["target"], split))
     return placed.with_columns(pl.when(agree).then("side").alias("side"))
+
+
+def prefix_sides(targets: pl.Series, split: SplitSettings) -> pl.Series:
+    """The side of each category's prefix, its first `prefix_levels` levels in lower case."""
+    levels = pl.col("target").str.to_lowercase().str.split(",").list.head(split.prefix_levels).list.join(",")
+    prefixes = targets.to_frame("target").select(levels.alias("prefix"))["prefix"]
+    return map_distinct(prefixes, lambda prefix: side_of(digest("prefix", prefix), split.dev_share), "prefix_side")
 
 
 def _counts(frame: pl.DataFrame, second: str = "language") -> dict[str, Any]:

@@ -65,34 +65,38 @@ def _serves(serving: Version | None, version: str) -> bool:
 
 
 def reviews(reader: Reader, runs: Sequence[RunRecord], tasks: Sequence[Task]) -> Iterator[Waiting]:
-    """The rows that the newest filter lists for review, without the decided ones."""
-    listing = {task: entry for task in tasks if (entry := _listing(reader, runs, task))}
+    """The rows that the newest filtered run lists for review, without the decided ones."""
+    listing = {task: entries for task in tasks if (entries := _listing(reader, runs, task))}
     if not listing:
         return
     decided = reader.store.list("review/decisions/")
     # Objects with decisions only come, and are never written again: their number and the last one tell whether there are others.
     state = (str(len(decided)), decided[-1].key if decided else "")
-    rows = {task: count for task, entry in listing.items() if (count := _queued(reader, task, entry, state))}
+    rows = {task: count for task, entries in listing.items() if (count := _queued(reader, task, entries, state))}
     if rows:
         told = ", ".join(f"{task} {count:,}" for task, count in rows.items())
         yield Waiting(f"{sum(rows.values()):,} labels are doubted and wait for a look ({told})", "Review them", "/review")
 
 
-def _listing(reader: Reader, runs: Sequence[RunRecord], task: Task) -> Entry | None:
-    """The newest filter's record, if the filter lists rows for review."""
-    name = f"denoise-{task.lower()}"
-    newest = next((run.entries[name] for run in runs if name in run.entries), None)
-    record = reader.read([newest], StageFile.parse).get(newest.key) if newest else None
-    return newest if record is not None and record.figures.get("action") == review.ACTION else None
+def _listing(reader: Reader, runs: Sequence[RunRecord], task: Task) -> dict[str, Entry]:
+    """The records, by stage, of what the newest run with a finished filter lists for review."""
+    run = next((run for run in runs if f"denoise-{task.lower()}" in run.entries), None)
+    if run is None:
+        return {}
+    entries = {stage: entry for stage in review.TABLES if (entry := run.entries.get(f"{stage}-{task.lower()}"))}
+    records = reader.read(list(entries.values()), StageFile.parse)
+    return {
+        stage: entry for stage, entry in entries.items() if entry.key in records and review.asks(stage, records[entry.key].figures)
+    }
 
 
-def _queued(reader: Reader, task: Task, denoise: Entry, decided: tuple[str, str]) -> int:
-    state = (reader.store.uri, denoise.key, denoise.tag, *decided)
+def _queued(reader: Reader, task: Task, entries: Mapping[str, Entry], decided: tuple[str, str]) -> int:
+    state = (reader.store.uri, *(part for entry in entries.values() for part in (entry.key, entry.tag)), *decided)
     rows = _QUEUES.get(state)
     if rows is None:
-        record = reader.read([denoise], StageFile.parse)[denoise.key]
+        records = reader.read(list(entries.values()), StageFile.parse)
         try:
-            rows = _undecided(reader.store, task, record)
+            rows = sum(_undecided(reader.store, task, stage, records[entry.key]) for stage, entry in entries.items())
         except (NotFound, StoreError, pl.exceptions.PolarsError) as error:
             reader.damaged.append(f"the review queue of {task}: {error}")
             return 0
@@ -100,12 +104,11 @@ def _queued(reader: Reader, task: Task, denoise: Entry, decided: tuple[str, str]
     return int(rows)
 
 
-def _undecided(store: Store, task: Task, denoise: StageFile) -> int:
-    """The rows that a filter listed for review, without those that were decided since; its ledger is opened only if some were."""
-    acted = denoise.figures.get("acted")
+def _undecided(store: Store, task: Task, stage: str, record: StageFile) -> int:
+    """The rows that a stage listed for review, without those that were decided since; its table is opened only if some were."""
     decided = review.decisions(store).filter(task=task).lazy().select("pair_id")
-    ledger = open_artifact(store, denoise.address, verify=False) if decided.collect().height else None
-    if ledger is None:
-        return acted if isinstance(acted, int) else 0
-    listed = pl.scan_parquet(ledger.path("ledger.parquet")).filter(pl.col("action") == review.ACTION).select("pair_id")
+    found = open_artifact(store, record.address, verify=False) if decided.collect().height else None
+    if found is None:
+        return review.asks(stage, record.figures)
+    listed = pl.scan_parquet(found.path(review.TABLES[stage])).filter(pl.col("action") == review.ACTION).select("pair_id")
     return int(listed.join(decided, on="pair_id", how="anti").select(pl.len()).collect().item())
