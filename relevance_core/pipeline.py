@@ -262,11 +262,12 @@ def _values(settings: Settings) -> dict[str, Any]:
 
 
 def default_run_id(settings: Settings) -> str:
-    """`<window end>-<digest of settings and source>`."""
-    from relevance_core.stages.ingest import fingerprint
+    """`<window end>-<digest of settings, source and what else *translate* reads>`."""
+    from relevance_core.stages import ingest, translate
 
     values = json.dumps(_values(settings), sort_keys=True)
-    what = hashlib.sha256(f"{values}\n{fingerprint(settings)}".encode()).hexdigest()[:8]
+    outside = filter(None, (ingest.fingerprint(settings), translate.fingerprint(settings)))
+    what = hashlib.sha256("\n".join([values, *outside]).encode()).hexdigest()[:8]
     return f"{settings.window.bounds()[1]:%Y-%m-%d}-{what}"
 
 
