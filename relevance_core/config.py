@@ -157,14 +157,17 @@ class TranslateSettings(_Part):
         0, ge=0, exclude_if=not_, description="texts of each pair of languages that are translated back and compared; 0: none"
     )
     round_trip_similarity: Share = Field(
-        0.5,
-        exclude_if=partial(eq, 0.5),
-        description="smallest cosine of a text and its translation back, by `mine.embedder`; what is below is rejected",
+        0.0,
+        exclude_if=not_,
+        description="cosine of a text and its translation back, by `mine.embedder`, below which it is rejected; 0: only measured",
     )
     warn_rejected: Share = Field(
         0.5,
         exclude_if=partial(eq, 0.5),
         description="share of a language's pairs whose translation is rejected, above which to warn",
+    )
+    warn_similarity: Share = Field(
+        0.7, exclude_if=partial(eq, 0.7), description="mean cosine of a language's round trip, below which to warn"
     )
 
     @model_validator(mode="after")

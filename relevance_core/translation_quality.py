@@ -60,30 +60,34 @@ def round_trip(
         return pl.DataFrame(schema=TRIP)
     texts = judged.filter(pl.col("reason").is_null()).select(*_TEXT, "translation").unique(_TEXT)
     texts = texts.with_columns(order=pairs.digests("round trip", *(texts[name] for name in _TEXT))).sort("order")
-    trips = pl.DataFrame(schema=TRIP)
+    pieces = [pl.DataFrame(schema=TRIP).drop("similarity")]
     for (language, source), rows in texts.group_by("language", "source_language", maintain_order=True):
         if translator.can(str(language), str(source)):
-            trips = trips.vstack(_there_and_back(settings, rows.head(settings.translate.round_trip), translator, store, say))
+            pieces.append(_sent_back(rows.head(settings.translate.round_trip), translator, store))
         else:
             say(f"translate: no round trip from {language} to {source}, which {translator.name} can't translate")
-    return trips.sort("language", "source_language", "query")
+    trips = pl.concat(pieces).sort("language", "source_language", "query")
+    return trips.with_columns(similarity=_cosines(settings, trips, store, say))
 
 
-def _there_and_back(
-    settings: Settings, rows: pl.DataFrame, translator: Translator, store: Store, say: Callable[[str], None]
-) -> pl.DataFrame:
-    """TRIP of the rows (`language source_language query translation`), all of one pair of languages."""
+def _sent_back(rows: pl.DataFrame, translator: Translator, store: Store) -> pl.DataFrame:
+    """TRIP without the similarity of rows (`language source_language query translation`) of one pair of languages."""
+    known, _ = remembered(translator, store, rows["translation"], rows["language"][0], rows["source_language"][0])
+    said = known.filter((pl.col("words") == 0) | (pl.col("untranslated") < pl.col("words")))
+    back = said.select(pl.col("text").alias("translation"), pl.col("translation").alias("back"))
+    return rows.join(back, on="translation", maintain_order="left").select(list(TRIP)[:-1])
+
+
+def _cosines(settings: Settings, trips: pl.DataFrame, store: Store, say: Callable[[str], None]) -> pl.Series:
+    """The cosine of `query` and `back` of each row."""
     from relevance_core.models.embedder import embed, open_embedder
 
-    language, source = rows["language"][0], rows["source_language"][0]
-    known, _ = remembered(translator, store, rows["translation"], language, source)
-    gone = known.filter((pl.col("words") == 0) | (pl.col("untranslated") < pl.col("words")))
-    back = gone.select(pl.col("text").alias("translation"), pl.col("translation").alias("back"))
-    trips = rows.join(back, on="translation", maintain_order="left")
+    if trips.is_empty():
+        return pl.Series("similarity", [], dtype=pl.Float64)
     texts = pl.concat([trips["query"].alias("text"), trips["back"].alias("text")])
     vectors = embed(texts, open_embedder(settings.mine.embedder, settings.engine), store, say)
     cosines = np.einsum("nd,nd->n", vectors[: len(trips)], vectors[len(trips) :]).astype(np.float64)
-    return trips.with_columns(similarity=pl.Series(cosines, dtype=pl.Float64).round(_DIGITS)).select(list(TRIP))
+    return pl.Series("similarity", cosines, dtype=pl.Float64).round(_DIGITS)
 
 
 def with_trips(judged: pl.DataFrame, trips: pl.DataFrame, smallest: float) -> pl.DataFrame:
@@ -134,9 +138,9 @@ def warnings(languages: Mapping[str, Mapping[str, Any]], settings: TranslateSett
                 f"{name}: {about['rejected_share']:.0%} of {about['sampled']} translations were rejected, more than "
                 f"{settings.warn_rejected:.0%} (translate.warn_rejected)"
             )
-        if trip and trip["similarity"] < settings.round_trip_similarity:
+        if trip and trip["similarity"] < settings.warn_similarity:
             found.append(
                 f"{name}: the mean cosine of {trip['texts']} texts with their translation back is {trip['similarity']:.2f}, less "
-                f"than {settings.round_trip_similarity:.2f} (translate.round_trip_similarity)"
+                f"than {settings.warn_similarity:.2f} (translate.warn_similarity)"
             )
     return found

@@ -69,7 +69,7 @@ def doubts(
         elif guard == "repetition":
             details = [_repeated(answer) for answer in answers]
         else:
-            details = _others(answers, keep, confidence)
+            details = _others(answers, keep, _glossary_of(translator), confidence)
         found = [known or (None if detail is None else (reason, detail)) for known, detail in zip(found, details, strict=True)]
     return found
 
@@ -99,10 +99,21 @@ def _is_copy(answer: Answer, keep: Keepsakes) -> bool:
 
 def _vouched(answer: Answer, keep: Keepsakes, glossary: GlossaryTranslator | None) -> bool:
     """Whether the glossary knows every word, and calls it the same in both languages."""
+    own = _by_glossary(answer, glossary)
+    return own is not None and _is_copy(answer._replace(said=own), keep)
+
+
+def _of_glossary(answer: Answer, glossary: GlossaryTranslator | None) -> bool:
+    own = _by_glossary(answer, glossary)
+    return own is not None and own.casefold() == answer.said.casefold()
+
+
+def _by_glossary(answer: Answer, glossary: GlossaryTranslator | None) -> str | None:
+    """What the glossary says for the text; None where it does not know both languages and every word."""
     if glossary is None or not glossary.can(answer.source, answer.target):
-        return False
+        return None
     (own,) = glossary.translate([answer.text], answer.source, answer.target)
-    return not own.untranslated_words and _is_copy(answer._replace(said=own.text), keep)
+    return None if own.untranslated_words else own.text
 
 
 def _glossary_of(translator: Translator | None) -> GlossaryTranslator | None:
@@ -140,13 +151,14 @@ def _turns(words: Sequence[str], language: str) -> tuple[str, int]:
     return best
 
 
-def _others(answers: Sequence[Answer], keep: Keepsakes, confidence: float) -> list[str | None]:
+def _others(answers: Sequence[Answer], keep: Keepsakes, glossary: GlossaryTranslator | None, confidence: float) -> list[str | None]:
     """The language, with its probability, of the answers that are in another one than they should be.
 
     Asked is whether a text is in the target's language, the source's, or English, which models fall back to: the fewer languages,
     the surer. Only words that the translator chose count: neither numbers and brands nor what the source has too, ten letters of
     them at least (a character of Chinese, Japanese or Korean is three). A text in a script of none of the three is in another
-    language for sure; one in a fourth language of the same script is not looked for. Chinese characters alone may be Japanese.
+    language for sure; one in a fourth language of the same script is not looked for. Chinese characters alone may be Japanese, and
+    what the glossary says is a name of the language, whatever its letters look like.
     """
     texts = [_own_words(answer, keep) for answer in answers]
     found: list[str | None] = [None] * len(answers)
@@ -157,11 +169,16 @@ def _others(answers: Sequence[Answer], keep: Keepsakes, confidence: float) -> li
     for (source, target), places in by_pair.items():
         named = identify([texts[place] for place in places], sorted({source, target, "en"}))
         for place, (language, p) in zip(places, named, strict=True):
-            if not language:
-                found[place] = "another script"
-            elif language != target and (language, target) != ("zh", "ja") and p >= confidence:
-                found[place] = f"{language} {p:.2f}"
+            detail = _foreign(language, p, target, confidence)
+            found[place] = None if detail is None or _of_glossary(answers[place], glossary) else detail
     return found
+
+
+def _foreign(language: str, p: float, target: str, confidence: float) -> str | None:
+    if not language:
+        return "another script"
+    sure = language != target and (language, target) != ("zh", "ja") and p >= confidence
+    return f"{language} {p:.2f}" if sure else None
 
 
 def _own_words(answer: Answer, keep: Keepsakes) -> str:
