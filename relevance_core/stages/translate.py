@@ -76,7 +76,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     With `prompt.translation`, `english` holds the English translation of every query in another language, made from that query's
     own text: never the source that a translated row came from.
 
-    What it does not do. Targets stay in English. A translation is judged by its form alone: nobody reads it.
+    What it does not do. Targets stay in English. A translation is judged by its form, a sample by its way back: nobody reads it.
 
     Known limits. A word with several meanings gets the translator's choice of them, whatever the target. A model's copy of the
     query counts as not translated, also where both languages have the same word.
@@ -215,6 +215,7 @@ def _possible(train: pl.DataFrame, translator: Translator | None, target: str) -
 def _say_sources(
     settings: Settings, wanted: list[Want], train: pl.DataFrame, translator: Translator | None, out: Output
 ) -> dict[str, Choice]:
+    """`choices`, said where they rest on what is known; where not, a warning of the report says so."""
     chosen = choices(settings, wanted, train, translator)
     for choice in chosen.values():
         if choice.measured:
