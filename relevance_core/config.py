@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
-from operator import not_
+from functools import partial
+from operator import eq, not_
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +21,8 @@ from relevance_core.errors import SettingsError
 Task = Literal["QC", "QI"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2}$")]
+SourceLanguage = Annotated[str, Field(pattern=r"^([a-z]{2}|auto)$")]
+TranslationGuard = Literal["models", "copy", "repetition", "language"]
 Address = Annotated[str, Field(pattern=r"^https?://[^/\s]+")]
 NegativeKind = Literal["hard", "easy", "random"]
 TranslatorName = Annotated[str, Field(pattern=r"^(glossary|(vllm|seq2seq):[^@\s]+(@[^@\s]+)?)$")]
@@ -131,7 +134,13 @@ class TranslateSettings(_Part):
     max_new_tokens: int = Field(128, ge=1, description="longest translation of a model; a longer one is none")
     glossary: str = Field("auto", description="terms.tsv[.gz] of term_id, language, name; auto: found beside the logs")
     brands: str = Field("auto", description="text file of brand names, one a line, that a translation must keep; auto likewise")
-    sources: tuple[Language, ...] = Field((), description="source languages; default: every trained language")
+    sources: tuple[SourceLanguage, ...] = Field(
+        (), description="source languages; default: every trained language; auto: those that `translate.sources_from` says helped"
+    )
+    # Like train.warm_start, the settings below that are left out of what is written while they have their defaults.
+    sources_from: str = Field(
+        "", exclude_if=not_, description="for auto: a JSON file of what each source language gained each target; path or address"
+    )
     min_rows: int = Field(400, ge=0, description="row quota per task: a trained language with fewer rows is topped up to it")
     rows: dict[Task, Annotated[int, Field(ge=0)]] = Field(
         {"QC": 10_000, "QI": 10_000}, description="most source pairs sampled for each onboarded language, per task"
@@ -141,6 +150,36 @@ class TranslateSettings(_Part):
     )
     max_untranslated: Share = Field(0.34, description="largest share of words left as they were")
     length_ratio: tuple[float, float] = Field((0.2, 5.0), description="bounds of a translation's length, in lengths of its source")
+    guards: tuple[TranslationGuard, ...] = Field(
+        (), exclude_if=not_, description="further guards: model names kept, copies, repetitions, the language of the translation"
+    )
+    language_confidence: Share = Field(
+        0.8,
+        exclude_if=partial(eq, 0.8),
+        description="probability from which the guard `language` takes a text for another language",
+    )
+    round_trip: int = Field(
+        0, ge=0, exclude_if=not_, description="texts of each pair of languages that are translated back and compared; 0: none"
+    )
+    round_trip_similarity: Share = Field(
+        0.0,
+        exclude_if=not_,
+        description="cosine of a text and its translation back, by `mine.embedder`, below which it is rejected; 0: only measured",
+    )
+    warn_rejected: Share = Field(
+        0.5,
+        exclude_if=partial(eq, 0.5),
+        description="share of a language's pairs whose translation is rejected, above which to warn",
+    )
+    warn_similarity: Share = Field(
+        0.7, exclude_if=partial(eq, 0.7), description="mean cosine of a language's round trip, below which to warn"
+    )
+
+    @model_validator(mode="after")
+    def _auto_alone(self) -> TranslateSettings:
+        if "auto" in self.sources and len(self.sources) > 1:
+            raise ValueError("sources are either named or auto, not both")
+        return self
 
 
 class MineSettings(_Part):

@@ -262,13 +262,14 @@ def _values(settings: Settings) -> dict[str, Any]:
 
 
 def default_run_id(settings: Settings) -> str:
-    """`<window end>-<digest of settings and source>`."""
+    """`<window end>-<digest of settings, source and what else *translate* and *mine* read>`."""
     from relevance_core.sources import target_stamp
-    from relevance_core.stages.ingest import fingerprint
+    from relevance_core.stages import ingest, translate
 
     values = json.dumps(_values(settings), sort_keys=True)
     more = target_stamp(settings.mine.catalogue) if settings.mine.catalogue else ""
-    what = hashlib.sha256(f"{values}\n{fingerprint(settings)}{more}".encode()).hexdigest()[:8]
+    outside = filter(None, (ingest.fingerprint(settings), translate.fingerprint(settings), more))
+    what = hashlib.sha256("\n".join([values, *outside]).encode()).hexdigest()[:8]
     return f"{settings.window.bounds()[1]:%Y-%m-%d}-{what}"
 
 

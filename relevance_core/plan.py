@@ -20,6 +20,7 @@ from relevance_core.pairs import Task
 from relevance_core.stages.base import Artifact
 from relevance_core.stages.gate import evidence
 from relevance_core.stages.translate import ONBOARDED, Want, samples, wants
+from relevance_core.translation_sources import AUTO
 
 NOTHING: Final = "no language comes in, and none has fewer rows than the quota: nothing is translated for new rows"
 UNTRANSLATED: Final = "translate.enabled is off: no rows are made for any language"
@@ -58,8 +59,10 @@ def unknown(settings: Settings, onboarded: tuple[str, ...]) -> dict[str, Any]:
         for task in settings.tasks:
             most = settings.translate.rows.get(task, 0)
             languages.setdefault(language, {})[task] = {"why": ONBOARDED, "rows": most} | nothing
+    named = ", ".join(settings.translate.sources) or "every trained language"
+    sources = "the languages that helped" if named == AUTO else named
     told = [
-        f"{language} {task}: at most {about['rows']} rows from {', '.join(settings.translate.sources) or 'every trained language'}"
+        f"{language} {task}: at most {about['rows']} rows from {sources}"
         for language, tasks in languages.items()
         for task, about in tasks.items()
     ]

@@ -326,14 +326,14 @@ def _translation(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
         series[reason] = (colours[n % len(colours)], [figures["rejected"].get(reason, 0) for figures in languages.values()])
     notes = [f"{figures['untranslated_share']:.1%}" for figures in languages.values()]
     table = [
-        [name, f["wanted"], f["sampled"], f["made"], f["untranslated_share"]]
-        for name, f in zip(names, languages.values(), strict=True)
+        [name, *_translated(figures), *(figures["rejected"].get(reason, 0) for reason in reasons)]
+        for name, figures in zip(names, languages.values(), strict=True)
     ]
     plot = Plot(
         "Translated training pairs",
         "Made, and rejected by each guard. The share is that of words left as they were.",
         plots.stacked_bars(names, series, notes, "pairs"),
-        ["language", "wanted", "sampled", "made", "share untranslated"],
+        ["language", "wanted", "sampled", "made", "share rejected", "share untranslated", "round trip", *reasons],
         table,
     )
     translator = translate.report.figures["translator"] or {}
@@ -342,7 +342,33 @@ def _translation(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
     samples = [
         _samples(f"{named(name)}", frame) for (name,), frame in translate.table("samples").group_by("language", maintain_order=True)
     ]
-    return Section("translation", "Translation", lead, [Part("", [plot]), *(Part("", [table]) for table in samples)])
+    looked: list[Block] = [*_translation_warnings(translate), *_round_trip(translate), *samples]
+    return Section("translation", "Translation", lead, [Part("", [plot]), *(Part("", [block]) for block in looked)])
+
+
+def _translated(figures: Mapping[str, Any]) -> list[Cell]:
+    """A language's figures. A finished output may be older than the shares of rejected rows and the round trip."""
+    trip = figures.get("round_trip")
+    shares = [figures.get("rejected_share"), figures["untranslated_share"], trip["similarity"] if trip else None]
+    return [figures["wanted"], figures["sampled"], figures["made"], *shares]
+
+
+def _translation_warnings(translate: Artifact) -> list[Checks]:
+    """What to look at before anything is trained on the translations."""
+    warnings = translate.report.figures.get("warnings", [])
+    return [Checks("Warnings", [Check(False, "translation", warning) for warning in warnings])] if warnings else []
+
+
+def _round_trip(translate: Artifact) -> list[Table]:
+    """The texts that came back most unlike themselves."""
+    if "round_trip.parquet" not in translate.files or (trips := translate.table("round_trip")).is_empty():
+        return []
+    rows = [
+        [row["source_language"], row["query"], row["language"], row["translation"], row["back"], row["similarity"]]
+        for row in trips.sort("similarity", *trips.columns[:3]).head(_EXAMPLES).iter_rows(named=True)
+    ]
+    caption = f"{len(rows)} of {len(trips):,} texts that were translated back, the least alike first: cosine of the embeddings."
+    return [Table("There and back", caption, ["from", "query", "into", "translation", "translated back", "similarity"], rows)]
 
 
 def _samples(language: str, frame: pl.DataFrame) -> Table:

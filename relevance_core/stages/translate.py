@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple, cast
 
 import polars as pl
 
-from relevance_core import pairs
+from relevance_core import pairs, translation_quality
 from relevance_core.config import Settings
 from relevance_core.errors import SettingsError
 from relevance_core.models.translators import (
@@ -26,6 +26,7 @@ from relevance_core.models.translators import (
 from relevance_core.pairs import Task
 from relevance_core.sources import Source
 from relevance_core.stages.base import Artifact, Inputs, Output, Report, Rows, stage
+from relevance_core.translation_sources import AUTO, Choice, choose, gains_file, read_gains
 
 _GLOSSARY, _BRANDS = "terms.tsv.gz", "brands.txt"
 ONBOARDED: Final = "onboarded"
@@ -43,7 +44,25 @@ class Want(NamedTuple):
     why: str
 
 
-@stage("translate", uses=("translate", "split.dev_share", "split.qc_group", "prompt.translation"), pinned=("onboarded",))
+def fingerprint(settings: Settings) -> str:
+    """A digest of what is read from outside the store: the gains of source languages and the embedder of the round trip; "" for
+    neither. Raises NotFound and ModelError for what is not there."""
+    outside = []
+    if file := gains_file(settings.translate):
+        outside.append(file.store.digest(file.key).sha256)
+    if settings.translate.enabled and settings.translate.round_trip:
+        from relevance_core.models.embedder import open_embedder
+
+        outside.append(open_embedder(settings.mine.embedder, settings.engine).digest)
+    return pairs.digest(*outside) if outside else ""
+
+
+@stage(
+    "translate",
+    uses=("translate", "split.dev_share", "split.qc_group", "prompt.translation"),
+    pinned=("onboarded",),
+    fingerprint=fingerprint,
+)
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Translation augmentation (arXiv 2510.21671, strategy 1) and the English column (arXiv 2510.25428).
 
@@ -51,12 +70,13 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     source languages are sampled: as many of each label as there are, a row of every query before a second one, in the order of a
     hash of the pair and the language, so that tonight's sample is mostly last night's and the translation memory knows it. The
     query is translated and the label, target, group, event time and weight are kept. A translation is dropped if nothing or too
-    little of it was translated, if it lost a number, unit or brand, if it is far longer or shorter than its source, if its own text
-    belongs to the dev side, or if the pair exists (of two that contradict each other the positive stays); the ledger names each.
+    little of it was translated, if it lost a number, unit or brand, if it is far longer or shorter than its source, if one of
+    `translate.guards` rejects it, if its own text belongs to the dev side, if it was sampled for the round trip and came back as
+    something else, or if the pair exists (of two that contradict each other the positive stays); the ledger names each.
     With `prompt.translation`, `english` holds the English translation of every query in another language, made from that query's
     own text: never the source that a translated row came from.
 
-    What it does not do. Targets stay in English. A translation is judged by its form alone: nobody reads it.
+    What it does not do. Targets stay in English. A translation is judged by its form, a sample by its way back: nobody reads it.
 
     Known limits. A word with several meanings gets the translator's choice of them, whatever the target. A model's copy of the
     query counts as not translated, also where both languages have the same word.
@@ -66,20 +86,34 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     translator = translator_of(settings, inputs["ingest"])
     wanted = wants(settings, train, inputs.onboarded)
     _check(settings, translator, set(train["language"].unique()), inputs.onboarded)
+    chosen = _say_sources(settings, wanted, train, translator, out)
     tried = _translate_all(settings, wanted, train, translator, out)
-    judged = _judge(settings, tried, train, dev, _brands(inputs["ingest"]))
+    judged = _judge(settings, tried, dev, _brands(inputs["ingest"]), translator)
+    trips = translation_quality.round_trip(settings, judged, translator, out.store, out.say)
+    judged = _as_pairs(translation_quality.with_trips(judged, trips, settings.translate.round_trip_similarity), train, dev)
     made = judged.filter(pl.col("reason").is_null())
     for name, frame in (("train", pl.concat([train, made.select(train.columns)])), ("dev", dev)):
         with_english = add_english(frame, translator if settings.prompt.translation else None, out.store)
         out.table(name, with_english.sort("pair_id"))
     rejected = judged.filter(pl.col("reason").is_not_null())
-    out.table("ledger", rejected.select(_LEDGER).sort("language", "task", "origin_id"))
+    out.table("ledger", rejected.select(*_LEDGER, *_evidence(settings)).sort("language", "task", "origin_id"))
     out.table("samples", _samples(judged))
+    languages = _by_language(wanted, judged, trips)
+    warnings = [choice.why for choice in chosen.values() if not choice.measured]
+    warnings += translation_quality.warnings(languages, settings.translate)
+    for warning in warnings:
+        out.say(f"translate: warning: {warning}")
+    if _evidence(settings):  # what was looked at; while nothing is, the output is as it was before there was anything to look at
+        out.table("round_trip", trips)
+        by_source = translation_quality.by_source(judged, trips)
+        out.json("quality", {"languages": languages, "by_source": by_source, "warnings": warnings})
     kept, dropped = len(train) + len(made) + len(dev), len(rejected)
     reasons = {f"dropped: {reason}": count for reason, count in rejected.group_by("reason").len().sort("reason").iter_rows()}
     figures = {
         "translator": save(translator, out.store) if translator else None,
-        "languages": _by_language(wanted, judged),
+        "languages": languages,
+        "sources": {language: sorted(choice.languages) for language, choice in chosen.items()},
+        "warnings": warnings,
         "english": _english_figures(settings, translator, train, dev),
     }
     return Report(Rows(len(train) + len(dev), len(judged), kept, 0, dropped, reasons), figures)
@@ -124,7 +158,7 @@ def _check(settings: Settings, translator: Translator | None, trained: set[str],
 def _check_pairs(settings: Settings, translator: Translator, trained: set[str], target: str) -> None:
     """Raises SettingsError for an onboarded language that does not come from every source that is named, or, where none is, from
     one of the trained languages at least."""
-    named, others = set(settings.translate.sources) - {target}, trained - {target}
+    named, others = set(settings.translate.sources) - {target, AUTO}, trained - {target}
     impossible = {source for source in named or others if not translator.can(source, target)}
     if impossible and (named or impossible == others):
         raise SettingsError(
@@ -157,10 +191,36 @@ def samples(
     settings: Settings, wanted: list[Want], train: pl.DataFrame, translator: Translator | None
 ) -> Iterator[tuple[Want, pl.DataFrame | None]]:
     """Each want with the pairs to translate for it; None where nothing can be translated into the language."""
-    sources, trained = set(settings.translate.sources), set(train["language"].unique())
+    chosen = choices(settings, wanted, train, translator)
     for want in wanted:
-        known = frozenset(source for source in trained if translator and translator.can(source, want.language))
-        yield want, sample_pairs(train, want.language, want.task, want.rows, sources, known) if known else None
+        known = _possible(train, translator, want.language)
+        sources = chosen[want.language].languages if want.language in chosen else set(settings.translate.sources)
+        yield want, sample_pairs(train, want.language, want.task, want.rows, set(sources), known) if known else None
+
+
+def choices(settings: Settings, wanted: list[Want], train: pl.DataFrame, translator: Translator | None) -> dict[str, Choice]:
+    """Language → its sources, where `translate.sources` is auto. Raises NotFound and DataError for a file that can't be read."""
+    if AUTO not in settings.translate.sources:
+        return {}
+    gains = read_gains(settings.translate)
+    languages = sorted({want.language for want in wanted})
+    return {language: choose(gains, language, _possible(train, translator, language) - {language}) for language in languages}
+
+
+def _possible(train: pl.DataFrame, translator: Translator | None, target: str) -> frozenset[str]:
+    """The trained languages that can be translated into the target."""
+    return frozenset(source for source in train["language"].unique() if translator and translator.can(source, target))
+
+
+def _say_sources(
+    settings: Settings, wanted: list[Want], train: pl.DataFrame, translator: Translator | None, out: Output
+) -> dict[str, Choice]:
+    """`choices`, said where they rest on what is known; where not, a warning of the report says so."""
+    chosen = choices(settings, wanted, train, translator)
+    for choice in chosen.values():
+        if choice.measured:
+            out.say(f"translate: {choice.why}")
+    return chosen
 
 
 def _translate_all(
@@ -213,19 +273,14 @@ def sample_pairs(
 
 
 def _judge(
-    settings: Settings, tried: pl.DataFrame, train: pl.DataFrame, dev: pl.DataFrame, brands: tuple[str, ...]
+    settings: Settings, tried: pl.DataFrame, dev: pl.DataFrame, brands: tuple[str, ...], translator: Translator | None
 ) -> pl.DataFrame:
-    """`tried` as rows of `train` (their ids, origin and texts set) with `source_query` and `reason`, null for a row to keep."""
+    """`tried` with `reason`, why a translation can't be used, null for one that can, and `detail`, more about it."""
     low, high = settings.translate.length_ratio
     ratio = _length("translation", "language") / _length("query", "source_language")
     untouched = (pl.col("words") > 0) & (pl.col("untranslated") == pl.col("words"))
-    judged = tried.with_columns(
-        _lost(tried, Keepsakes(brands)),
-        _on_dev_side(settings, tried, dev),
-        origin=pl.lit("translation"),
-        origin_id=pl.col("pair_id"),
-        source_query=pl.col("query"),
-    ).with_columns(
+    looked = tried.with_columns(_lost(tried, Keepsakes(brands)), _on_dev_side(settings, tried, dev))
+    return translation_quality.with_doubts(looked, settings.translate, brands, translator).with_columns(
         reason=pl.when(untouched)
         .then(pl.lit("nothing translated"))
         .when(pl.col("untranslated") > settings.translate.max_untranslated * pl.col("words"))
@@ -234,16 +289,32 @@ def _judge(
         .then(pl.lit("number, unit or brand lost"))
         .when((ratio < low) | (ratio > high))
         .then(pl.lit("length ratio"))
+        .when(pl.col("doubt").is_not_null())
+        .then("doubt")
         .when("dev_side")
         .then(pl.lit("dev side"))
     )
-    judged = pairs.with_ids(judged.with_columns(query=pl.col("translation"))).sort("task", "language", "place", "pair_id")
+
+
+def _as_pairs(judged: pl.DataFrame, train: pl.DataFrame, dev: pl.DataFrame) -> pl.DataFrame:
+    """The judged translations as rows of `train` (their ids, origin and texts set), with `source_query`; a pair that there is, or
+    that an earlier one of them makes, gets that `reason`."""
+    named = judged.with_columns(
+        origin=pl.lit("translation"), origin_id=pl.col("pair_id"), source_query=pl.col("query"), query=pl.col("translation")
+    )
+    made = pairs.with_ids(named).sort("task", "language", "place", "pair_id")
     existing = pl.concat([train["pair_id"], dev["pair_id"]]).implode()
     usable = pl.col("reason").is_null()
     twice = usable & (usable.cum_sum().over("pair_id") > 1)
-    return judged.with_columns(
+    return made.with_columns(
         reason=pl.when(usable & (pl.col("pair_id").is_in(existing) | twice)).then(pl.lit("pair exists")).otherwise("reason")
     )
+
+
+def _evidence(settings: Settings) -> list[str]:
+    """The columns of the ledger that the optional checks add."""
+    checks = {"detail": bool(settings.translate.guards), "similarity": settings.translate.round_trip > 0}
+    return [name for name, made in checks.items() if made]
 
 
 def _length(text: str, language: str) -> pl.Expr:
@@ -282,27 +353,19 @@ def _samples(judged: pl.DataFrame) -> pl.DataFrame:
     return ordered.group_by("language", "task", maintain_order=True).head(_SAMPLES).select(columns)
 
 
-def _by_language(wanted: list[Want], judged: pl.DataFrame) -> dict[str, Any]:
-    """Language → what was wanted, sampled, made and rejected."""
+def _by_language(wanted: list[Want], judged: pl.DataFrame, trips: pl.DataFrame) -> dict[str, Any]:
+    """Language → what was wanted, sampled, made and rejected, and how good it is."""
     figures: dict[str, Any] = {}
     for language in sorted({want.language for want in wanted}):
         rows = judged.filter(language=language)
         made = rows.filter(pl.col("reason").is_null())
-        words = int(rows["words"].sum())
         figures[language] = {
             "why": next(want.why for want in wanted if want.language == language),
             "wanted": sum(want.rows for want in wanted if want.language == language),
-            "sampled": len(rows),
-            "made": len(made),
             "made_by_task": dict(made.group_by("task").len().sort("task").iter_rows()),
-            "rejected": _counts(rows.filter(pl.col("reason").is_not_null()), "reason"),
-            "untranslated_share": round(int(rows["untranslated"].sum()) / words, 4) if words else 0.0,
+            **translation_quality.figures(rows, trips.filter(language=language)),
         }
     return figures
-
-
-def _counts(frame: pl.DataFrame, column: str) -> Mapping[str, int]:
-    return dict(frame.group_by(column).len().sort(column).iter_rows())
 
 
 def _english_figures(

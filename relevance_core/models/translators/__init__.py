@@ -5,6 +5,7 @@ run used is kept in the store by `save`, so that `open_translator` gives the sam
 """
 
 from relevance_core.models.translators.chain import Chain
+from relevance_core.models.translators.doubts import REASONS, Answer, doubts
 from relevance_core.models.translators.endpoint import EndpointTranslator
 from relevance_core.models.translators.glossary import GlossaryTranslator, Term, glossary_from, read_brands, read_terms
 from relevance_core.models.translators.kept import open_translator, save, translator_from
@@ -14,8 +15,10 @@ from relevance_core.models.translators.seq2seq import Seq2SeqTranslator
 from relevance_core.models.translators.words import UNITS, UNSPACED, Keepsakes, tokens
 
 __all__ = [
+    "REASONS",
     "UNITS",
     "UNSPACED",
+    "Answer",
     "Chain",
     "EndpointTranslator",
     "GlossaryTranslator",
@@ -26,6 +29,7 @@ __all__ = [
     "Translated",
     "Translator",
     "add_english",
+    "doubts",
     "glossary_from",
     "held",
     "open_translator",

@@ -54,6 +54,17 @@ class Keepsakes:
             kept.update(" ".join(run) for run in runs if run in self._brands)
         return kept
 
+    def others(self, text: str, language: str) -> list[str]:
+        """The words of a normalised text that a translation may change, lower-cased: no number, unit or brand."""
+        words, found, at = list(phrase_of(text, language)), [], 0
+        while at < len(words):
+            lengths = range(min(self._longest, len(words) - at), 0, -1)
+            brand = next((length for length in lengths if tuple(words[at : at + length]) in self._brands), 0)
+            if not brand and not stays(words, at):
+                found.append(words[at])
+            at += brand or 1
+        return found
+
 
 def phrase_of(text: str, language: str) -> Phrase:
     """The words of a normalised text."""
