@@ -225,7 +225,7 @@ Run = Callable[..., Report]
 def stage(
     name: str,
     *,
-    uses: tuple[str, ...],
+    uses: tuple[str, ...] | Callable[[Settings], tuple[str, ...]],
     version: int = 1,
     by_task: bool = False,
     pinned: tuple[str, ...] | Callable[[Settings], tuple[str, ...]] = (),
@@ -233,10 +233,10 @@ def stage(
 ) -> Callable[[Body], Run]:
     """Makes a stage's `run(settings, inputs, store, say=…)` from its body.
 
-    uses: the settings (dotted names) that its output depends on. version: raised whenever the code changes the output for the
-    same inputs. by_task: whether it runs once a task. pinned: which of "champion", "onboarded", "approvals", "decisions" its
-    output depends on, or a function that says so by the settings. fingerprint: a digest of what the stage reads from outside the
-    store.
+    uses: the settings (dotted names) that its output depends on, or a function that names them by the settings, so that those of a
+    strategy count only where it is on. version: raised whenever the code changes the output for the same inputs. by_task: whether
+    it runs once a task. pinned: which of "champion", "onboarded", "approvals", "decisions" its output depends on, or a function
+    that says so by the settings. fingerprint: a digest of what the stage reads from outside the store.
     """
 
     def decorate(body: Body) -> Run:
@@ -244,7 +244,8 @@ def stage(
         def run(settings: Settings, inputs: Inputs, store: Store, say: Callable[[str], None] = print_nothing) -> Report:
             outside = fingerprint(settings) if fingerprint else ""
             depends = pinned(settings) if callable(pinned) else pinned
-            key = output_key(name, version, uses, depends, outside, settings, inputs)
+            used = uses(settings) if callable(uses) else uses
+            key = output_key(name, version, used, depends, outside, settings, inputs)
             address = f"stages/{name}{'-' + inputs.task.lower() if inputs.task else ''}/{key}"
             found = open_artifact(store, address)
             if found is not None:
