@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta
 from functools import partial
 from operator import eq, not_
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
@@ -25,6 +25,10 @@ SourceLanguage = Annotated[str, Field(pattern=r"^([a-z]{2}|auto)$")]
 TranslationGuard = Literal["models", "copy", "repetition", "language"]
 Address = Annotated[str, Field(pattern=r"^https?://[^/\s]+")]
 NegativeKind = Literal["hard", "easy", "random"]
+Slip = Literal["keyboard", "letters", "accents", "script", "short"]
+SLIPS: Final[tuple[Slip, ...]] = get_args(Slip)
+"""The kinds of slips of `relevance_core.corruption`."""
+
 TranslatorName = Annotated[str, Field(pattern=r"^(glossary|(vllm|seq2seq):[^@\s]+(@[^@\s]+)?)$")]
 
 
@@ -277,6 +281,16 @@ class DenoiseSettings(_Part):
         return self
 
 
+class AugmentSettings(_Part):
+    """Mistyped copies of training rows: a slip in the query, the rest as it was."""
+
+    enabled: bool = False
+    share: Share = Field(0.2, description="share of the rows that *denoise* keeps, taken by a hash, of which a copy is made")
+    slips: tuple[Slip, ...] = Field(
+        SLIPS, min_length=1, description="kinds of slips: a key beside, letters, accents, the script's own, abbreviations"
+    )
+
+
 class BaseSettings(_Part):
     """The base model."""
 
@@ -301,6 +315,14 @@ class PromptSettings(_Part):
     max_tokens: int = Field(256, ge=32, description="longest prompt; the target is cut first, then the query")
 
 
+def _is_off(value: str) -> bool:
+    return value == "off"
+
+
+def _is_one(value: float) -> bool:
+    return value == 1
+
+
 class TrainSettings(_Part):
     """LoRA fine-tuning."""
 
@@ -319,6 +341,24 @@ class TrainSettings(_Part):
         exclude_if=not_,
         description="begin with the champion's weights where its base, prompt, rank and alpha are the run's",
     )
+    tapt: Literal["off", "other-task", "text"] = Field(
+        "off",
+        exclude_if=_is_off,
+        description="a first training of the adapter: on the other task's training rows, or on raw queries and titles",
+    )
+    tapt_epochs: float = Field(1.0, gt=0, exclude_if=_is_one, description="of that first training")
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> TrainSettings:
+        if self.warm_start and self.tapt != "off":
+            raise ValueError(f"tapt {self.tapt} and warm_start are two beginnings of one adapter: switch one of them off")
+        return self
+
+
+class EvaluateSettings(_Part):
+    """What *evaluate* measures beside the judgement rows as they are; the gate does not look at it."""
+
+    corrupted: bool = Field(False, description="score the judgement rows with mistyped queries too, at the same threshold")
 
 
 class GateSettings(_Part):
@@ -405,7 +445,10 @@ class Settings(_Part):
     prompt: PromptSettings = PromptSettings()
     mine: MineSettings = MineSettings()
     denoise: DenoiseSettings = DenoiseSettings()
+    # These two are likewise left out of what is written while they are off.
+    augment: AugmentSettings = Field(AugmentSettings(), exclude_if=lambda part: not part.enabled)
     train: TrainSettings = TrainSettings()
+    evaluate: EvaluateSettings = Field(EvaluateSettings(), exclude_if=lambda part: not part.corrupted)
     gate: GateSettings = GateSettings()
     approval: ApprovalSettings = ApprovalSettings()
     serving: ServingSettings = ServingSettings()

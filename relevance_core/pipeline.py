@@ -50,12 +50,25 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "publish": ("base", "train", "evaluate", "gate", "translate", "denoise"),
     "rollout": ("publish",),
 }
-"""What each stage reads. *report* reads whatever is there."""
+"""What each stage reads, whatever the settings. *report* reads whatever is there."""
 
 MODULES: Final = {"base": "base_model"}
 """Stages whose module has another name than theirs."""
 
 Say = Callable[[str], None]
+
+
+def needs(name: str, settings: Settings) -> tuple[str, ...]:
+    """What a stage reads in a run with these settings: NEEDS, and what a strategy asks for besides.
+
+    That is always finished before the stage begins, so that the DAG's arrows are the same whatever the settings.
+    """
+    more = {
+        "denoise": ("translate",) if settings.augment.enabled else (),
+        "train": ("translate",) if settings.train.tapt != "off" else (),
+        "evaluate": ("denoise",) if settings.evaluate.corrupted else (),
+    }
+    return (*NEEDS[name], *more.get(name, ()))
 
 
 def stage_function(name: str) -> StageFunction:
@@ -162,7 +175,7 @@ class Run:
             artifacts = {key: found for key, found in self.outputs().items() if key.partition(":")[0] in NEEDS[name]}
             return Inputs(artifacts, task, self.champion, self.onboarded, approvals(self.store, self.run_id), self.decisions)
         else:
-            artifacts = {need: self._need(need, task) for need in NEEDS[name]}
+            artifacts = {need: self._need(need, task) for need in needs(name, self.settings)}
         return Inputs(artifacts, task, self.champion, self.onboarded, decisions=self.decisions)
 
     def _need(self, need: str, task: Task | None) -> Artifact:

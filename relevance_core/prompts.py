@@ -107,10 +107,19 @@ class Prompt:
         SettingsError when the template leaves no room.
         """
         rows = list(rows)
-        fields = self._tokenise(tokenizer, rows)
+        fields = self._tokenise(tokenizer, (text for row in rows for text in row[1:] if text is not None))
         start = _begin(tokenizer)
         pieces = {task: [start, *_ids(tokenizer, self._pieces(task))] for task in sorted({row[0] for row in rows})}
         return [self._join(pieces[row[0]], row, fields) for row in rows]
+
+    def encode_texts(self, tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+        """The token ids of each text as a field of the prompt holds it, without the template, cut to `max_tokens`.
+
+        Before it stands the token that a text begins with or, where there is none, the one that ends the text before it.
+        """
+        ends = tokenizer.eos_token_id
+        begin, fields = _begin(tokenizer) or ([] if ends is None else [ends]), self._tokenise(tokenizer, texts)
+        return [(begin + fields[text])[: self.max_tokens] for text in texts]
 
     def as_json(self) -> dict[str, Any]:
         """What a manifest records."""
@@ -133,9 +142,9 @@ class Prompt:
             return (" query:", " =", f"{noun}:", " ?") if self.target_first(task) else ("query:", " =", f" {noun}:", " ?")
         return _INSTRUCTION.format(what=_WHAT[task]), "\nEnglish:", f"\n{noun.capitalize()}:", "\n\n### Response:"
 
-    def _tokenise(self, tokenizer: Any, rows: Sequence[PairText]) -> dict[str, list[int]]:
-        """The ids of every distinct text of the rows as a field."""
-        texts = list(dict.fromkeys(text for row in rows for text in row[1:] if text is not None))
+    def _tokenise(self, tokenizer: Any, texts: Iterable[str]) -> dict[str, list[int]]:
+        """The ids of every distinct text as a field."""
+        texts = list(dict.fromkeys(texts))
         added = frozenset(tokenizer.get_added_vocab().values())
         encoded = _ids(tokenizer, [self._field(text) for text in texts])
         plain = (ids if added.isdisjoint(ids) else [i for i in ids if i not in added] for ids in encoded)

@@ -58,6 +58,24 @@ def test_a_database_password_is_never_dumped() -> None:
     assert "hunter2" not in settings.model_dump_json() + repr(settings)
 
 
+def test_strategies_that_are_off_are_not_written() -> None:
+    """Settings that came later leave a store's runs and outputs their names: off, they are not dumped; on, they are read again."""
+    later = {"augment": {"share": 0.5}, "train": {"tapt": "off"}, "evaluate": {"corrupted": False}}
+    written = config.build(later).model_dump(mode="json", exclude={"source"})
+    assert written == config.Settings().model_dump(mode="json", exclude={"source"})
+    assert {"augment", "evaluate"}.isdisjoint(written)
+    assert {"tapt", "tapt_epochs"}.isdisjoint(written["train"])
+    on = {"augment": {"enabled": True}, "train": {"tapt": "text", "tapt_epochs": 2}, "evaluate": {"corrupted": True}}
+    again = config.build(config.build(on).model_dump(mode="json", exclude={"source"}))
+    assert (again.augment.enabled, again.train.tapt, again.train.tapt_epochs, again.evaluate.corrupted) == (True, "text", 2, True)
+
+
+def test_an_adapter_has_one_beginning() -> None:
+    """A warm start and a first training at once are refused, with both names."""
+    with pytest.raises(SettingsError, match="tapt text and warm_start are two beginnings"):
+        config.build({"train": {"tapt": "text", "warm_start": True}})
+
+
 def test_settings_import_nothing_heavy() -> None:
     """A DAG file may import the settings: they bring in neither torch nor pandas nor Airflow."""
     heavy = ("torch", "pandas", "polars", "airflow", "boto3")

@@ -1,4 +1,5 @@
-"""LoRA fine-tuning on labelled pairs: loss −log p(answer | prompt) at the last position (arXiv 2510.21671, eq. 1).
+"""LoRA fine-tuning on labelled pairs: loss −log p(answer | prompt) at the last position (arXiv 2510.21671, eq. 1); or, as a first
+training, on raw texts as a language model.
 
 transformers' `Trainer` with peft. Batches of about the same length are laid out before the training begins, so an item of its data
 set is a whole batch and going on from a checkpoint is only a matter of skipping some. The rows of a batch are padded on the right,
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import polars as pl
@@ -51,7 +52,8 @@ class Job:
     """All that a training needs beside its rows.
 
     work: folder of its checkpoints; a training that was killed goes on from the last one there. out: folder that gets the adapter.
-    start: folder of the adapter whose weights it begins with; None: from nothing.
+    start: folder of the adapter whose weights it begins with; None: from nothing. objective: answer, the label after a pair's
+    prompt; text, every token of a text after those before it.
     """
 
     base: BaseRef
@@ -62,11 +64,12 @@ class Job:
     work: Path
     out: Path
     start: Path | None = None
+    objective: Literal["answer", "text"] = "answer"
 
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt, the id of its answer and how much it counts (1 on average)."""
+    """A prompt, the id of its answer and how much it counts (1 on average); of a raw text the answer is its last token."""
 
     ids: list[int]
     answer: int
@@ -76,13 +79,15 @@ class Example:
 def train(rows: pl.DataFrame, job: Job, say: Say) -> dict[str, Any]:
     """Trains an adapter and writes `adapter_config.json` and `adapter_model.safetensors` into `job.out`.
 
-    rows: task, query, target, label, weight and, where the prompt carries it, english. The same rows, job and machine give the same
-    bytes, killed in between or not; with another `engine.gpus` they are rounded differently and dropout is drawn differently.
+    rows: task, query, target, label, weight and, where the prompt carries it, english; only `text` for raw texts. The same rows,
+    job and machine give the same bytes, killed in between or not; with another `engine.gpus` they are rounded differently and
+    dropout is drawn differently.
     Returns `steps`, `rows`, `parameters` (trained ones), `final_loss` (mean of the last logged steps) and `loss`: [{step, loss,
     learning_rate}]. Raises DataError for rows that nothing can be learned from, ModelError for a base without the seven projections
     or a `job.start` of another shape.
     """
-    _check(rows)
+    if job.objective == "answer":
+        _check(rows)
     count = job.engine.gpus
     if count == 1:
         return _train(Rank(), rows, job, say)
@@ -104,7 +109,7 @@ def _nothing(text: str) -> None:
 def _train(rank: Rank, rows: pl.DataFrame, job: Job, say: Say) -> dict[str, Any]:
     device = torch.device(prepare(job.engine, job.seed).type, rank.number)
     model, tokenizer = load_base(job.base.source, job.base.dtype, device, job.base.revision)
-    examples = _examples(rows, job.prompt, tokenizer)
+    examples = (_examples if job.objective == "answer" else _texts)(rows, job.prompt, tokenizer)
     plan = plan_batches([len(e.ids) for e in examples], job.settings.batch_size, job.settings.epochs, job.seed)
     _check_projections(model)
     adapted = get_peft_model(model, _lora(job))
@@ -173,6 +178,17 @@ def answer_loss(causal: Any, shared: int, ids: Tensor, lengths: Tensor, answers:
     return (cross_entropy(logits, answers, reduction="none") * weights).mean()
 
 
+def text_loss(causal: Any, shared: int, ids: Tensor, lengths: Tensor, answers: Tensor, weights: Tensor) -> Tensor:
+    """The mean over the texts of a batch of weight × the mean −log p of its tokens, each after those before it: one number.
+
+    Arguments as of `answer_loss`; of a text the first token is not predicted, `shared` and `answers` are not used.
+    """
+    logits = causal(input_ids=ids, use_cache=False).logits[:, :-1].float()
+    inside = torch.arange(1, ids.shape[1], device=ids.device)[None] < lengths[:, None]
+    losses = cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none") * inside
+    return (losses.sum(1) / (lengths - 1) * weights).mean()
+
+
 class _BatchTrainer(Trainer):  # type: ignore[misc]  # transformers ships no types that mypy is shown
     """A Trainer whose model returns the loss of a batch, and whose data set is made of batches."""
 
@@ -191,9 +207,10 @@ class _BatchTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
 def _trainer(
     rank: Rank, adapted: Any, examples: Sequence[Example], plan: list[list[int]], job: Job, device: torch.device, say: Say
 ) -> Trainer:
-    causal, shared = adapted.get_base_model(), shared_start([e.ids for e in examples])
-    checkpointing = _checkpoints(adapted, examples, shared, job.settings, device)
-    adapted.forward = partial(answer_loss, causal, shared)
+    causal, answers = adapted.get_base_model(), job.objective == "answer"
+    shared = shared_start([e.ids for e in examples]) if answers else 0
+    checkpointing = _checkpoints(adapted, examples, shared, job, device)
+    adapted.forward = partial(answer_loss if answers else text_loss, causal, shared)
     trainer = _BatchTrainer(
         model=adapted,
         args=_arguments(rank, job, len(plan), device, half=causal.dtype == torch.bfloat16, checkpointing=checkpointing),
@@ -275,6 +292,14 @@ def _examples(rows: pl.DataFrame, prompt: Prompt, tokenizer: Any) -> list[Exampl
     return [Example(*values) for values in zip(prompts, answers, weights, strict=True)]
 
 
+def _texts(rows: pl.DataFrame, prompt: Prompt, tokenizer: Any) -> list[Example]:
+    """The texts of two tokens or more. Raises DataError where there is none."""
+    found = [Example(ids, ids[-1], 1.0) for ids in prompt.encode_texts(tokenizer, rows["text"].to_list()) if len(ids) > 1]
+    if not found:
+        raise DataError("there is no text to train on", where=f"{len(rows)} texts", expected="texts of two tokens or more")
+    return found
+
+
 def _lora(job: Job) -> LoraConfig:
     settings = job.settings
     return LoraConfig(
@@ -302,14 +327,14 @@ def _load_adapter(adapted: Any, folder: Path) -> None:
     set_peft_model_state_dict(adapted, state)
 
 
-def _checkpoints(adapted: Any, examples: Sequence[Example], shared: int, settings: TrainSettings, device: torch.device) -> bool:
+def _checkpoints(adapted: Any, examples: Sequence[Example], shared: int, job: Job, device: torch.device) -> bool:
     """Whether the largest batch's activations don't fit on the GPU beside the model; several GPUs decide as one would."""
     if device.type != "cuda":
         return False
     model = adapted.get_base_model()
-    batch = Batch(min(settings.batch_size, len(examples)), max(len(e.ids) for e in examples), shared)
+    batch = Batch(min(job.settings.batch_size, len(examples)), max(len(e.ids) for e in examples), shared, job.objective == "text")
     weights = sum(p.numel() * (_TRAINED_BYTES if p.requires_grad else p.element_size()) for p in adapted.parameters())
-    activations = activation_bytes(model.config, settings.r, batch, half=model.dtype == torch.bfloat16)
+    activations = activation_bytes(model.config, job.settings.r, batch, half=model.dtype == torch.bfloat16)
     return too_large(activations, weights, torch.cuda.get_device_properties(device).total_memory)
 
 

@@ -29,7 +29,7 @@ _DONE: Final = {"drop": "dropped", "flip": "given the other label", "weight": "g
 
 def build_page(artifacts: Artifacts, tasks: Sequence[Task], title: str, subtitle: str) -> Page:
     """The page of a run: the outcome first, then how good it is and why, then what happened to the rows."""
-    sections = (_quality, _gate, _funnel, _validation, _translation, _mining, _filter, _reviewed, _training, _provenance)
+    sections = (_quality, _gate, _funnel, _validation, _translation, _mining, _filter, _copies, _reviewed, _training, _provenance)
     shown = [section for make in sections if (section := make(artifacts, tasks)) is not None]
     return Page(title, subtitle, _notices(artifacts), [_card(artifacts, task) for task in tasks], shown)
 
@@ -111,7 +111,10 @@ def _proof(proof: Mapping[str, Any]) -> str:
 def _quality(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
     def blocks(task: Task) -> list[Block]:
         evaluate = artifacts.get(f"evaluate:{task}")
-        return [] if evaluate is None else [_by_language(evaluate), _mistakes(evaluate)]
+        if evaluate is None:
+            return []
+        mistyped = evaluate.report.figures.get("corrupted")
+        return [_by_language(evaluate), *([_mistyped(mistyped)] if mistyped else []), _mistakes(evaluate)]
 
     return _section(
         "quality",
@@ -157,6 +160,23 @@ def _by_language(evaluate: Artifact) -> Plot:
         figure,
         ["", "rows", "F1", "champion", "always yes", "macro-F1", "AUC", "precision", "recall"],
         numbers,
+    )
+
+
+def _mistyped(figures: Mapping[str, Any]) -> Table:
+    """figures: those of `evaluate.judge_mistyped`."""
+    clean = figures["clean"]
+    languages = sorted(figures["per_language"], key=lambda language: -figures["per_language"][language]["rows"])
+    both = [(figures, clean), *((figures["per_language"][name], clean["per_language"][name]) for name in languages)]
+    names = ["all languages", *(named(language) for language in languages)]
+    left = f"{figures['unchanged']:,} have nothing to mistype"
+    left += f", and the mistyped query of {figures['seen']:,} is one of training" if figures["seen"] else ""
+    return Table(
+        "With mistyped queries",
+        f"The same judgement rows with a slip in the query, at the same threshold, beside the rows as they are; {left}. "
+        "The gate does not look at it.",
+        ["", "rows", "F1 mistyped", "F1", "AUC mistyped", "AUC"],
+        [[name, new["rows"], new["f1"], old["f1"], new["auc"], old["auc"]] for name, (new, old) in zip(names, both, strict=True)],
     )
 
 
@@ -483,6 +503,30 @@ def _filtered(denoise: Artifact) -> list[Block]:
     ]
 
 
+def _copies(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
+    def blocks(task: Task) -> list[Block]:
+        denoise = artifacts.get(f"denoise:{task}")
+        return [] if denoise is None or "augmented.parquet" not in denoise.files else [_copied(denoise)]
+
+    lead = "Training rows once more with a slip in the query: the label is kept, and no text of the dev side is made."
+    return _section("copies", "Mistyped copies", lead, tasks, blocks)
+
+
+def _copied(denoise: Artifact) -> Table:
+    figures, tried = denoise.report.figures["augmented"], denoise.table("augmented")
+    shown = tried.group_by("language", "slip", maintain_order=True).head(1).sort("language", "slip").head(2 * _EXAMPLES)
+    return Table(
+        "One of each language and kind of slip",
+        f"{figures['added']:,} of the {figures['tried']:,} copies that were tried train.",
+        ["language", "query", "mistyped", "slip", "target", "label", "guard"],
+        [
+            [r["language"], r["query"], r["typed"], r["slip"], r["target"], _LABELS[r["label"]], r["reason"] or "kept"]
+            for r in shown.iter_rows(named=True)
+        ],
+        "No query had a place for a slip.",
+    )
+
+
 def _reviewed(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
     ingest = artifacts.get("ingest")
     if ingest is None or "reviewed.parquet" not in ingest.files:
@@ -551,6 +595,7 @@ def _loss(train: Artifact) -> Plot:
     begun = train.report.figures.get("start")
     caption = f"{figures['rows']:,} rows, {figures['steps']:,} steps, {figures['parameters']:,} trained parameters."
     caption += f" Begun {begun}." if begun else ""
+    caption += _first(train.report.figures.get("tapt"))
     return Plot(
         "Training loss",
         caption,
@@ -558,6 +603,15 @@ def _loss(train: Artifact) -> Plot:
         ["step", "loss"],
         [list(row) for row in zip(steps, losses, strict=True)],
     )
+
+
+def _first(tapt: Mapping[str, Any] | None) -> str:
+    """What is said of a training before this one."""
+    if tapt is None:
+        return ""
+    if "skipped" in tapt:
+        return f" No first training ({tapt['kind']}): {tapt['skipped']}."
+    return f" After a first training ({tapt['kind']}) on {tapt['rows']:,} rows in {tapt['steps']:,} steps."
 
 
 def _provenance(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:

@@ -17,6 +17,7 @@ from relevance_core.engine import map_processes
 from relevance_core.errors import SettingsError
 from relevance_core.pairs import fold_of
 from relevance_core.prompts import prompt_from
+from relevance_core.stages.augment import copies
 from relevance_core.stages.base import Inputs, Output, Report, Rows, stage
 from relevance_core.stages.bases import open_base
 from relevance_core.stages.scorers import open_scorer
@@ -57,15 +58,25 @@ _APART: Final = 1000
 """Between the seeds of a row's models, so that seeds next to each other do not share one."""
 
 
+_USES: Final = ("denoise", "train", "prompt", "base.model", "base.dtype", "engine.scorer", "seed")
+
+
+def _uses(settings: Settings) -> tuple[str, ...]:
+    """What only copies depend on counts only where copies are made."""
+    return (*_USES, "augment", "split.dev_share") if settings.augment.enabled else _USES
+
+
 @stage(
     "denoise",
-    uses=("denoise", "train", "prompt", "base.model", "base.dtype", "engine.scorer", "seed"),
+    uses=_uses,
     by_task=True,
     version=2,
     pinned=("decisions",),
 )
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Self-validation filtering (arXiv 2510.21671, strategy 3): `train`, `ledger` of the rows acted on, `scores` of all.
+
+    With `augment.enabled` mistyped copies of the rows that are left join them (`stages.augment`): `augmented` lists those.
 
     How: training rows are dealt into folds by their query's group, so that a query, its translations and its negatives are in one
     fold. For each fold an adapter is trained on the other folds (on the base that has not seen this fold's labels, where there is
@@ -84,9 +95,8 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     decided = review.decisions(out.store, inputs.decisions).filter(task=inputs.task)
     rows = review.labelled(inputs["mine"].table("train"), decided)
     if not settings.denoise.enabled:
-        out.table("train", rows)
         out.table("ledger", pl.DataFrame(schema=LEDGER))
-        return Report(Rows(incoming=len(rows), kept=len(rows)), {"enabled": False})
+        return _leave(settings, inputs, out, rows, rows, {}, {"enabled": False})
     scores = _scores(settings, inputs, out, rows)
     scored = rows.join(together(scores), on="pair_id", how="left", validate="1:1")
     found = contradictions(scored.join(decided, on="pair_id", how="anti", maintain_order="left"), settings.denoise)
@@ -94,7 +104,6 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     ledger = found.filter("acted").with_columns(reason=pl.lit(reason), action=pl.lit(action)).rename({"p": "score"})
     ledger = ledger.select(pl.col(name).cast(kind) for name, kind in LEDGER.items()).sort("pair_id")
     kept = act(rows, ledger, action)
-    out.table("train", kept)
     out.table("ledger", ledger)
     out.table("scores", scores)
     dropped = len(rows) - len(kept)
@@ -104,7 +113,30 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
         figures["weight"] = {name: _weight(frame, ledger) for name, frame in (("before", rows), ("after", kept))}
     if inputs.decisions:
         figures["reviewed"] = len(rows.join(decided, on="pair_id", how="semi"))
-    return Report(Rows(len(rows), kept=len(kept), dropped=dropped, reasons=reasons), figures)
+    return _leave(settings, inputs, out, rows, kept, reasons, figures)
+
+
+def _leave(
+    settings: Settings,
+    inputs: Inputs,
+    out: Output,
+    rows: pl.DataFrame,
+    kept: pl.DataFrame,
+    reasons: dict[str, int],
+    figures: dict[str, Any],
+) -> Report:
+    """Writes what trains, `kept` of `rows` and their mistyped copies, and reports it. reasons: why the others are not kept."""
+    if not settings.augment.enabled:
+        out.table("train", kept)
+        return Report(Rows(len(rows), kept=len(kept), dropped=sum(reasons.values()), reasons=reasons), figures)
+    made = copies(kept, rows["pair_id"], settings, inputs["translate"])
+    train = pl.concat([kept, made.rows]).sort("pair_id")
+    out.table("train", train)
+    out.table("augmented", made.ledger)
+    out.say(f"denoise {inputs.task}: {len(made.rows)} mistyped copies")
+    reasons = reasons | made.dropped
+    counts = Rows(len(rows), len(made.ledger), len(train), dropped=sum(reasons.values()), reasons=reasons)
+    return Report(counts, figures | {"augmented": made.figures})
 
 
 def together(scores: pl.DataFrame) -> pl.DataFrame:

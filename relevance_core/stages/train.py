@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,6 +14,7 @@ from relevance_core.prompts import prompt_from
 from relevance_core.published import prompt_of
 from relevance_core.stages.base import Inputs, Output, Report, Rows, scratch, stage
 from relevance_core.stages.bases import open_base
+from relevance_core.stages.tapt import first_training
 from relevance_core.store import Manifest, Registry, Store
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     How: `models.trainer`: LoRA on all seven projections, −log p of the answer at the last position, weighted by `weight`.
     Checkpoints lie in the scratch folder, so a training that was killed goes on from the last one and ends with the same bytes.
     With `train.warm_start` it begins with the weights of the champion that the run pinned, where that one's base, prompt, rank and
-    alpha are this run's; where not, from nothing, and `start` in the report says why.
+    alpha are this run's; where not, from nothing, and `start` in the report says why. With `train.tapt` it begins with the weights
+    of a first training (`stages.tapt`), on rows or texts of the training side, which are no rows of this stage's report.
     What it does not do: look at dev rows, choose a threshold, stop early.
     Known limits: every GPU holds the whole model; a checkpoint is only found again on the machine that wrote it, elsewhere the
     training begins anew.
@@ -52,7 +55,11 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     if begun:
         out.say(f"train {task}: begins {begun}")
     job = Job(base, prompt_from(settings), settings.train, settings.engine, settings.seed, out.work / "checkpoints", folder, start)
-    result = train(rows, job, partial(_say, out.say, task))
+    say, tapt = partial(_say, out.say, task), None
+    if settings.train.tapt != "off":
+        begin, tapt = first_training(settings, task, inputs["translate"], job, say)
+        job = replace(job, start=begin)
+    result = train(rows, job, say)
     scorer = Scorer(base.source, folder, job.prompt, settings.engine, revision=base.revision, dtype=base.dtype)
     golden.write(folder, golden.choose(rows), scorer, out.say)
     out.folder("adapter", folder)
@@ -60,6 +67,8 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     figures = {name: result[name] for name in ("steps", "rows", "parameters", "final_loss")} | {"base": base.id}
     if begun:
         figures["start"] = begun
+    if tapt:
+        figures["tapt"] = tapt
     dropped = len(rows) - result["rows"]
     return Report(
         Rows(len(rows), kept=result["rows"], dropped=dropped, reasons={"dropped: weight 0": dropped} if dropped else {}), figures
