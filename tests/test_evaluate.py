@@ -244,7 +244,7 @@ def test_judgement_rows_are_scored_as_somebody_mistypes_them(shop: Shop) -> None
     assert known is not None
     trained = pl.DataFrame({"query": ["blue bottle", known.text.upper()]})
     inputs = shop.inputs({})
-    denoised = output(shop.store, "denoise", lambda out: out.table("train", trained), "QC")
+    denoised = output(shop.store, "denoise-of-mistyped", lambda out: out.table("train", trained), "QC")
     report = run(settings, replace(inputs, artifacts={**inputs.artifacts, "denoise": denoised}), shop.store)
     artifact = open_artifact(shop.store, report.address)
     assert artifact is not None

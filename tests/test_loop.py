@@ -86,6 +86,23 @@ def test_the_same_inputs_find_finished_work(night: tuple[Path, Done], shop: Path
     assert again.result["seconds"] < first.result["seconds"] / 3
 
 
+def test_a_night_with_strategies_that_are_off_by_default(night: tuple[Path, Done], shop: Path, tmp_path: Path) -> None:
+    """Mistyped copies, a first training on the other task and mistyped dev rows: what comes before them is found, no row is lost,
+    and both tasks are judged on both kinds of rows.
+    """
+    folder = Path(shutil.copytree(night[0], tmp_path / "store"))
+    more = ("augment.enabled=true", "train.tapt=other-task", "evaluate.corrupted=true")
+    done = retrain(folder, shop, FIRST_NIGHT, *(part for setting in more for part in ("--set", setting)))
+    assert done.code == 0, done.log
+    assert "mine QC: found finished output" in done.log
+    rows = done.result["rows"]
+    assert rows["denoise"]["made"] > 100
+    assert all(row["in"] == row["kept"] + row["quarantined"] + row["dropped"] for row in rows.values())
+    for task, figures in done.result["tasks"].items():
+        assert f"train {task}: other-task: training on" in done.log
+        assert figures["corrupted"]["rows"] + figures["corrupted"]["unchanged"] + figures["corrupted"]["seen"] == figures["rows"]
+
+
 def test_a_run_killed_in_every_stage_ends_with_the_same_version(night: tuple[Path, Done], shop: Path, tmp_path: Path) -> None:
     """SIGKILL in each stage in turn, and the command started again: the same versions as the undisturbed run."""
     arguments = retrain_arguments(tmp_path / "store", shop, FIRST_NIGHT, "--set", "engine.workers=1")

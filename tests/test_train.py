@@ -335,6 +335,19 @@ def test_two_processes_learn_what_one_does(make_job: Callable[..., Job]) -> None
 
 
 @pytest.mark.slow
+def test_two_processes_learn_texts_as_one_does(make_job: Callable[..., Job]) -> None:
+    """Of raw texts too, an odd number a batch: without dropout two processes have the losses of one."""
+    texts = pl.DataFrame(
+        {"text": [f"{colour} {what}" * (1 + n % 3) for n, colour in enumerate("abcdefg") for what in ("shoes", "x")]}
+    )
+    one, two = (replace(make_job(name, dropout=0, batch_size=5), objective="text") for name in ("one", "two"))
+    result = train(texts, one, say)
+    shared = train(texts, replace(two, engine=EngineSettings(device="cpu", gpus=2)), say)
+    assert (result["rows"], result["steps"]) == (shared["rows"], shared["steps"]) == (14, 3)
+    assert [log["loss"] for log in shared["loss"]] == pytest.approx([log["loss"] for log in result["loss"]], rel=1e-4)
+
+
+@pytest.mark.slow
 def test_an_error_in_a_process_is_told(make_job: Callable[..., Job]) -> None:
     """What one of the processes raises is the error of the training, with the setting that made them."""
     job = make_job("none")
