@@ -417,7 +417,7 @@ def test_a_late_listing_does_not_hide_the_champion(local: Registry, adapter: Pat
 def test_a_log_is_read_on_from_where_it_was_seen(local: Registry, adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A registry that has seen release 1 finds another's release 2 without listing the log again."""
     one, two = publish(local, adapter, "QC", "one", "two")
-    assert local.promote({"QC": one}, **DECISION) == local.current()
+    local.promote({"QC": one}, **DECISION)
     Registry(local.store).promote({"QC": two}, **DECISION)
     monkeypatch.setattr(type(local.store), "list", lambda *_: pytest.fail("the log was listed"))
     current = local.current()
