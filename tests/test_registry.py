@@ -414,17 +414,6 @@ def test_a_late_listing_does_not_hide_the_champion(local: Registry, adapter: Pat
     assert [release.number for release in lagging.history()] == [1, 2, 3]
 
 
-def test_a_log_is_read_on_from_where_it_was_seen(local: Registry, adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A registry that has seen release 1 finds another's release 2 without listing the log again."""
-    one, two = publish(local, adapter, "QC", "one", "two")
-    local.promote({"QC": one}, **DECISION)
-    Registry(local.store).promote({"QC": two}, **DECISION)
-    monkeypatch.setattr(type(local.store), "list", lambda *_: pytest.fail("the log was listed"))
-    current = local.current()
-    assert current is not None
-    assert (current.number, current.versions) == (2, {"QC": two})
-
-
 def test_a_gap_or_a_forged_entry_in_the_log_is_an_error(local: Registry, adapter: Path) -> None:
     """A missing entry, and one under another's number, are named; other files in the folder are not entries."""
     for version in publish(local, adapter, "QC", "1", "2", "3"):

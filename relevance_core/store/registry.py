@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 
 from relevance_core.errors import Conflict, NotFound, RegistryError
 from relevance_core.store.manifest import Manifest, Release
-from relevance_core.store.objects import Store
 from relevance_core.store.versions import Versions, check_task
 
 CHAMPION = "champion"
@@ -21,11 +20,7 @@ _ENTRY = re.compile(rf"{_LOG}([0-9]{{8}})\.json")
 
 
 class Registry(Versions):
-    """Versions and the champion's log in one store; instances may be shared: all they remember is how far the log goes."""
-
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
-        self._seen = 0
+    """Versions and the champion's log in one store; instances hold no state and may be shared."""
 
     def resolve(self, task: str, reference: str) -> Manifest:
         """The manifest that 'champion', a version id or an unambiguous beginning of one (4 digits or more) means.
@@ -137,17 +132,13 @@ class Registry(Versions):
     def _highest(self) -> int:
         """The highest number in the log, or 0.
 
-        Entries are never taken away and have no gaps, so reading on from one that was seen finds the highest, without listing a log
-        that only grows. The first look lists; a listing may lag behind on some stores, and reading on helps there too.
+        A listing may lag behind on some stores; entries have no gaps, so reading on from it finds those it does not show.
         """
-        number = self._seen or max((int(match[1]) for match in map(_ENTRY.fullmatch, self._log_keys()) if match), default=0)
+        matches = (_ENTRY.fullmatch(entry.key) for entry in self.store.list(_LOG))
+        number = max((int(match[1]) for match in matches if match), default=0)
         while self.store.exists(_key(number + 1)):
             number += 1
-        self._seen = number
         return number
-
-    def _log_keys(self) -> list[str]:
-        return [entry.key for entry in self.store.list(_LOG)]
 
     def _numbered(self, number: int, current: Release) -> Release:
         if not 1 <= number <= current.number:
