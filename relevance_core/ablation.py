@@ -18,7 +18,6 @@ import polars as pl
 from relevance_core import config, pipeline
 from relevance_core.config import Settings
 from relevance_core.errors import NotFound
-from relevance_core.models.translators import Machine, add_english, open_translator
 from relevance_core.pairs import Task, map_distinct, query_group
 from relevance_core.prompts import prompt_from
 from relevance_core.sources import read_labelled
@@ -26,6 +25,7 @@ from relevance_core.stages.base import Inputs, Output, Report, Rows, open_artifa
 from relevance_core.stages.bases import open_base
 from relevance_core.stages.ingest import fingerprint
 from relevance_core.stages.scorers import TEXT, open_scorer
+from relevance_core.stages.translations import with_english
 from relevance_core.store import Store, open_store
 from relevance_core.strategies import Row
 
@@ -116,10 +116,8 @@ def judge(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Scores the task's rows of the labelled file `source.uri` with an adapter that is in no registry: `answers` (ANSWERS)."""
     rows = read_labelled(settings.source.uri, task=inputs.task).filter(task=inputs.task)
     rows = rows.with_columns(map_distinct(rows["query"], query_group, "group"))
-    reference = inputs["translate"].report.figures["translator"] if settings.prompt.translation else None
-    translator = open_translator(reference, out.store, Machine(settings.serving, settings.engine)) if reference else None
     base, adapter = open_base(inputs["base"], settings.base.dtype), inputs["train"].folder("adapter")
     scorer = open_scorer(settings, base, adapter, prompt_from(settings))
-    p = scorer.score(add_english(rows, translator, out.store).select(TEXT).iter_rows(), out.say)
+    p = scorer.score(with_english(rows, settings, inputs["translate"]).select(TEXT).iter_rows(), out.say)
     out.table("answers", rows.with_columns(p=pl.Series(p, dtype=pl.Float64)).select(ANSWERS))
     return Report(Rows(len(rows), kept=len(rows)), {})

@@ -110,7 +110,7 @@ def _gaps(plan: Plan, cells: Sequence[Cell]) -> Figures:
     The distance is that of the row before the translation: the mean of the languages that do not come in minus the language's own
     figure. Mean, smallest and largest over the seeds; None where there is no distance, or no row with translation.
     """
-    row = next((row for row in plan.rows if row.name == "+ translation"), None)
+    row = next((row for row in plan.rows if row.adds == "translation"), None)
     if row is None or not plan.settings.onboard:
         return {}
     before = next(other for other in plan.rows if other.name == row.beside)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from functools import partial
-from operator import eq, not_
+from operator import eq
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
 
@@ -32,8 +32,11 @@ SLIPS: Final[tuple[Slip, ...]] = get_args(Slip)
 TranslatorName = Annotated[str, Field(pattern=r"^(glossary|(vllm|seq2seq):[^@\s]+(@[^@\s]+)?)$")]
 
 
-def _is_none(value: object) -> bool:
-    return value is None
+def _optional(default: Any, **about: Any) -> Any:
+    """The field of a setting that is left out of what is written while it has its default, so that a store's finished stages and
+    runs keep their names beside a setting that they do not know.
+    """
+    return Field(default, exclude_if=partial(eq, default), **about)
 
 
 class _Part(BaseModel):
@@ -141,9 +144,8 @@ class TranslateSettings(_Part):
     sources: tuple[SourceLanguage, ...] = Field(
         (), description="source languages; default: every trained language; auto: those that `translate.sources_from` says helped"
     )
-    # Like train.warm_start, the settings below that are left out of what is written while they have their defaults.
-    sources_from: str = Field(
-        "", exclude_if=not_, description="for auto: a JSON file of what each source language gained each target; path or address"
+    sources_from: str = _optional(
+        "", description="for auto: a JSON file of what each source language gained each target; path or address"
     )
     min_rows: int = Field(400, ge=0, description="row quota per task: a trained language with fewer rows is topped up to it")
     rows: dict[Task, Annotated[int, Field(ge=0)]] = Field(
@@ -154,30 +156,25 @@ class TranslateSettings(_Part):
     )
     max_untranslated: Share = Field(0.34, description="largest share of words left as they were")
     length_ratio: tuple[float, float] = Field((0.2, 5.0), description="bounds of a translation's length, in lengths of its source")
-    guards: tuple[TranslationGuard, ...] = Field(
-        (), exclude_if=not_, description="further guards: model names kept, copies, repetitions, the language of the translation"
+    guards: tuple[TranslationGuard, ...] = _optional(
+        (), description="further guards: model names kept, copies, repetitions, the language of the translation"
     )
-    language_confidence: Share = Field(
+    language_confidence: Share = _optional(
         0.8,
-        exclude_if=partial(eq, 0.8),
         description="probability from which the guard `language` takes a text for another language",
     )
-    round_trip: int = Field(
-        0, ge=0, exclude_if=not_, description="texts of each pair of languages that are translated back and compared; 0: none"
+    round_trip: int = _optional(
+        0, ge=0, description="texts of each pair of languages that are translated back and compared; 0: none"
     )
-    round_trip_similarity: Share = Field(
+    round_trip_similarity: Share = _optional(
         0.0,
-        exclude_if=not_,
         description="cosine of a text and its translation back, by `mine.embedder`, below which it is rejected; 0: only measured",
     )
-    warn_rejected: Share = Field(
+    warn_rejected: Share = _optional(
         0.5,
-        exclude_if=partial(eq, 0.5),
         description="share of a language's pairs whose translation is rejected, above which to warn",
     )
-    warn_similarity: Share = Field(
-        0.7, exclude_if=partial(eq, 0.7), description="mean cosine of a language's round trip, below which to warn"
-    )
+    warn_similarity: Share = _optional(0.7, description="mean cosine of a language's round trip, below which to warn")
 
     @model_validator(mode="after")
     def _auto_alone(self) -> TranslateSettings:
@@ -200,35 +197,29 @@ class MineSettings(_Part):
         description="FAISS index of the targets; flat is exact, of ivf and hnsw the report tells the recall",
     )
     index_from: int = Field(200_000, ge=1, description="targets from which auto is ivf; below, it is flat")
-    # Left out of what is written while they are as they were before they came to be, as `train.warm_start` is.
-    ratios: dict[Task, dict[Annotated[str, Field(pattern=r"^([a-z]{2}|default)$")], Annotated[float, Field(ge=0)]]] = Field(
+    ratios: dict[Task, dict[Annotated[str, Field(pattern=r"^([a-z]{2}|default)$")], Annotated[float, Field(ge=0)]]] = _optional(
         {},
-        exclude_if=not_,
         description='`mine.ratio` by task and language, e.g. {"QI": {"default": 1, "de": 0.5}}; what is not named has `mine.ratio`',
     )
-    mix: dict[NegativeKind, Share] = Field(
+    mix: dict[NegativeKind, Share] = _optional(
         {"hard": 1.0},
-        exclude_if=lambda mix: mix == {"hard": 1.0},
         description="shares of hard (ranks up to `mine.top_k`), easy (ranks after it) and random negatives in the same number",
     )
-    easy_top: int = Field(100, ge=2, exclude_if=lambda top: top == 100, description="the last rank of an easy negative")
-    absolute_margin: float | None = Field(
+    easy_top: int = _optional(100, ge=2, description="the last rank of an easy negative")
+    absolute_margin: float | None = _optional(
         None,
         ge=0,
-        exclude_if=_is_none,
         description="how much less like the query than its positive a negative must be, in cosine; default: it is not asked",
     )
-    relative_margin: Share | None = Field(
-        None, exclude_if=_is_none, description="the same as a share of the positive's similarity; 0.05 is NV-Retriever's"
+    relative_margin: Share | None = _optional(
+        None, description="the same as a share of the positive's similarity; 0.05 is NV-Retriever's"
     )
-    champion_review: Share | None = Field(
+    champion_review: Share | None = _optional(
         None,
-        exclude_if=_is_none,
         description="p(yes) of the champion above which a candidate is no negative and people are asked; default: it is not asked",
     )
-    catalogue: str = Field(
+    catalogue: str = _optional(
         "",
-        exclude_if=not_,
         description="file of more candidates: task and target, or category_path (QC) and item_title (QI); '' none",
     )
 
@@ -315,14 +306,6 @@ class PromptSettings(_Part):
     max_tokens: int = Field(256, ge=32, description="longest prompt; the target is cut first, then the query")
 
 
-def _is_off(value: str) -> bool:
-    return value == "off"
-
-
-def _is_one(value: float) -> bool:
-    return value == 1
-
-
 class TrainSettings(_Part):
     """LoRA fine-tuning."""
 
@@ -335,18 +318,15 @@ class TrainSettings(_Part):
     warmup_ratio: Share = 0.06
     max_grad_norm: float = Field(1.0, gt=0)
     save_steps: int = Field(200, ge=1, description="steps between checkpoints; a killed training goes on from the last")
-    # Left out of what is written while it is off: a store's finished stages and runs then keep their names.
-    warm_start: bool = Field(
+    warm_start: bool = _optional(
         False,
-        exclude_if=not_,
         description="begin with the champion's weights where its base, prompt, rank and alpha are the run's",
     )
-    tapt: Literal["off", "other-task", "text"] = Field(
+    tapt: Literal["off", "other-task", "text"] = _optional(
         "off",
-        exclude_if=_is_off,
         description="a first training of the adapter: on the other task's training rows, or on raw queries and titles",
     )
-    tapt_epochs: float = Field(1.0, gt=0, exclude_if=_is_one, description="of that first training")
+    tapt_epochs: float = _optional(1.0, gt=0, description="of that first training")
 
     @model_validator(mode="after")
     def _one_beginning(self) -> TrainSettings:
@@ -445,7 +425,7 @@ class Settings(_Part):
     prompt: PromptSettings = PromptSettings()
     mine: MineSettings = MineSettings()
     denoise: DenoiseSettings = DenoiseSettings()
-    # These two are likewise left out of what is written while they are off.
+    # Left out of what is written while they are off, as an `_optional` setting is.
     augment: AugmentSettings = Field(AugmentSettings(), exclude_if=lambda part: not part.enabled)
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = Field(EvaluateSettings(), exclude_if=lambda part: not part.corrupted)

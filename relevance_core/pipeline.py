@@ -280,8 +280,7 @@ def default_run_id(settings: Settings) -> str:
     from relevance_core.stages import ingest, translate
 
     values = json.dumps(_values(settings), sort_keys=True)
-    more = target_stamp(settings.mine.catalogue) if settings.mine.catalogue else ""
-    outside = filter(None, (ingest.fingerprint(settings), translate.fingerprint(settings), more))
+    outside = filter(None, (ingest.fingerprint(settings), translate.fingerprint(settings), target_stamp(settings.mine.catalogue)))
     what = hashlib.sha256("\n".join([values, *outside]).encode()).hexdigest()[:8]
     return f"{settings.window.bounds()[1]:%Y-%m-%d}-{what}"
 
@@ -303,7 +302,7 @@ def retrain(settings: Settings, store: Store, run_id: str = "", dry_run: bool = 
         run.stage("translate")
         if not dry_run:
             run.stage("base")
-            _each_task(run, _retrain_task)
+            _each_task(run, BY_TASK)
             run.stage("rollout")
     except RelevanceError:
         run.stage("report")
@@ -316,34 +315,24 @@ def learn(run: Run) -> None:
     """The loop as far as *evaluate*: an adapter for each task and its figures, and nothing that could serve."""
     for name in COMMON:
         run.stage(name)
-    _each_task(run, _learn_task)
+    _each_task(run, BY_TASK[: BY_TASK.index("gate")])
 
 
-_Work = tuple[str, str, Task, Settings, Say]
+_Work = tuple[str, str, Task, Settings, Say, tuple[str, ...]]
 
 
-def _each_task(run: Run, work: Callable[[_Work], None]) -> None:
-    """Does the work of every task, in a process of its own when there are two tasks."""
+def _each_task(run: Run, stages: tuple[str, ...]) -> None:
+    """Runs these stages of every task, in a process of its own when there are two tasks."""
     settings = run.settings.model_copy(update={"engine": _share(run.settings.engine, len(run.settings.tasks))})
-    items = [(run.store.uri, run.run_id, task, settings, run.say) for task in settings.tasks]
-    map_processes(work, items, run.settings.engine.workers)
+    work = [(run.store.uri, run.run_id, task, settings, run.say, stages) for task in settings.tasks]
+    map_processes(_run_stages, work, run.settings.engine.workers)
 
 
-def _learn_task(work: _Work) -> None:
-    uri, run_id, task, settings, say = work
+def _run_stages(work: _Work) -> None:
+    uri, run_id, task, settings, say, stages = work
     run = open_run(open_store(uri), run_id, settings, say)
-    run.stage("mine", task)
-    run.stage("denoise", task)
-    run.stage("train", task)
-    run.stage("evaluate", task)
-
-
-def _retrain_task(work: _Work) -> None:
-    _learn_task(work)
-    uri, run_id, task, settings, say = work
-    run = open_run(open_store(uri), run_id, settings, say)
-    run.stage("gate", task)
-    run.stage("publish", task)
+    for name in stages:
+        run.stage(name, task)
 
 
 def _share(engine: config.EngineSettings, tasks: int) -> config.EngineSettings:

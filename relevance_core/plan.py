@@ -19,7 +19,7 @@ from relevance_core.models.translators import Translator, held
 from relevance_core.pairs import Task
 from relevance_core.stages.base import Artifact
 from relevance_core.stages.gate import evidence
-from relevance_core.stages.translate import ONBOARDED, Want, samples, wants
+from relevance_core.stages.translate import ONBOARDED, Want, choices, samples, wants
 from relevance_core.translation_sources import AUTO
 
 NOTHING: Final = "no language comes in, and none has fewer rows than the quota: nothing is translated for new rows"
@@ -41,7 +41,8 @@ def forecast(
     """
     train, dev = split.table("train"), split.table("dev")
     languages: dict[str, Any] = {}
-    for want, sample in samples(settings, wants(settings, train, onboarded), train, translator):
+    wanted = wants(settings, train, onboarded)
+    for want, sample in samples(settings, wanted, train, translator, choices(settings, wanted, train, translator)):
         about = {"why": want.why, "rows": 0 if sample is None else len(sample)}
         about |= _cost(want, sample, translator, split) | _evidence(settings, want, dev, served.get(want.task, ()))
         languages.setdefault(want.language, {})[want.task] = about

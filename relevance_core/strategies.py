@@ -42,12 +42,17 @@ PUBLISHED: Final = ("translation", "hard-negatives", "filter", THRESHOLD)
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table. settings: what it changes in the user's own; beside: the row that it is compared with."""
+    """One row of the table.
+
+    settings: what it changes in the user's own. calibrated: whether it decides at the calibrated threshold. beside: the row that it
+    is compared with. adds: the strategy that it switches on.
+    """
 
     name: str
     settings: Values
     calibrated: bool
     beside: str | None
+    adds: str | None = None
 
 
 def rows_of(strategies: Sequence[str], further: Mapping[str, Values]) -> tuple[Row, ...]:
@@ -69,7 +74,7 @@ def rows_of(strategies: Sequence[str], further: Mapping[str, Values]) -> tuple[R
         # The languages that come in are the user's own setting, so switching on leaves it out.
         settings = {key: value for key, value in settings.items() if key not in STRATEGIES[name].off or key in STRATEGIES[name].on}
         settings = config.merge(settings, STRATEGIES[name].on)
-        rows.append(Row(f"+ {name}", settings, rows[-1].calibrated or name == THRESHOLD, rows[-1].name))
+        rows.append(Row(f"+ {name}", settings, rows[-1].calibrated or name == THRESHOLD, rows[-1].name, name))
     last = rows[-1]
     for name, changes in further.items():
         if name in {row.name for row in rows}:

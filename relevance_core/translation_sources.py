@@ -61,7 +61,7 @@ def gains_file(settings: TranslateSettings) -> files.File | None:
         raise NotFound(
             "there is no file of what the source languages gained",
             where=f"translate.sources_from: {settings.sources_from}",
-            expected="the JSON that an ablation of the source languages wrote",
+            expected=f"a JSON file of the form {_FORM}",
             do="correct the address, or name the languages in translate.sources",
         ) from error
 
@@ -79,7 +79,7 @@ def read_gains(settings: TranslateSettings) -> Gains:
             f"the file of what the source languages gained can't be read: {first['msg']}",
             where=", ".join([file.address, *([".".join(map(str, first["loc"]))] if first["loc"] else [])]),
             expected=_FORM,
-            do="let the ablation write it again, or name the languages in translate.sources",
+            do="correct the file, or name the languages in translate.sources",
         ) from error
 
 

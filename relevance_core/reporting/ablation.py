@@ -90,7 +90,7 @@ def _verdicts(of_task: Figures) -> Iterator[tuple[str, str]]:
 
 
 def _card(task: str, of_task: Figures) -> Card:
-    kept = [name for name, word in _verdicts(of_task) if word == WORDS["keep"]]
+    kept = [row["name"] for row in of_task["rows"] if row["gain"] and row["gain"]["says"] == "keep"]
     last = of_task["rows"][-1]
     figures = [(_COLUMNS[name], _mean(last[name]), f"{_mean(of_task['rows'][0][name])} in the first row") for name in ("f1", "auc")]
     text = ", ".join(name.removeprefix("+ ") for name in kept) if kept else "no strategy"

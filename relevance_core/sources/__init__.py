@@ -135,8 +135,8 @@ def read_targets(uri: str, task: Task) -> pl.DataFrame:
 
 
 def target_stamp(uri: str) -> str:
-    """A digest of the name and content of the file that `read_targets` reads. Raises NotFound."""
-    return files.open_file(uri).stamp()
+    """A digest of the name and content of the file that `read_targets` reads, "" for none (""). Raises NotFound."""
+    return files.open_file(uri).stamp() if uri else ""
 
 
 def _check_rows(frame: pl.DataFrame, where: str, labels: bool) -> None:

@@ -12,8 +12,8 @@ import polars as pl
 from relevance_core import pairs
 from relevance_core.config import Settings
 from relevance_core.corruption import corrupted
-from relevance_core.models.translators import Machine, add_english, open_translator
 from relevance_core.stages.base import Artifact
+from relevance_core.stages.translations import with_english
 
 LEDGER: Final = ("pair_id", "origin_id", "language", "query", "typed", "slip", "target", "label", "reason")
 """Columns of the table `augmented`: every copy that was tried; `reason` says why one was left out, null for one that trains."""
@@ -59,10 +59,3 @@ def copies(rows: pl.DataFrame, known: pl.Series, settings: Settings, translate: 
     made = made.with_columns(reason=reason)
     added = with_english(made.filter(pl.col("reason").is_null()), settings, translate)
     return Copies(added.select(rows.columns), made.with_columns(query="original").select(LEDGER))
-
-
-def with_english(rows: pl.DataFrame, settings: Settings, translate: Artifact) -> pl.DataFrame:
-    """`rows` with `english` as the prompt of the run has it: from the query's own text, null without `prompt.translation`."""
-    reference = translate.report.figures["translator"] if settings.prompt.translation else None
-    translator = open_translator(reference, translate.store, Machine(settings.serving, settings.engine)) if reference else None
-    return add_english(rows, translator, translate.store)

@@ -19,6 +19,7 @@ from relevance_core.engine import cores, map_processes
 from relevance_core.errors import ModelError
 from relevance_core.prompts import Prompt, prompt_from
 from relevance_core.stages.base import Inputs, Output, Report, Rows, open_artifact, print_nothing, stage
+from relevance_core.stages.translations import with_english
 from relevance_core.store import Registry
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ def _text(settings: Settings, inputs: Inputs, out: Output, languages: Sequence[s
     else:
         translated = labelled.filter(pl.col("origin") == "translation").select(columns)
         used, reasons = _without(clicks, languages, settings)
-        kept = pl.concat([_with_english(used, settings, inputs, out).select(columns), translated])
+        kept = pl.concat([with_english(used, settings, inputs["translate"]).select(columns), translated])
         incoming = clicks.height + translated.height
     distinct = kept.unique(PAIR, keep="first", maintain_order=True).sort(PAIR)
     repeats = {"dropped: repeat of a pair": kept.height - distinct.height}
@@ -227,17 +228,6 @@ def _without(clicks: pl.DataFrame, languages: Sequence[str], settings: Settings)
         "dropped: click that stands alone": sum(counted["clicks"]) - sum(meant["clicks"]),
         "dropped: repeat of a click": sum(meant["clicks"]) - meant.height,
     }
-
-
-def _with_english(clicks: pl.DataFrame, settings: Settings, inputs: Inputs, out: Output) -> pl.DataFrame:
-    """`clicks` with `english`, by the translator that the prompt's translations come from."""
-    reference = inputs["translate"].report.figures["translator"]
-    if not settings.prompt.translation or reference is None:
-        return clicks.with_columns(english=pl.lit(None, dtype=pl.String))
-    from relevance_core.models.translators import Machine, add_english, open_translator
-
-    machine = Machine(settings.serving, settings.engine)
-    return add_english(clicks, open_translator(reference, out.store, machine), out.store)
 
 
 def _recipe(settings: Settings, inputs: Inputs) -> dict[str, Any]:

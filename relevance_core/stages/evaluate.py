@@ -16,10 +16,10 @@ from relevance_core.metrics import best_threshold, f1_interval, measure, pr_curv
 from relevance_core.pairs import Task
 from relevance_core.prompts import prompt_from
 from relevance_core.sources import read_labelled
-from relevance_core.stages.augment import with_english
 from relevance_core.stages.base import Inputs, Output, Report, Rows, open_artifact, stage
 from relevance_core.stages.bases import open_base
 from relevance_core.stages.scorers import TEXT, open_scorer, open_version
+from relevance_core.stages.translations import with_english
 from relevance_core.store import Manifest, Registry, Store
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ from relevance_core.models.draws import Draw, at_random, kind_of, sample
 from relevance_core.models.index import Kind, Vectors, neighbours
 from relevance_core.models.margin import Margin
 from relevance_core.models.negatives import English, Guards
-from relevance_core.models.translators import Machine, Translator, open_translator
 from relevance_core.pairs import Task
 from relevance_core.sources import read_targets, target_digests, target_stamp
 from relevance_core.stages.base import Artifact, Inputs, Output, Report, Rows, stage
 from relevance_core.stages.champions import called_relevant, decisions_on, open_champion
 from relevance_core.stages.split import prefix_sides
+from relevance_core.stages.translations import translator_of_run
 
 _TEXTS: Final = dict.fromkeys(("language", "query", "positive", "negative"), pl.String)
 _SHOWN: Final = {**_TEXTS, "similarity": pl.Float32, "rank": pl.Int32}
@@ -35,7 +35,7 @@ _SLICE: Final = 20_000
 
 def fingerprint(settings: Settings) -> str:
     """A digest of the catalogue that `mine.catalogue` names, "" without one."""
-    return target_stamp(settings.mine.catalogue) if settings.mine.catalogue else ""
+    return target_stamp(settings.mine.catalogue)
 
 
 def _uses(settings: Settings) -> tuple[str, ...]:
@@ -92,7 +92,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     train = pl.concat([given, relevant])
     market = _market(settings, train, targets, out)
     found = find(settings, market, out)
-    english = English(_translator(settings, translated), out.store)
+    english = English(translator_of_run(settings, translated), out.store)
     fates = _fates(
         found, market, Guards(train, targets, settings.mine, task, english, _margin(settings, market, english)), settings
     )
@@ -141,11 +141,6 @@ def _as_it_is(settings: Settings, train: pl.DataFrame, out: Output) -> Report:
     nothing: dict[str, Any] = {"targets": 0, "positives": 0, "index": None, "recall": None, "candidates": 0, "excluded": {}}
     nothing |= {"usable": 0, "added": 0, "added_by_language": {}}
     return Report(Rows(incoming=len(train), kept=len(train)), {"enabled": settings.mine.enabled, **nothing})
-
-
-def _translator(settings: Settings, translated: Artifact) -> Translator | None:
-    ref = translated.report.figures.get("translator")
-    return open_translator(ref, translated.store, Machine(settings.serving, settings.engine)) if ref else None
 
 
 def _targets(ingest: Artifact, train: pl.DataFrame, task: Task, settings: Settings) -> tuple[pl.DataFrame, int]:

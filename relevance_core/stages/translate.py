@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple, cast
 
 import polars as pl
@@ -86,8 +86,11 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     translator = translator_of(settings, inputs["ingest"])
     wanted = wants(settings, train, inputs.onboarded)
     _check(settings, translator, set(train["language"].unique()), inputs.onboarded)
-    chosen = _say_sources(settings, wanted, train, translator, out)
-    tried = _translate_all(settings, wanted, train, translator, out)
+    chosen = choices(settings, wanted, train, translator)
+    for choice in chosen.values():
+        if choice.measured:
+            out.say(f"translate: {choice.why}")
+    tried = _translate_all(settings, wanted, train, translator, chosen, out)
     judged = _judge(settings, tried, dev, _brands(inputs["ingest"]), translator)
     trips = translation_quality.round_trip(settings, judged, translator, out.store, out.say)
     judged = _as_pairs(translation_quality.with_trips(judged, trips, settings.translate.round_trip_similarity), train, dev)
@@ -103,7 +106,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     warnings += translation_quality.warnings(languages, settings.translate)
     for warning in warnings:
         out.say(f"translate: warning: {warning}")
-    if _evidence(settings):  # what was looked at; while nothing is, the output is as it was before there was anything to look at
+    if _evidence(settings):
         out.table("round_trip", trips)
         by_source = translation_quality.by_source(judged, trips)
         out.json("quality", {"languages": languages, "by_source": by_source, "warnings": warnings})
@@ -188,10 +191,9 @@ def wants(settings: Settings, train: pl.DataFrame, onboarded: tuple[str, ...]) -
 
 
 def samples(
-    settings: Settings, wanted: list[Want], train: pl.DataFrame, translator: Translator | None
+    settings: Settings, wanted: list[Want], train: pl.DataFrame, translator: Translator | None, chosen: Mapping[str, Choice]
 ) -> Iterator[tuple[Want, pl.DataFrame | None]]:
-    """Each want with the pairs to translate for it; None where nothing can be translated into the language."""
-    chosen = choices(settings, wanted, train, translator)
+    """Each want with the pairs to translate for it; None where nothing can be translated into the language. chosen: `choices`."""
     for want in wanted:
         known = _possible(train, translator, want.language)
         sources = chosen[want.language].languages if want.language in chosen else set(settings.translate.sources)
@@ -212,19 +214,13 @@ def _possible(train: pl.DataFrame, translator: Translator | None, target: str) -
     return frozenset(source for source in train["language"].unique() if translator and translator.can(source, target))
 
 
-def _say_sources(
-    settings: Settings, wanted: list[Want], train: pl.DataFrame, translator: Translator | None, out: Output
-) -> dict[str, Choice]:
-    """`choices`, said where they rest on what is known; where not, a warning of the report says so."""
-    chosen = choices(settings, wanted, train, translator)
-    for choice in chosen.values():
-        if choice.measured:
-            out.say(f"translate: {choice.why}")
-    return chosen
-
-
 def _translate_all(
-    settings: Settings, wanted: list[Want], train: pl.DataFrame, translator: Translator | None, out: Output
+    settings: Settings,
+    wanted: list[Want],
+    train: pl.DataFrame,
+    translator: Translator | None,
+    chosen: Mapping[str, Choice],
+    out: Output,
 ) -> pl.DataFrame:
     """The sampled pairs with their translations: the columns of `train`, and `source_language`, `translation`, `untranslated`,
     `words`, `place` (in the sample); `language` is the target's."""
@@ -236,16 +232,16 @@ def _translate_all(
         pl.lit(None, pl.Int64).alias("place"),
     )
     pieces = [empty]
-    for want, sample in samples(settings, wanted, train, translator):
+    for want, sample in samples(settings, wanted, train, translator, chosen):
         if translator is None or sample is None:
             out.say(f"translate: nothing made for {want.language} {want.task}: nothing can be translated into it")
             continue
         held = 0
         for source in sample["language"].unique().sort():
-            chosen = sample.filter(language=source)
-            known, hits = remembered(translator, out.store, chosen["query"], source, want.language)
+            pairs_of = sample.filter(language=source)
+            known, hits = remembered(translator, out.store, pairs_of["query"], source, want.language)
             held += hits
-            renamed = chosen.rename({"language": "source_language"}).with_columns(language=pl.lit(want.language))
+            renamed = pairs_of.rename({"language": "source_language"}).with_columns(language=pl.lit(want.language))
             joined = renamed.join(known, left_on="query", right_on="text", how="left", maintain_order="left")
             pieces.append(joined.select(empty.columns))
         out.say(f"translate: {want.language} {want.task}: {len(sample)} pairs, {held} texts from the translation memory")
