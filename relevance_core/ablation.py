@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
 import polars as pl
 
 from relevance_core import config, pipeline
 from relevance_core.config import Settings
-from relevance_core.errors import NotFound
+from relevance_core.errors import DataError, NotFound
 from relevance_core.pairs import Task, map_distinct, query_group
 from relevance_core.prompts import prompt_from
 from relevance_core.sources import read_labelled
@@ -57,6 +57,27 @@ class Cell:
     task: Task
     answers: pl.DataFrame = field(repr=False)
     threshold: float
+
+
+def check(plan: Plan) -> None:
+    """Raises the error of a mistake that would otherwise show after hours: a row's settings, a seed's rows, the file that judges."""
+    for seed in plan.seeds:
+        for row in plan.rows:
+            settings_of(plan, row, seed)
+        fingerprint(settings_of(plan, plan.rows[0], seed))
+    if plan.judge:
+        for task in plan.settings.tasks:
+            _judging(plan.judge, task)
+
+
+def _judging(uri: str, task: Task) -> pl.DataFrame:
+    """The task's rows of the file that judges, with `group`. Raises NotFound and DataError."""
+    rows = read_labelled(uri, task=task).filter(task=task)
+    if rows.is_empty():
+        raise DataError(
+            f"the file that judges has no row of the task {task}", where=uri, do="leave the task out, or give another file"
+        )
+    return rows.with_columns(map_distinct(rows["query"], query_group, "group"))
 
 
 def cells(plan: Plan, store: Store, say: Say) -> list[Cell]:
@@ -114,8 +135,7 @@ def _judged(uri: str, run: pipeline.Run, task: Task) -> pl.DataFrame:
 @stage("judge", uses=("prompt", "base.model", "base.dtype", "engine.scorer", "source"), by_task=True, fingerprint=fingerprint)
 def judge(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Scores the task's rows of the labelled file `source.uri` with an adapter that is in no registry: `answers` (ANSWERS)."""
-    rows = read_labelled(settings.source.uri, task=inputs.task).filter(task=inputs.task)
-    rows = rows.with_columns(map_distinct(rows["query"], query_group, "group"))
+    rows = _judging(settings.source.uri, cast(Task, inputs.task))
     base, adapter = open_base(inputs["base"], settings.base.dtype), inputs["train"].folder("adapter")
     scorer = open_scorer(settings, base, adapter, prompt_from(settings))
     p = scorer.score(with_english(rows, settings, inputs["translate"]).select(TEXT).iter_rows(), out.say)

@@ -10,10 +10,10 @@ import polars as pl
 import pytest
 
 from relevance_core import reporting
-from relevance_core.ablation import Cell, Plan, settings_of
+from relevance_core.ablation import Cell, Plan, check, settings_of
 from relevance_core.ablation_figures import figures, says
 from relevance_core.config import build
-from relevance_core.errors import DataError, SettingsError
+from relevance_core.errors import DataError, NotFound, RelevanceError, SettingsError
 from relevance_core.metrics import Gain, Paired, gain_over_seeds, paired_bootstrap
 from relevance_core.reporting.ablation import markdown, page
 from relevance_core.store import Registry, open_store
@@ -126,6 +126,26 @@ def test_the_table_and_the_page_hold_every_row() -> None:
     html = reporting.render(page(found))
     assert "&lt;b&gt;.jsonl" in html
     assert "<b>.jsonl" not in html
+
+
+def test_a_mistake_shows_before_anything_is_trained(tmp_path: Path) -> None:
+    """Rows of the second seed that are not there, a judging file that is missing or has no row of the task, a setting of the last
+    row: each is an error at once.
+    """
+    line = {"language": "en", "query": "shoes", "label": 1, "event_time": "2026-10-04T10:00:00Z"}
+    for name in ("logs-17.jsonl", "qi.jsonl"):
+        (tmp_path / name).write_text(json.dumps(line | {"task": "QI", "target": "red shoes"}) + "\n")
+    settings = build({"tasks": ["QC"], "source": {"uri": str(tmp_path / "logs-{seed}.jsonl")}, "window": {"end": "2026-10-05"}})
+    rows = rows_of(["filter"], {})
+    check(Plan(settings, rows, (17,)))
+    with pytest.raises(RelevanceError, match=r"logs-18\.jsonl"):
+        check(Plan(settings, rows, (17, 18)))
+    with pytest.raises(NotFound, match=r"none\.jsonl"):
+        check(Plan(settings, rows, (17,), str(tmp_path / "none.jsonl")))
+    with pytest.raises(DataError, match="no row of the task QC"):
+        check(Plan(settings, rows, (17,), str(tmp_path / "qi.jsonl")))
+    with pytest.raises(SettingsError, match=r"mine\.mix"):
+        check(Plan(settings, rows_of(["filter"], {"mixed": {"mine": {"mix": {"easy": 0.5}}}}), (17,)))
 
 
 @pytest.mark.slow
