@@ -60,7 +60,7 @@ class Cell:
 
 
 def check(plan: Plan) -> None:
-    """Raises the error of a mistake that would otherwise show after hours: a row's settings, a seed's rows, the file that judges."""
+    """Raises the error of what would otherwise fail after hours: a row's settings, a seed's rows, the file that judges."""
     for seed in plan.seeds:
         for row in plan.rows:
             settings_of(plan, row, seed)
