@@ -1,0 +1,30 @@
+"""What the sections of the report share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from relevance_core.pairs import TASK_NAMES, Task
+from relevance_core.reporting.blocks import Block, Part, Section
+from relevance_core.stages.base import Artifact
+
+Artifacts = Mapping[str, Artifact]
+"""Outputs by stage name; `mine:QC` for that of a task."""
+
+EXAMPLES: Final = 12
+"""Rows of a table of examples."""
+
+LABELS: Final = {0: "not relevant", 1: "relevant"}
+
+
+def section(name: str, title: str, lead: str, tasks: Sequence[Task], blocks: Callable[[Task], list[Block]]) -> Section | None:
+    """A section with a part for each task that has something to show, or None."""
+    parts = [Part(f"{task} · {TASK_NAMES[task]}", found) for task in tasks if (found := blocks(task))]
+    return Section(name, title, lead, parts) if parts else None
+
+
+def stage_task(name: str) -> tuple[str, Any]:
+    """The stage and the task, or None, of a name such as `mine:QC`."""
+    stage, _, task = name.partition(":")
+    return stage, task or None
