@@ -47,11 +47,11 @@ def page(found: Figures) -> Page:
 
 
 def _about(found: Figures) -> str:
-    seeds = ", ".join(map(str, found["seeds"]))
+    seeds = f"seed{'s' if len(found['seeds']) > 1 else ''} {', '.join(map(str, found['seeds']))}"
     who = f"the rows of {found['judge']}" if found["judge"] else "the judgement rows of the split"
     spread = "Means over the seeds, with the smallest and the largest in brackets. " if len(found["seeds"]) > 1 else ""
     return (
-        f"Rows from {found['source']}; seeds {seeds}; judged on {who}. {spread}"
+        f"Rows from {found['source']}; {seeds}; judged on {who}. {spread}"
         "The gain is that of the mean F1 over the row it is compared with, with its 95 % interval over draws of queries"
         + (" and of seeds." if len(found["seeds"]) > 1 else "; one seed says nothing of others.")
     )
