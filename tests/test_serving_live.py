@@ -38,8 +38,6 @@ pytestmark = [pytest.mark.serving, pytest.mark.slow]
 
 STORE = "s3://shop/relevance"
 CLIENTS, SWAPS, PAIRS = 16, 20, 200
-PAUSE = 0.2
-"""Seconds between a client's calls: a server that starts beside them must get something of two cores too."""
 SETTINGS = build({"serving": {"drain_seconds": 0.3, "staleness_seconds": 0.1, "timeout_seconds": 60}})
 
 
@@ -181,7 +179,7 @@ class Load:
     def _score(self, number: int) -> None:
         draw = random.Random(number)
         with ScoringClient(STORE, settings=SETTINGS.serving) as client:
-            while not self.stop.wait(PAUSE):
+            while not self.stop.is_set():
                 places = draw.sample(range(len(self.pairs)), 8)
                 try:
                     scores = client.score("QC", [self.pairs[place] for place in places])
