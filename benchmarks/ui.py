@@ -61,6 +61,7 @@ SMALL = (
     "gate.min_f1=0.3",
     "gate.min_over_always_yes=-1",
     "serving.python=",
+    "engine.workers=1",
 )
 """Settings under which a night takes a minute."""
 

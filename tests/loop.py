@@ -28,6 +28,8 @@ SMALL = (
     "gate.min_language_rows=10",
     # The trainer's scorer proves a version: a vLLM that starts for every run is the matter of the tests of serving.
     "serving.python=",
+    # Tests run side by side already, and each further process imports torch anew.
+    "engine.workers=1",
 )
 """Settings under which a night takes seconds."""
 

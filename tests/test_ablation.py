@@ -154,7 +154,7 @@ def test_a_table_is_made_whole_and_found_again(tmp_path: Path) -> None:
     same command finds every cell.
     """
     shop = small_shop(tmp_path / "shop")
-    settings = [part for setting in SMALL for part in ("--set", setting)]
+    settings = [part for setting in (*SMALL, "denoise.enabled=false") for part in ("--set", setting)]
     rows = ["--strategies", "hard-negatives,threshold", "--seeds", "1", "--tasks", "QI", "--also", "none mined:mine.enabled=false"]
     where = [
         "--store",

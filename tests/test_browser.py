@@ -76,6 +76,7 @@ def onboarding(home: Home, window: Browser) -> str:
     """An onboarding of German for QC, started with the trigger form, that waits for an approval: Airflow's run id."""
     window.log_in(home, USER)
     run = trigger_by_form(home, window)
+    window.leave()
     home.await_state(run, "adapter.approve[0]", "awaiting_input")
     return run
 
@@ -85,6 +86,7 @@ def approved(home: Home, window: Browser, onboarding: str) -> str:
     """The same run after somebody has approved it and it has ended."""
     window.log_in(home, USER)
     answer(window, onboarding, "Approve")
+    window.leave()
     assert home.ended(onboarding) == "success"
     return onboarding
 
@@ -212,9 +214,11 @@ def test_rejecting_leaves_the_champion(home: Home, admin: Browser, approved: str
     without = {"languages": ("en", "es", "fr", "pt"), "onboarded": ()}
     worse = answering_no(registry, "QC", serving.versions["QC"], tmp_path, **without)
     before = registry.promote({"QC": worse.version}, who="test", why="to be beaten by any other")
+    admin.leave()
     home.client.trigger(DAG, "rejected", {"window.end": END, "onboard": ["de"], "tasks": ["QC"]})
     home.await_state("rejected", "adapter.approve[0]", "awaiting_input")
     answer(admin, "rejected", "Reject")
+    admin.leave()
     assert home.ended("rejected") == "success"
     assert release(home) == before
     admin.open("/relevance/")

@@ -392,12 +392,12 @@ class Flaky(FileStore):
     seconds = 0.0
     lists = 0
 
-    def list(self, prefix: str = "") -> Any:
+    def list(self, prefix: str = "", after: str = "") -> Any:
         self.lists += 1
         time.sleep(self.seconds)
         if self.fails:
             raise StoreError("the store is down", where=self.uri)
-        return super().list(prefix)
+        return super().list(prefix, after)
 
 
 def flaky(shop: Shop) -> Flaky:

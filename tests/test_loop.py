@@ -38,9 +38,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def night(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
-    """The store after the first night, and what the command said."""
+    """The store after the first night, on two processes, and what the command said."""
     folder = tmp_path_factory.mktemp("night") / "store"
-    done = retrain(folder, shop, FIRST_NIGHT)
+    done = retrain(folder, shop, FIRST_NIGHT, "--set", "engine.workers=2")
     assert done.code == 0, done.log
     return folder, done
 
@@ -104,8 +104,8 @@ def test_a_night_with_strategies_that_are_off_by_default(night: tuple[Path, Done
 
 
 def test_a_run_killed_in_every_stage_ends_with_the_same_version(night: tuple[Path, Done], shop: Path, tmp_path: Path) -> None:
-    """SIGKILL in each stage in turn, and the command started again: the same versions as the undisturbed run."""
-    arguments = retrain_arguments(tmp_path / "store", shop, FIRST_NIGHT, "--set", "engine.workers=1")
+    """SIGKILL in each stage in turn, and the command started again: the same versions as the undisturbed run on two processes."""
+    arguments = retrain_arguments(tmp_path / "store", shop, FIRST_NIGHT)
     stages = [*COMMON, *(f"{stage} QC" for stage in BY_TASK), *TOGETHER]
     killed = [stage for stage in stages if kill_in(stage, arguments, tmp_path / "log")]
     # A stage of a few milliseconds may be over when the signal of the one before it arrives; no other is left out.

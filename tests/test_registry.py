@@ -399,8 +399,8 @@ def test_a_release_has_a_version_a_person_and_a_reason(local: Registry, adapter:
 class LaggingStore(FileStore):
     """A stand-in for a store whose listing is late: it never shows the last key."""
 
-    def list(self, prefix: str = "") -> Any:
-        return super().list(prefix)[:-1]
+    def list(self, prefix: str = "", after: str = "") -> Any:
+        return super().list(prefix, after)[:-1]
 
 
 def test_a_late_listing_does_not_hide_the_champion(local: Registry, adapter: Path) -> None:
@@ -412,6 +412,20 @@ def test_a_late_listing_does_not_hide_the_champion(local: Registry, adapter: Pat
     assert lagging.current() == local.current()
     assert local.promote({"QC": three}, **DECISION).number == 3
     assert [release.number for release in lagging.history()] == [1, 2, 3]
+
+
+def test_another_log_in_the_place_of_a_longer_one(local: Registry, adapter: Path) -> None:
+    """A registry that has seen three releases finds the first of a log that began anew."""
+    one, two, three = publish(local, adapter, "QC", "1", "2", "3")
+    for version in (one, two, three):
+        local.promote({"QC": version}, **DECISION)
+    for entry in local.store.list("aliases/"):
+        local.store.delete(entry.key)
+    assert local.current() is None
+    assert Registry(local.store).promote({"QC": two}, **DECISION).number == 1
+    current = local.current()
+    assert current is not None
+    assert current.versions == {"QC": two}
 
 
 def test_a_gap_or_a_forged_entry_in_the_log_is_an_error(local: Registry, adapter: Path) -> None:

@@ -18,21 +18,16 @@ from typing import cast
 
 import pytest
 
-from relevance_core import golden
 from relevance_core.cli import main
-from relevance_core.config import EngineSettings, ServingSettings
+from relevance_core.config import ServingSettings
 from relevance_core.errors import ModelError, NotFound, ServingError, SettingsError
-from relevance_core.prompts import Prompt
-from relevance_core.serving import fleet, machine, serve, server
+from relevance_core.serving import machine, serve, server
 from relevance_core.serving.machine import free_port, python_of
 from relevance_core.serving.serve import Plan, champions_on, to_serve
 from relevance_core.serving.server import LocalServer, ServerSpec, command, environment, spec_for
-from relevance_core.serving.wire import Server
 from relevance_core.stages.base import print_nothing
 from relevance_core.store import BaseInfo, Manifest, Registry, Store
 from tests.registry_cases import make_adapter, make_meta
-from tests.serving_cases import BASE as RANDOM_BASE
-from tests.serving_cases import make_tensors, meta, save_adapter, save_base
 
 BASE = BaseInfo(id="builtin:tiny@0123", digest="0123")
 CONFIG = {"num_attention_heads": 40, "num_key_value_heads": 8, "max_position_embeddings": 40960}
@@ -391,37 +386,3 @@ def test_a_server_of_a_replaced_base_ends(two_bases: Registry, monkeypatch: pyte
 def test_the_address_that_others_are_told(plan: Plan, address: str) -> None:
     """An address to listen on everywhere is none to be reached by: the host's name is."""
     assert plan.address == address
-
-
-@pytest.mark.serving
-@pytest.mark.slow
-def test_serve_until_it_is_asked_to_end(store: Store, tmp_path: Path) -> None:
-    """`relevance serve` runs vLLM with the champions' base, is ready once their golden pairs agree, stands in the list of servers
-    meanwhile, and ends with status 0 and without a process left when it gets SIGTERM."""
-    from relevance_core.models.scorer import Scorer
-
-    base, adapter = save_base(tmp_path / "base"), save_adapter(tmp_path / "adapter", make_tensors())
-    scorer = Scorer(base, adapter, Prompt("compact", 1, False, 128), EngineSettings(device="cpu"))
-    golden.write(adapter, [("QC", "red shoes", "Sports > Shoes", None), ("QC", "coat", "Bottles", None)], scorer, print_nothing)
-    registry = Registry(store)
-    version = registry.publish("QC", adapter, meta(base=RANDOM_BASE.model_copy(update={"uri": str(base)})))
-    registry.promote({"QC": version.version}, who="a test", why="a test")
-    url = f"http://127.0.0.1:{free_port()}"
-    words = [sys.executable, "-m", "relevance_core", "serve", "--store", store.uri, "--port", url.rpartition(":")[2]]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process, Server(url, timeout=30) as connection:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == f"ready {url}\n"
-            assert connection.healthy()
-            assert connection.base() == RANDOM_BASE.label
-            assert connection.adapters() == {version.name}
-            assert main(["ready", "--endpoint", url, "--store", store.uri, "--champions"]) == 0
-            assert [(entry.url, entry.base) for entry in fleet.registered(store)] == [(url, RANDOM_BASE.label)]
-            (group,) = map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
-            assert len(machine.members(group)) > 1
-            process.terminate()
-            assert process.wait(60) == 0
-        finally:
-            process.kill()
-    assert machine.members(group) == []
-    assert fleet.registered(store) == []

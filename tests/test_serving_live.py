@@ -22,10 +22,11 @@ from relevance_core import golden
 from relevance_core.config import EngineSettings, build
 from relevance_core.models.scorer import Scorer
 from relevance_core.published import base_of, prompt_of
-from relevance_core.serving import fleet
+from relevance_core.serving import fleet, machine
 from relevance_core.serving.client import ScoringClient
 from relevance_core.serving.opened import Pair
 from relevance_core.serving.rollout import roll_out
+from relevance_core.serving.wire import Server
 from relevance_core.sources import read_labelled
 from relevance_core.stages.base import print_nothing
 from relevance_core.stages.evaluate import score_with
@@ -38,6 +39,8 @@ pytestmark = [pytest.mark.serving, pytest.mark.slow]
 
 STORE = "s3://shop/relevance"
 CLIENTS, SWAPS, PAIRS = 16, 20, 200
+THINK = 0.6
+"""Seconds between two requests of a client, on average: a load that servers on two cores can answer, while another one starts."""
 SETTINGS = build({"serving": {"drain_seconds": 0.3, "staleness_seconds": 0.1, "timeout_seconds": 60}})
 
 
@@ -180,7 +183,7 @@ class Load:
         draw = random.Random(number)
         with ScoringClient(STORE, settings=SETTINGS.serving) as client:
             while not self.stop.is_set():
-                places = draw.sample(range(len(self.pairs)), 8)
+                places = draw.sample(range(len(self.pairs)), 4)
                 try:
                     scores = client.score("QC", [self.pairs[place] for place in places])
                 except Exception as error:
@@ -190,6 +193,7 @@ class Load:
                 off = np.abs(scores.p - self.expected[scores.version][places]).max()
                 if not off < 1e-3:
                     self.wrong.append(f"{scores.version}: {off}")
+                self.stop.wait(draw.expovariate(1 / THINK))
 
 
 def swaps(registry: Registry, versions: list[Manifest], between: Callable[[int], None] = lambda number: None) -> None:
@@ -299,3 +303,23 @@ def test_a_new_base_comes_up_beside_the_old_one(
     while {entry.url for entry in fleet.registered(store)} != {server.url}:
         assert time.monotonic() < deadline, fleet.registered(store)
         time.sleep(0.5)
+
+
+def test_a_server_that_is_asked_to_end(server: Serve, store: Store) -> None:
+    """`relevance serve` said when it was ready, serves the champions by name, and after SIGTERM it ends with status 0, without a
+    process left and off the list of servers.
+    """
+    assert f"ready {server.url}\n" in server.log.read_text()
+    registry = Registry(store)
+    champions = [registry.resolve(task, "champion") for task in ("QC", "QI")]
+    with Server(server.url, timeout=30) as connection:
+        assert connection.healthy()
+        assert connection.base() == champions[0].base.label
+        assert connection.adapters() >= {champion.name for champion in champions}
+    assert relevance("ready", "--endpoint", server.url, "--store", STORE, "--champions", "--json").code == 0
+    (group,) = (child.pid for child in psutil.Process(server.process.pid).children())
+    assert len(machine.members(group)) > 1
+    server.stop()
+    assert server.process.returncode == 0
+    assert machine.members(group) == []
+    assert fleet.registered(store) == []

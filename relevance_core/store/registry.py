@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from relevance_core.errors import Conflict, NotFound, RegistryError
 from relevance_core.store.manifest import Manifest, Release
+from relevance_core.store.objects import Store
 from relevance_core.store.versions import Versions, check_task
 
 CHAMPION = "champion"
@@ -20,7 +21,12 @@ _ENTRY = re.compile(rf"{_LOG}([0-9]{{8}})\.json")
 
 
 class Registry(Versions):
-    """Versions and the champion's log in one store; instances hold no state and may be shared."""
+    """Versions and the champion's log in one store; an instance may be shared by threads."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._seen = 1
+        """The highest number found so far: the log only grows, so a look at it begins there."""
 
     def resolve(self, task: str, reference: str) -> Manifest:
         """The manifest that 'champion', a version id or an unambiguous beginning of one (4 digits or more) means.
@@ -134,11 +140,18 @@ class Registry(Versions):
 
         A listing may lag behind on some stores; entries have no gaps, so reading on from it finds those it does not show.
         """
-        matches = (_ENTRY.fullmatch(entry.key) for entry in self.store.list(_LOG))
-        number = max((int(match[1]) for match in matches if match), default=0)
+        number = self._listed(self._seen)
+        if not number and self._seen > 1:  # another log has taken the place of the one that was seen
+            number = self._listed(1)
         while self.store.exists(_key(number + 1)):
             number += 1
+        self._seen = max(number, 1)
         return number
+
+    def _listed(self, start: int) -> int:
+        """The highest number from `start` on that a listing shows, or 0."""
+        matches = (_ENTRY.fullmatch(entry.key) for entry in self.store.list(_LOG, after=_key(start - 1)))
+        return max((int(match[1]) for match in matches if match), default=0)
 
     def _numbered(self, number: int, current: Release) -> Release:
         if not 1 <= number <= current.number:
