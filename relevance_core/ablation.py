@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, cast
 
 import polars as pl
@@ -49,7 +49,8 @@ class Plan:
 class Cell:
     """What one training answered.
 
-    answers: ANSWERS of the rows that judge; threshold: what the calibration rows give.
+    answers: ANSWERS of the rows that judge; calibration: of the split's calibration rows, which judge nothing; threshold: what
+    those give.
     """
 
     row: str
@@ -57,6 +58,7 @@ class Cell:
     task: Task
     answers: pl.DataFrame = field(repr=False)
     threshold: float
+    calibration: pl.DataFrame = field(default_factory=pl.DataFrame, repr=False)
 
 
 def check(plan: Plan) -> None:
@@ -92,7 +94,7 @@ def cells(plan: Plan, store: Store, say: Say) -> list[Cell]:
                 trained += 1
                 say(f"ablate: {row.name}, seed {seed}: training {trained} of {total}")
                 made[_key(row)] = _train(plan, row, seed, corner, say)
-            found += [Cell(row.name, seed, task, cell.answers, cell.threshold) for task, cell in made[_key(row)].items()]
+            found += [replace(cell, row=row.name) for cell in made[_key(row)].values()]
     return found
 
 
@@ -114,10 +116,11 @@ def _train(plan: Plan, row: Row, seed: int, store: Store, say: Say) -> dict[Task
     found = {}
     for task in settings.tasks:
         evaluated = run.artifact("evaluate", task)
-        answers = evaluated.table("scores", [*ANSWERS, "part"]).filter(part="judgement").drop("part")
+        scores = evaluated.table("scores", [*ANSWERS, "part"])
+        answers, calibration = (scores.filter(part=part).drop("part") for part in ("judgement", "calibration"))
         if plan.judge:
             answers = _judged(plan.judge, run, task)
-        found[task] = Cell(row.name, seed, task, answers, evaluated.report.figures["threshold"])
+        found[task] = Cell(row.name, seed, task, answers, evaluated.report.figures["threshold"], calibration)
     return found
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean
 from typing import Any, Final, Literal
 
+import polars as pl
+
 from relevance_core.ablation import Cell, Plan
 from relevance_core.metrics import Gain, Paired, gain_over_seeds, measure
 from relevance_core.strategies import Row
@@ -19,10 +21,11 @@ _PLAIN_THRESHOLD: Final = 0.5
 
 
 def figures(plan: Plan, cells: Sequence[Cell]) -> Figures:
-    """Everything that is said of an ablation, as plain JSON values: `seeds`, `source`, `judge` and, by task, `rows` and `gap`.
+    """Everything that is said of an ablation, as plain JSON values: `seeds`, `source`, `judge`, `sources` and, by task, `rows` and
+    `gap`.
 
-    A row has the mean over the seeds, the smallest and the largest of MEASURED, over all languages and for each, and its `gain` in
-    F1 over the row it is compared with. Raises DataError where no row judges.
+    `sources` is what `translate.sources_from` reads. A row has the mean over the seeds, the smallest and the largest of MEASURED,
+    over all languages and for each, and its `gain` in F1 over the row it is compared with. Raises DataError where no row judges.
     """
     tasks: Figures = {}
     for task in plan.settings.tasks:
@@ -33,6 +36,7 @@ def figures(plan: Plan, cells: Sequence[Cell]) -> Figures:
         "source": plan.settings.source.uri or "a query",
         "judge": plan.judge,
         "onboarded": list(plan.settings.onboard),
+        "sources": _sources(plan, cells),
         "tasks": tasks,
     }
 
@@ -90,18 +94,48 @@ def _gain(row: Row, beside: Row, cells: Sequence[Cell], seed: int, language: str
     """The gain in F1 of one row over another, over the seeds; on one language's rows, or on all."""
     pairs = []
     for new, old in _paired(row, beside, cells):
-        rows = new.answers.join(old.answers.select("pair_id", old="p"), on="pair_id", how="inner", maintain_order="left")
-        rows = rows if language is None else rows.filter(language=language)
-        a, b = rows["p"].to_numpy() >= _threshold(row, new), rows["old"].to_numpy() >= _threshold(beside, old)
-        pairs.append(Paired(rows["label"].to_numpy() == 1, a, b, rows["group"].to_list()))
+        rows, others = (cell.answers if language is None else cell.answers.filter(language=language) for cell in (new, old))
+        pairs.append(_pair(rows, others, _threshold(row, new), _threshold(beside, old)))
     return gain_over_seeds(pairs, RESAMPLES, seed)
 
 
+def _pair(new: pl.DataFrame, old: pl.DataFrame, threshold: float, threshold_of_old: float) -> Paired:
+    """What two cells decided on the rows that both answered."""
+    rows = new.join(old.select("pair_id", old="p"), on="pair_id", how="inner", maintain_order="left")
+    a, b = rows["p"].to_numpy() >= threshold, rows["old"].to_numpy() >= threshold_of_old
+    return Paired(rows["label"].to_numpy() == 1, a, b, rows["group"].to_list())
+
+
+def _calibrated(new: Cell, old: Cell, language: str) -> Paired:
+    """The same on the calibration rows of a language, at p(yes) = 0.5."""
+    rows, others = (cell.calibration.filter(language=language) for cell in (new, old))
+    return _pair(rows, others, _PLAIN_THRESHOLD, _PLAIN_THRESHOLD)
+
+
+def _sources(plan: Plan, cells: Sequence[Cell]) -> Figures:
+    """Language that comes in → language to translate from → the gain in F1 over no translation, with its interval.
+
+    On the calibration rows: the gains shape later trainings, which the judgement rows judge. Over all tasks and seeds, decided at
+    p(yes) = 0.5. A language without such rows is left out.
+    """
+    found: Figures = {}
+    for row in plan.rows:
+        if row.source is None:
+            continue
+        beside = next(other for other in plan.rows if other.name == row.beside)
+        for language in plan.settings.onboard:
+            parts = [_calibrated(new, old, language) for new, old in _paired(row, beside, cells)]
+            if any(len(part.groups) for part in parts):
+                gain = gain_over_seeds(parts, RESAMPLES, plan.settings.seed)
+                found.setdefault(language, {})[row.source] = gain.as_json() | {"says": says(gain)}
+    return found
+
+
 def _paired(row: Row, beside: Row, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Cell]]:
-    """The cells of two rows, seed by seed."""
-    others = {cell.seed: cell for cell in _of(beside, cells)}
+    """The cells of two rows, of each task seed by seed."""
+    others = {(cell.task, cell.seed): cell for cell in _of(beside, cells)}
     for cell in _of(row, cells):
-        yield cell, others[cell.seed]
+        yield cell, others[cell.task, cell.seed]
 
 
 def _gaps(plan: Plan, cells: Sequence[Cell]) -> Figures:

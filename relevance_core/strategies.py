@@ -45,7 +45,7 @@ class Row:
     """One row of the table.
 
     settings: what it changes in the user's own. calibrated: whether it decides at the calibrated threshold. beside: the row that it
-    is compared with. adds: the strategy that it switches on.
+    is compared with. adds: the strategy that it switches on. source: the only language that it translates from.
     """
 
     name: str
@@ -53,13 +53,15 @@ class Row:
     calibrated: bool
     beside: str | None
     adds: str | None = None
+    source: str | None = None
 
 
-def rows_of(strategies: Sequence[str], further: Mapping[str, Values]) -> tuple[Row, ...]:
+def rows_of(strategies: Sequence[str], further: Mapping[str, Values], sources: Sequence[str] = ()) -> tuple[Row, ...]:
     """The rows of a table: without any of `strategies` (names of STRATEGIES), one more of them in each, and the `further` ones.
 
     What is not among them stays as the user's settings have it. further: name → settings that are laid over the last of these
-    rows, and compared with it. Raises SettingsError for an unknown or repeated name.
+    rows, and compared with it. sources: languages; for each, the row of *translation* from that one alone. Raises SettingsError for
+    an unknown or repeated name.
     """
     for name in strategies:
         if name not in STRATEGIES or strategies.count(name) > 1:
@@ -80,4 +82,20 @@ def rows_of(strategies: Sequence[str], further: Mapping[str, Values]) -> tuple[R
         if name in {row.name for row in rows}:
             raise SettingsError(f"two rows are called {name!r}", where="--also", do="choose another name")
         rows.append(Row(name, config.merge(settings, changes), last.calibrated, last.name))
-    return tuple(rows)
+    return tuple(_with_sources(rows, sources) if sources else rows)
+
+
+def _with_sources(rows: list[Row], sources: Sequence[str]) -> list[Row]:
+    """The rows, and behind that of *translation* one for each language to translate from."""
+    place = next((place for place, row in enumerate(rows) if row.adds == "translation"), None)
+    if place is None or len(set(sources)) < len(sources):
+        raise SettingsError(
+            f"no source languages to compare: {', '.join(sources)}",
+            where="--sources",
+            expected="each once, and translation among --strategies",
+        )
+    whole, only = rows[place], []
+    for source in sources:
+        settings = config.merge(whole.settings, {"translate": {"sources": [source]}})
+        only.append(Row(f"from {source}", settings, False, whole.beside, source=source))
+    return [*rows[: place + 1], *only, *rows[place + 1 :]]

@@ -18,6 +18,7 @@ from relevance_core.metrics import Gain, Paired, gain_over_seeds, paired_bootstr
 from relevance_core.reporting.ablation import markdown, page
 from relevance_core.store import Registry, open_store
 from relevance_core.strategies import PUBLISHED, rows_of
+from relevance_core.translation_sources import choose, read_gains
 from tests.loop import SMALL, relevance, small_shop
 
 SETTINGS = build({"onboard": ["de"], "tasks": ["QC"], "source": {"uri": "logs-{seed}"}, "window": {"end": "2026-10-05"}})
@@ -50,6 +51,45 @@ def test_a_subset_leaves_the_rest_as_the_settings_have_it() -> None:
     assert [cell.train.epochs for cell in cells] == [2.0, 2.0, 1.0]
     assert all(cell.mine.enabled and cell.onboard == ("de",) for cell in cells)
     assert (rows[2].name, rows[2].beside) == ("one epoch", "+ filter")
+
+
+def test_a_row_for_each_source_language() -> None:
+    """Each stands behind the translation from all languages, differs from it by its one source, and is compared with none."""
+    rows = rows_of(["translation", "filter"], {}, ["en", "es"])
+    assert [row.name for row in rows] == ["SFT", "+ translation", "from en", "from es", "+ filter"]
+    assert [row.beside for row in rows] == [None, "SFT", "SFT", "SFT", "+ translation"]
+    cells = [settings_of(Plan(SETTINGS, rows, (3,)), row, 3) for row in rows]
+    assert [cell.translate.sources for cell in cells] == [(), (), ("en",), ("es",), ()]
+    assert [cell.onboard for cell in cells[1:4]] == [("de",)] * 3
+    assert not cells[3].denoise.enabled
+
+
+@pytest.mark.parametrize(("strategies", "sources"), [(["filter"], ["en"]), (["translation"], ["en", "en"])])
+def test_source_languages_need_the_row_of_translation(strategies: list[str], sources: list[str]) -> None:
+    """Without it, or one named twice, there is nothing to compare."""
+    with pytest.raises(SettingsError, match="translation among --strategies"):
+        rows_of(strategies, {}, sources)
+
+
+def test_the_gains_of_source_languages_are_read_by_the_setting_auto(tmp_path: Path) -> None:
+    """On 20 calibration rows of German nothing is found without translation: from English all is (F1 from 0 to 1), from Spanish
+    nothing. The judgement rows, where Spanish is right and English wrong, do not count. So German comes from English alone.
+    """
+    rows = rows_of(["translation"], {}, ["en", "es"])
+    wrong, right = answers([0.1] * 20, [1] * 20, ["de"] * 20), answers([0.9] * 20, [1] * 20, ["de"] * 20)
+    calibration = {"SFT": wrong, "+ translation": right, "from en": right, "from es": wrong}
+    judgement = {"SFT": wrong, "+ translation": right, "from en": wrong, "from es": right}
+    cells = [Cell(row.name, 17, "QC", judgement[row.name], 0.5, calibration[row.name]) for row in rows]
+    found = figures(Plan(SETTINGS, rows, (17,)), cells)
+    assert {source: (gain["gain"], gain["low"], gain["says"]) for source, gain in found["sources"]["de"].items()} == {
+        "en": (1.0, 1.0, "keep"),
+        "es": (0.0, 0.0, "noise"),
+    }
+    assert "| German | +1.000 (+1.000 to +1.000) ▲ | +0.000 (+0.000 to +0.000) |" in markdown(found)
+    assert "Source languages" in reporting.render(page(found))
+    (tmp_path / "ablation.json").write_text(json.dumps(found))
+    auto = build({"translate": {"sources": ["auto"], "sources_from": str(tmp_path / "ablation.json")}})
+    assert choose(read_gains(auto.translate), "de", frozenset({"en", "es", "fr"})).languages == {"en"}
 
 
 @pytest.mark.parametrize("names", [["filters"], ["filter", "filter"]])

@@ -34,6 +34,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="a further row: the last one with these settings, compared with it; may be repeated",
     )
     command.add_argument(
+        "--sources",
+        default="",
+        metavar="LANGUAGES",
+        help="a further row for each of these languages, translated from it alone; the gains are what translate.sources=auto reads",
+    )
+    command.add_argument(
         "--judge", default="", metavar="FILE", help="a labelled file that judges, instead of the split's judgement rows"
     )
     command.add_argument(
@@ -48,8 +54,8 @@ def run(options: argparse.Namespace, settings: Settings, store: Store, say: Say)
 
     if options.seeds < 1:
         raise SettingsError(f"{options.seeds} seeds are none", where="--seeds", expected="1 or more")
-    names = [name.strip() for name in options.strategies.split(",") if name.strip()]
-    rows = rows_of(names, dict(_further(text) for text in options.also))
+    names = _names(options.strategies)
+    rows = rows_of(names, dict(_further(text) for text in options.also), _names(options.sources))
     seeds = tuple(range(settings.seed, settings.seed + options.seeds))
     plan = ablation.Plan(settings, rows, seeds, options.judge)
     ablation.check(plan)
@@ -64,6 +70,10 @@ def run(options: argparse.Namespace, settings: Settings, store: Store, say: Say)
         say(line)
     say(f"written: {out / 'ablation.json'}, .md and .html")
     return figures
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _further(text: str) -> tuple[str, Mapping[str, Any]]:

@@ -16,6 +16,10 @@ WORDS: Final = {
     "noise": "not told apart from nothing: the interval of its gain holds zero",
     "harm": "it costs F1: the interval of its gain lies below zero",
 }
+SOURCES: Final = (
+    "F1 by rows translated from that language alone, over no translation, on the split's calibration rows of all tasks, which "
+    "judge nothing: `translate.sources=auto` reads it."
+)
 _COLUMNS: Final = {
     "f1": "F1",
     "macro_f1": "macro-F1",
@@ -36,6 +40,8 @@ def markdown(found: Figures) -> str:
             lines += [*_table(*_gap(of_task)), ""]
         lines += [f"- **{name}**: {word}" for name, word in _verdicts(of_task)]
         lines.append("")
+    if found["sources"]:
+        lines += ["### What each source language gained", "", SOURCES, "", *_table(*_source_table(found["sources"])), ""]
     return "\n".join(lines)
 
 
@@ -43,6 +49,9 @@ def page(found: Figures) -> Page:
     """The same as a page, with a plot of the gains of each task."""
     cards = [_card(task, of_task) for task, of_task in found["tasks"].items()]
     sections = [Section(task, task, "", [Part("", list(_blocks(of_task)))]) for task, of_task in found["tasks"].items()]
+    if found["sources"]:
+        table = Table("Source languages", SOURCES, *_source_table(found["sources"]))
+        sections.append(Section("sources", "Source languages", "", [Part("", [table])]))
     return Page("What each strategy adds", _about(found), (), cards, sections)
 
 
@@ -81,6 +90,12 @@ def _by_language(of_task: Figures) -> tuple[list[str], list[list[str]]]:
 def _gap(of_task: Figures) -> tuple[list[str], list[list[str]]]:
     rows = [[named(language), _share(shares["f1"]), _share(shares["auc"])] for language, shares in of_task["gap"].items()]
     return ["language", "by F1", "by AUC"], rows
+
+
+def _source_table(found: Figures) -> tuple[list[str], list[list[str]]]:
+    sources = sorted({source for gains in found.values() for source in gains})
+    rows = [[named(language), *(_gain(gains.get(source)) for source in sources)] for language, gains in found.items()]
+    return ["language", *(f"from {source}" for source in sources)], rows
 
 
 def _verdicts(of_task: Figures) -> Iterator[tuple[str, str]]:
