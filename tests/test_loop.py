@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from relevance_core.pipeline import BY_TASK, COMMON, TOGETHER
+from relevance_core.store import Registry, open_store
 from tests.loop import Done, command, environment, relevance, retrain, retrain_arguments, small_shop
 
 pytestmark = pytest.mark.slow
@@ -101,6 +102,23 @@ def test_a_night_with_strategies_that_are_off_by_default(night: tuple[Path, Done
     for task, figures in done.result["tasks"].items():
         assert f"train {task}: other-task: training on" in done.log
         assert figures["corrupted"]["rows"] + figures["corrupted"]["unchanged"] + figures["corrupted"]["seen"] == figures["rows"]
+
+
+def test_one_adapter_for_both_tasks(night: tuple[Path, Done], shop: Path, tmp_path: Path) -> None:
+    """With a shared adapter what comes before the training is found, it is trained once on the rows of both, and each task
+    publishes it with a threshold of its own.
+    """
+    folder = Path(shutil.copytree(night[0], tmp_path / "store"))
+    done = retrain(folder, shop, FIRST_NIGHT, "--set", "train.shared=true")
+    assert done.code == 0, done.log
+    assert "denoise QC: found finished output" in done.log
+    assert done.log.count("train: training on ") == 1
+    assert done.log.count("train: found finished output") == 1
+    registry = Registry(open_store(str(folder)))
+    qc, qi = (registry.find(task, version) for task, version in versions(done).items())
+    assert qc.files["adapter_model.safetensors"] == qi.files["adapter_model.safetensors"]
+    assert (qc.task, qi.task) == ("QC", "QI")
+    assert qc.threshold != qi.threshold
 
 
 def test_a_run_killed_in_every_stage_ends_with_the_same_version(night: tuple[Path, Done], shop: Path, tmp_path: Path) -> None:

@@ -14,12 +14,14 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
+from filelock import FileLock, Timeout
 
 from relevance_core.approval import Approval
 from relevance_core.config import Settings
@@ -247,22 +249,39 @@ def stage(
             used = uses(settings) if callable(uses) else uses
             key = output_key(name, version, used, depends, outside, settings, inputs)
             address = f"stages/{name}{'-' + inputs.task.lower() if inputs.task else ''}/{key}"
-            found = open_artifact(store, address)
-            if found is not None:
-                say(f"{label(name, inputs.task)}: found finished output {address}")
-                return found.report
-            say(f"{label(name, inputs.task)}: started")
-            out = Output(store, address, name, say)
-            started = time.monotonic()
-            report = body(settings, inputs, out)
-            finished = _finish(out, report, name, inputs.task)
-            say(f"{label(name, inputs.task)}: {finished.rows.kept} rows kept, {time.monotonic() - started:.1f} s")
-            return finished
+            who = label(name, inputs.task)
+            with _alone(address, functools.partial(say, f"{who}: another process of this machine is at it; waiting for that one")):
+                found = open_artifact(store, address)
+                if found is not None:
+                    say(f"{who}: found finished output {address}")
+                    return found.report
+                say(f"{who}: started")
+                out = Output(store, address, name, say)
+                started = time.monotonic()
+                report = body(settings, inputs, out)
+                finished = _finish(out, report, name, inputs.task)
+                say(f"{who}: {finished.rows.kept} rows kept, {time.monotonic() - started:.1f} s")
+                return finished
 
         run.stage_name, run.by_task = name, by_task  # type: ignore[attr-defined]
         return run
 
     return decorate
+
+
+@contextmanager
+def _alone(address: str, say_waiting: Callable[[], None]) -> Iterator[None]:
+    """Keeps two processes of this machine off one output's scratch folder: a task that was taken for dead may still be running."""
+    lock = FileLock(scratch("locks") / address.replace("/", "_"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        say_waiting()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def output_key(

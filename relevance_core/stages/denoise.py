@@ -58,7 +58,12 @@ _APART: Final = 1000
 """Between the seeds of a row's models, so that seeds next to each other do not share one."""
 
 
-_USES: Final = ("denoise", "train", "prompt", "base.model", "base.dtype", "engine.scorer", "seed")
+#: How the filter's adapters are trained; they begin from nothing, and for how long is the filter's own setting.
+_TRAINING: Final = ("r", "alpha", "dropout", "learning_rate", "batch_size", "warmup_ratio", "max_grad_norm")
+_USES: Final = (
+    *("denoise", "prompt", "base.model", "base.dtype", "engine.scorer", "seed"),
+    *(f"train.{name}" for name in _TRAINING),
+)
 
 
 def _uses(settings: Settings) -> tuple[str, ...]:

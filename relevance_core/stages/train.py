@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import polars as pl
+
 from relevance_core.config import Settings
-from relevance_core.pairs import Task
 from relevance_core.prompts import prompt_from
 from relevance_core.published import prompt_of
-from relevance_core.stages.base import Inputs, Output, Report, Rows, scratch, stage
+from relevance_core.stages.base import Inputs, Output, Report, Rows, label, scratch, stage
 from relevance_core.stages.bases import open_base
 from relevance_core.stages.tapt import first_training
 from relevance_core.store import Manifest, Registry, Store
@@ -38,7 +39,8 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     Checkpoints lie in the scratch folder, so a training that was killed goes on from the last one and ends with the same bytes.
     With `train.warm_start` it begins with the weights of the champion that the run pinned, where that one's base, prompt, rank and
     alpha are this run's; where not, from nothing, and `start` in the report says why. With `train.tapt` it begins with the weights
-    of a first training (`stages.tapt`), on rows or texts of the training side, which are no rows of this stage's report.
+    of a first training (`stages.tapt`), on rows or texts of the training side, which are no rows of this stage's report. With
+    `train.shared` it has no task: the adapter is trained on the rows of every task, and each task evaluates and publishes it.
     What it does not do: look at dev rows, choose a threshold, stop early.
     Known limits: every GPU holds the whole model; a checkpoint is only found again on the machine that wrote it, elsewhere the
     training begins anew.
@@ -48,15 +50,15 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     from relevance_core.models.trainer import Job, train
 
     task = inputs.task
-    assert task is not None  # noqa: S101 - by_task
-    rows = inputs["denoise"].table("train").sort("pair_id")
+    parts = [found.table("train") for name, found in inputs.artifacts.items() if name.startswith("denoise")]
+    rows = pl.concat(parts).sort("pair_id")
     base, folder = open_base(inputs["base"], settings.base.dtype), out.work / "adapter"
     begun, start = _start(settings, inputs, base, out.store) if settings.train.warm_start else ("", None)
+    say, tapt = partial(_say, out.say, label("train", task)), None
     if begun:
-        out.say(f"train {task}: begins {begun}")
+        say(f"begins {begun}")
     job = Job(base, prompt_from(settings), settings.train, settings.engine, settings.seed, out.work / "checkpoints", folder, start)
-    say, tapt = partial(_say, out.say, task), None
-    if settings.train.tapt != "off":
+    if task is not None and settings.train.tapt != "off":
         begin, tapt = first_training(settings, task, inputs["translate"], job, say)
         job = replace(job, start=begin)
     result = train(rows, job, say)
@@ -69,15 +71,17 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
         figures["start"] = begun
     if tapt:
         figures["tapt"] = tapt
+    if task is None:
+        figures["shared"] = {name: len(part) for (name,), part in rows.group_by("task", maintain_order=True)}
     dropped = len(rows) - result["rows"]
     return Report(
         Rows(len(rows), kept=result["rows"], dropped=dropped, reasons={"dropped: weight 0": dropped} if dropped else {}), figures
     )
 
 
-def _say(say: Callable[[str], None], task: Task, text: str) -> None:
+def _say(say: Callable[[str], None], who: str, text: str) -> None:
     """Importable by name, since it goes along into the processes of a training on several GPUs."""
-    say(f"train {task}: {text}")
+    say(f"{who}: {text}")
 
 
 def _start(settings: Settings, inputs: Inputs, base: BaseRef, store: Store) -> tuple[str, Path | None]:
