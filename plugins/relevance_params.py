@@ -75,8 +75,9 @@ def field_schema(name: str, settings: Settings) -> dict[str, Any]:
     kind: Any = field.annotation
     for bound in field.metadata:
         kind = Annotated[kind, bound]
-    default = part.model_dump(mode="json", include={last})[last]
-    return {"default": default, "description": field.description or ""} | TypeAdapter(kind).json_schema()
+    adapter: TypeAdapter[Any] = TypeAdapter(kind)
+    default = adapter.dump_python(getattr(part, last), mode="json")
+    return {"default": default, "description": field.description or ""} | adapter.json_schema()
 
 
 def refuse_unknown(conf: Mapping[str, Any], known: Iterable[str]) -> None:

@@ -365,6 +365,11 @@ def test_param_of_no_setting(rules: Any) -> None:
         rules.field_schema("gates.min_f1", Settings())
 
 
+def test_a_setting_that_is_left_out_of_what_is_written_can_be_a_param(rules: Any) -> None:
+    """`train.tapt` is not written while it is off; its param says off all the same."""
+    assert rules.field_schema("train.tapt", Settings())["default"] == "off"
+
+
 def test_settings_file_sets_the_defaults(rules: Any, tmp_path: Path) -> None:
     """What the deployment's settings file says is what the form shows, and a broken file is found when the DAG file is read."""
     file = tmp_path / "settings.toml"
