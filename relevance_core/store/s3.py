@@ -21,6 +21,8 @@ from relevance_core.store.disk import CHUNK
 from relevance_core.store.objects import RESERVED, Entries, Entry, Names, Store, check_key, check_prefix
 
 _PUT_LIMIT = 5 * 1024**3
+#: Up to this size upload_file makes one request too, with threads of its own around it.
+_ONE_REQUEST = 8 * 1024**2
 _ATTEMPTS = 6
 _WRITER = "relevance-writer"
 _PLAIN_PATHS = "give keys that may read, write and list this bucket"
@@ -141,10 +143,11 @@ class S3Store(Store):
     @override
     def _put(self, key: str, data: bytes | Path) -> None:
         with self._errors("writing an object", key):
-            if isinstance(data, Path):
+            if isinstance(data, Path) and data.stat().st_size > _ONE_REQUEST:
                 self._s3.upload_file(str(data), **self._at(key))
             else:
-                self._s3.put_object(**self._at(key), Body=data)
+                with _body(data) as body:
+                    self._s3.put_object(**self._at(key), Body=body)
 
     @override
     def _put_if_absent(self, key: str, data: bytes | Path) -> bool:
