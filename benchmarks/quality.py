@@ -4,8 +4,9 @@
     python benchmarks/quality.py terms --data FOLDER --out DIR  real terms: with and without onboarding, and translation
     python benchmarks/quality.py table --out DIR                the Markdown tables of everything measured so far
 
-Every variant is one `relevance retrain`; its figures are appended to `DIR/figures.jsonl` as soon as it ends. Variants of one seed
-share a store, so what they have in common is computed once.
+Every variant is one `relevance retrain`; its figures are appended to `DIR/figures.jsonl` as soon as it ends. The shop's variants of
+one seed share a store, so what they have in common is computed once. Those of the real terms have one each: a version that the gate
+holds back against another variant could not be evaluated.
 """
 
 from __future__ import annotations
@@ -41,7 +42,6 @@ MARKET: dict[str, tuple[str, ...]] = {
 TERMS: dict[str, tuple[str, ...]] = {
     "plain": (),
     "translation in the prompt": ("--set", "prompt.translation=true"),
-    # After those without: once it is published, a language stays onboarded in the store that the variants share.
     "onboarded": ("--onboard", "de", "--onboard", "it"),
     "both": ("--onboard", "de", "--onboard", "it", "--set", "prompt.translation=true"),
 }
@@ -83,11 +83,12 @@ def market(options: argparse.Namespace) -> None:
 
 def terms(options: argparse.Namespace) -> None:
     """The real terms, every variant; judged on the dev file by `relevance evaluate`."""
-    source, store = options.data / "qc_train.jsonl.gz", options.out / f"store-terms-{options.seed}"
+    source = options.data / "qc_train.jsonl.gz"
     labels = pl.read_ndjson(gzip.decompress((options.data / "qc_truth.jsonl.gz").read_bytes()))
     labels = labels.select(source_id=pl.col("id").cast(pl.String), truth="label")
     truth = read_labelled(str(source)).join(labels, on="source_id").select("pair_id", "truth").unique("pair_id")
     for variant, more in chosen(TERMS, options.only):
+        store = options.out / f"store-terms-{options.seed}-{variant.replace(' ', '-')}"
         done = retrain(store, source, "2026-10-15", options, "--tasks", "QC", *more)
         version, dev = done["tasks"]["QC"]["version"], str(options.data / "qc_dev.jsonl.gz")
         figures = relevance("evaluate", "--store", str(store), "--task", "QC", "--data", dev, "--version", version, "--json")
