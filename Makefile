@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SERVING := .venv-serving
 export RELEVANCE_UI_PORT
+# Where it is set, every process would compile this checkout's modules again: a second of each task, most of a short one.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install install-serving demo up down test test-serving lint bench quality clean
 
