@@ -53,10 +53,10 @@ lint: install ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# One process more than cores: each of them waits now and then, for a server to come up or for Airflow to try again.
+# One process more than cores: each of them waits now and then, for a server to come up or for Airflow to try again. A thread each.
 test: ## lint, and every test, a file at a time
 	@$(MAKE) --no-print-directory --jobs=2 lint install-serving
-	$(BIN)/python -m pytest --numprocesses $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest --numprocesses $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder
 
 test-serving: install install-serving ## only the tests that start vLLM
 	$(BIN)/python -m pytest -m serving
