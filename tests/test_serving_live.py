@@ -39,7 +39,7 @@ pytestmark = [pytest.mark.serving, pytest.mark.slow]
 
 STORE = "s3://shop/relevance"
 CLIENTS, SWAPS, PAIRS = 16, 20, 200
-THINK = 0.6
+THINK = 1.0
 """Seconds between two requests of a client, on average: a load that servers on two cores can answer, while another one starts."""
 SETTINGS = build({"serving": {"drain_seconds": 0.3, "staleness_seconds": 0.1, "timeout_seconds": 60}})
 
@@ -183,7 +183,7 @@ class Load:
         draw = random.Random(number)
         with ScoringClient(STORE, settings=SETTINGS.serving) as client:
             while not self.stop.is_set():
-                places = draw.sample(range(len(self.pairs)), 4)
+                places = draw.sample(range(len(self.pairs)), 2)
                 try:
                     scores = client.score("QC", [self.pairs[place] for place in places])
                 except Exception as error:
