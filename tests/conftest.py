@@ -16,11 +16,16 @@ from relevance_core.store import Store, open_store
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the files of slow tests first, so that several processes end at about the same time, and skips the tests of a real vLLM
-    by name where its environment is not installed; in CI, where it must be, they fail.
+    """Puts the files of slow tests first, those that start servers before all, so that all processes end at about the same time.
+
+    Skips the tests of a real vLLM by name where its environment is not installed; in CI, where it must be, they fail.
     """
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+
+    def marked(*names: str) -> set[Path]:
+        return {item.path for item in items if any(item.get_closest_marker(name) for name in names)}
+
+    slow, servers = marked("slow"), marked("slow") & marked("airflow", "serving", "ceph")
+    items.sort(key=lambda item: (item.path not in servers, item.path not in slow))
     if python_of(ServingSettings()) is None and not os.environ.get("CI"):
         for item in items:
             if item.get_closest_marker("serving"):

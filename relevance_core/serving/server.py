@@ -35,6 +35,8 @@ _RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
 _CPU_DEFAULTS: Final[Mapping[str, str]] = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
+    # Bound threads are those of the same cores for every server of a machine, and each waits for work by spinning.
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     # A worker of the CPU build does not end before it gets SIGTERM, so that every stop takes as long as is waited for it.
     "VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS": "1",
 }
