@@ -58,7 +58,7 @@ class Cell:
     task: Task
     answers: pl.DataFrame = field(repr=False)
     threshold: float
-    calibration: pl.DataFrame = field(default_factory=pl.DataFrame, repr=False)
+    calibration: pl.DataFrame = field(repr=False)
 
 
 def check(plan: Plan) -> None:

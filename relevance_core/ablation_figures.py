@@ -116,7 +116,7 @@ def _sources(plan: Plan, cells: Sequence[Cell]) -> Figures:
     """Language that comes in → language to translate from → the gain in F1 over no translation, with its interval.
 
     On the calibration rows: the gains shape later trainings, which the judgement rows judge. Over all tasks and seeds, decided at
-    p(yes) = 0.5. A language without such rows is left out.
+    p(yes) = 0.5. A language without such rows has no gains.
     """
     found: Figures = {}
     for row in plan.rows:
@@ -125,9 +125,10 @@ def _sources(plan: Plan, cells: Sequence[Cell]) -> Figures:
         beside = next(other for other in plan.rows if other.name == row.beside)
         for language in plan.settings.onboard:
             parts = [_calibrated(new, old, language) for new, old in _paired(row, beside, cells)]
+            gains = found.setdefault(language, {})
             if any(len(part.groups) for part in parts):
                 gain = gain_over_seeds(parts, RESAMPLES, plan.settings.seed)
-                found.setdefault(language, {})[row.source] = gain.as_json() | {"says": says(gain)}
+                gains[row.source] = gain.as_json() | {"says": says(gain)}
     return found
 
 

@@ -18,7 +18,7 @@ from relevance_core.metrics import Gain, Paired, gain_over_seeds, paired_bootstr
 from relevance_core.reporting.ablation import markdown, page
 from relevance_core.store import Registry, open_store
 from relevance_core.strategies import PUBLISHED, rows_of
-from relevance_core.translation_sources import choose, read_gains
+from relevance_core.translation_sources import Gains, choose, read_gains
 from tests.loop import SMALL, relevance, small_shop
 
 SETTINGS = build({"onboard": ["de"], "tasks": ["QC"], "source": {"uri": "logs-{seed}"}, "window": {"end": "2026-10-05"}})
@@ -62,6 +62,16 @@ def test_a_row_for_each_source_language() -> None:
     assert [cell.translate.sources for cell in cells] == [(), (), ("en",), ("es",), ()]
     assert [cell.onboard for cell in cells[1:4]] == [("de",)] * 3
     assert not cells[3].denoise.enabled
+
+
+def test_a_language_without_calibration_rows_has_no_gains() -> None:
+    """Without a labelled row of German there is nothing to choose its sources by, and the table says so."""
+    rows = rows_of(["translation"], {}, ["en"])
+    english = answers([0.9, 0.1], [1, 0], ["en", "en"])
+    found = figures(Plan(SETTINGS, rows, (17,)), [Cell(row.name, 17, "QC", english, 0.5, english) for row in rows])
+    assert found["sources"] == {"de": {}}
+    assert "German: no labelled calibration rows" in markdown(found)
+    assert Gains.model_validate(found).sources == {"de": {}}
 
 
 @pytest.mark.parametrize(("strategies", "sources"), [(["filter"], ["en"]), (["translation"], ["en", "en"])])
@@ -144,7 +154,10 @@ def test_the_gap_that_translation_closes_is_a_share_of_the_distance_before() -> 
     after = answers([0.9, 0.1, 0.9, 0.8, 0.3, 0.1], labels, languages)
     late = answers([0.9, 0.1, 0.9, 0.4, 0.2, 0.1], labels, languages)
     rows = rows_of(["translation", "hard-negatives", "threshold"], {})
-    made = [Cell(row.name, 17, "QC", rows_there, 0.3) for row, rows_there in zip(rows, [before, after, late, late], strict=True)]
+    made = [
+        Cell(row.name, 17, "QC", rows_there, 0.3, rows_there)
+        for row, rows_there in zip(rows, [before, after, late, late], strict=True)
+    ]
     found = figures(Plan(SETTINGS, rows, (17,)), made)["tasks"]["QC"]
     assert [row["f1"]["mean"] for row in found["rows"]] == [pytest.approx(0.8), 1.0, pytest.approx(0.8), 1.0]
     assert found["rows"][0]["per_language"]["de"]["f1"]["mean"] == pytest.approx(2 / 3)
@@ -159,7 +172,7 @@ def test_the_table_and_the_page_hold_every_row() -> None:
     rows = rows_of(["threshold"], {})
     table = answers([0.9, 0.1, 0.4, 0.2], [1, 0, 1, 0], ["en", "en", "de", "de"])
     plan = Plan(SETTINGS, rows, (17,), "<b>.jsonl")
-    found = figures(plan, [Cell(row.name, 17, "QC", table, 0.3) for row in rows])
+    found = figures(plan, [Cell(row.name, 17, "QC", table, 0.3, table) for row in rows])
     text = markdown(found)
     assert "| SFT | 0.667 | 0.733 | 1.000 | 0.000 | 0.667 |  |" in text
     assert "| + threshold | 1.000 | 1.000 | 1.000 | 0.000 | 0.667 | +0." in text

@@ -141,6 +141,7 @@ def test_environment_on_a_cpu(spec: ServerSpec) -> None:
     assert (found["VLLM_PLUGINS"], found["VLLM_ALLOW_RUNTIME_LORA_UPDATING"]) == ("relevance", "True")
     assert (found["HF_HUB_OFFLINE"], found["VLLM_NO_USAGE_STATS"]) == ("1", "1")
     assert (found["VLLM_CPU_KVCACHE_SPACE"], found["VLLM_CPU_NUM_OF_RESERVED_CPU"]) == ("40", "0")
+    assert found["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
     assert json.loads(found["RELEVANCE_SERVING"]) == {
         "dtype": "float32",
         "store": "s3://bucket/prefix",

@@ -39,8 +39,6 @@ pytestmark = [pytest.mark.serving, pytest.mark.slow]
 
 STORE = "s3://shop/relevance"
 CLIENTS, SWAPS, PAIRS = 16, 20, 200
-THINK = 1.0
-"""Seconds between two requests of a client, on average: a load that servers on two cores can answer, while another one starts."""
 SETTINGS = build({"serving": {"drain_seconds": 0.3, "staleness_seconds": 0.1, "timeout_seconds": 60}})
 
 
@@ -183,7 +181,7 @@ class Load:
         draw = random.Random(number)
         with ScoringClient(STORE, settings=SETTINGS.serving) as client:
             while not self.stop.is_set():
-                places = draw.sample(range(len(self.pairs)), 2)
+                places = draw.sample(range(len(self.pairs)), 8)
                 try:
                     scores = client.score("QC", [self.pairs[place] for place in places])
                 except Exception as error:
@@ -193,7 +191,6 @@ class Load:
                 off = np.abs(scores.p - self.expected[scores.version][places]).max()
                 if not off < 1e-3:
                     self.wrong.append(f"{scores.version}: {off}")
-                self.stop.wait(draw.expovariate(1 / THINK))
 
 
 def swaps(registry: Registry, versions: list[Manifest], between: Callable[[int], None] = lambda number: None) -> None:
@@ -305,6 +302,7 @@ def test_a_new_base_comes_up_beside_the_old_one(
         time.sleep(0.5)
 
 
+# The last one here: the server is gone after it.
 def test_a_server_that_is_asked_to_end(server: Serve, store: Store) -> None:
     """`relevance serve` said when it was ready, serves the champions by name, and after SIGTERM it ends with status 0, without a
     process left and off the list of servers.

@@ -56,6 +56,8 @@ def run(options: argparse.Namespace, settings: Settings, store: Store, say: Say)
         raise SettingsError(f"{options.seeds} seeds are none", where="--seeds", expected="1 or more")
     names = _names(options.strategies)
     rows = rows_of(names, dict(_further(text) for text in options.also), _names(options.sources))
+    if options.sources and not settings.onboard:
+        raise SettingsError("no language comes in that could be translated into", where="--sources", do="name one with --onboard")
     seeds = tuple(range(settings.seed, settings.seed + options.seeds))
     plan = ablation.Plan(settings, rows, seeds, options.judge)
     ablation.check(plan)

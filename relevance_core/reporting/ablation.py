@@ -94,7 +94,9 @@ def _gap(of_task: Figures) -> tuple[list[str], list[list[str]]]:
 
 def _source_table(found: Figures) -> tuple[list[str], list[list[str]]]:
     sources = sorted({source for gains in found.values() for source in gains})
-    rows = [[named(language), *(_gain(gains.get(source)) for source in sources)] for language, gains in found.items()]
+    rows = [[named(language), *(_gain(gains.get(source)) for source in sources)] for language, gains in found.items() if gains]
+    without = [named(language) for language, gains in found.items() if not gains]
+    rows += [[f"{language}: no labelled calibration rows", *("" for _ in sources)] for language in without]
     return ["language", *(f"from {source}" for source in sources)], rows
 
 

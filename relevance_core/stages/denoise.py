@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from relevance_core import review
-from relevance_core.config import DenoiseSettings, Settings
+from relevance_core.config import DenoiseSettings, Settings, TrainSettings
 from relevance_core.engine import map_processes
 from relevance_core.errors import SettingsError
 from relevance_core.pairs import fold_of
@@ -58,11 +58,11 @@ _APART: Final = 1000
 """Between the seeds of a row's models, so that seeds next to each other do not share one."""
 
 
-#: How the filter's adapters are trained; they begin from nothing, and for how long is the filter's own setting.
-_TRAINING: Final = ("r", "alpha", "dropout", "learning_rate", "batch_size", "warmup_ratio", "max_grad_norm")
+#: What does not concern the filter's adapters: they begin from nothing, and for how long they train is the filter's own setting.
+_NOT_ITS_TRAINING: Final = {"epochs", "save_steps", "warm_start", "tapt", "tapt_epochs", "shared"}
 _USES: Final = (
     *("denoise", "prompt", "base.model", "base.dtype", "engine.scorer", "seed"),
-    *(f"train.{name}" for name in _TRAINING),
+    *(f"train.{name}" for name in TrainSettings.model_fields if name not in _NOT_ITS_TRAINING),
 )
 
 
