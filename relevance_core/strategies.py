@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from relevance_core import config
 from relevance_core.errors import SettingsError
+from relevance_core.languages import LANGUAGES
 
 Values = Mapping[str, Any]
 
@@ -89,11 +90,11 @@ def rows_of(strategies: Sequence[str], further: Mapping[str, Values], sources: S
 def _with_sources(rows: list[Row], sources: Sequence[str]) -> list[Row]:
     """The rows, and behind that of *translation* one for each language to translate from."""
     place = next((place for place, row in enumerate(rows) if row.adds == "translation"), None)
-    if place is None or len(set(sources)) < len(sources):
+    if place is None or len(set(sources)) < len(sources) or not set(sources) <= set(LANGUAGES):
         raise SettingsError(
             f"no source languages to compare: {', '.join(sources)}",
             where="--sources",
-            expected="each once, and translation among --strategies",
+            expected="languages of docs/languages.md, each once, and translation among --strategies",
         )
     whole, only = rows[place], []
     for source in sources:

@@ -74,9 +74,11 @@ def test_a_language_without_calibration_rows_has_no_gains() -> None:
     assert Gains.model_validate(found).sources == {"de": {}}
 
 
-@pytest.mark.parametrize(("strategies", "sources"), [(["filter"], ["en"]), (["translation"], ["en", "en"])])
+@pytest.mark.parametrize(
+    ("strategies", "sources"), [(["filter"], ["en"]), (["translation"], ["en", "en"]), (["translation"], ["xx"])]
+)
 def test_source_languages_need_the_row_of_translation(strategies: list[str], sources: list[str]) -> None:
-    """Without it, or one named twice, there is nothing to compare."""
+    """Without it there is nothing to compare; one named twice and one that is no language are refused before a training."""
     with pytest.raises(SettingsError, match="translation among --strategies"):
         rows_of(strategies, {}, sources)
 
