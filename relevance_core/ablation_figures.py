@@ -52,7 +52,7 @@ def _row(plan: Plan, row: Row, cells: Sequence[Cell]) -> Figures:
     own = _of(row, cells)
     measured = [_measure(row, cell) for cell in own]
     languages = sorted({language for figures in measured for language in figures["per_language"]})
-    found: Figures = {"name": row.name, "rows": measured[0]["rows"]} | _spreads(measured)
+    found: Figures = {"name": row.name, "source": row.source, "rows": measured[0]["rows"]} | _spreads(measured)
     found["per_language"] = {
         language: _spreads([figures["per_language"][language] for figures in measured if language in figures["per_language"]])
         for language in languages

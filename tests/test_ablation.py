@@ -99,6 +99,8 @@ def test_the_gains_of_source_languages_are_read_by_the_setting_auto(tmp_path: Pa
     }
     assert "| German | +1.000 (+1.000 to +1.000) ▲ | +0.000 (+0.000 to +0.000) |" in markdown(found)
     assert "Source languages" in reporting.render(page(found))
+    (card,) = page(found).cards
+    assert card.lines == ["Worth keeping: translation."]
     (tmp_path / "ablation.json").write_text(json.dumps(found))
     auto = build({"translate": {"sources": ["auto"], "sources_from": str(tmp_path / "ablation.json")}})
     assert choose(read_gains(auto.translate), "de", frozenset({"en", "es", "fr"})).languages == {"en"}

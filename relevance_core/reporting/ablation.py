@@ -107,8 +107,9 @@ def _verdicts(of_task: Figures) -> Iterator[tuple[str, str]]:
 
 
 def _card(task: str, of_task: Figures) -> Card:
-    kept = [row["name"] for row in of_task["rows"] if row["gain"] and row["gain"]["says"] == "keep"]
-    last = of_task["rows"][-1]
+    rows = [row for row in of_task["rows"] if row["source"] is None]
+    kept = [row["name"] for row in rows if row["gain"] and row["gain"]["says"] == "keep"]
+    last = rows[-1]
     figures = [(_COLUMNS[name], _mean(last[name]), f"{_mean(of_task['rows'][0][name])} in the first row") for name in ("f1", "auc")]
     text = ", ".join(name.removeprefix("+ ") for name in kept) if kept else "no strategy"
     return Card(task, "measured", "good" if kept else "none", [f"Worth keeping: {text}."], figures)
