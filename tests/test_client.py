@@ -225,11 +225,11 @@ def test_a_hung_server_costs_its_timeout_once(shop: Shop, champion: Manifest, st
     """The hung server's batches go to the other one after the timeout, and nothing more is sent to it while it rests."""
     hung, good = start(), start()
     hung.always = "hang"
-    settings = ServingSettings(timeout_seconds=0.5, staleness_seconds=60)
+    settings = ServingSettings(timeout_seconds=1.5, staleness_seconds=60)
     with ScoringClient(shop.store, [hung.url, good.url], settings, batch=2, concurrency=4) as client:
         begun = time.monotonic()
         require(client.score("QC", PAIRS), shop, champion)
-        assert time.monotonic() - begun < 2
+        assert 1.5 <= time.monotonic() - begun < 3
     assert len(hung.requests) <= 4
 
 

@@ -1,8 +1,9 @@
 """Several vLLM servers as one: which of them is asked, and what is done about one that fails.
 
 A batch goes to the server of the right base that has the fewest requests under way. One that can't be reached, is busy or answers
-nonsense rests a little, longer each time, and the batch goes to another, after a random pause that grows with every try; one that
-refuses is not asked again for that batch. At most `concurrency` requests are under way; further ones wait for their turn.
+nonsense rests a little, longer each time, and not for less than it let a batch wait, up to a few seconds; the batch goes to
+another, after a random pause that grows with every try. One that refuses is not asked again for that batch. At most `concurrency`
+requests are under way; further ones wait for their turn.
 """
 
 from __future__ import annotations
@@ -44,12 +45,16 @@ class _Member:
         """Seconds for which it is still to be left alone."""
         return max(0.0, self.resting_until - time.monotonic())
 
-    def failed(self, error: ServingError) -> None:
-        """Lets it rest; what it serves is asked again afterwards, since it may come back as another."""
+    def failed(self, error: ServingError, begun: float) -> None:
+        """Lets it rest; what it serves is asked again afterwards, since it may come back as another.
+
+        begun: when it was asked. One that hangs may still list its models: after a short rest the next batch would wait as long.
+        """
         self.base, self.failure = None, error
         if not self.rest:  # requests that fail together are one failure
             self.failures += 1
-            self.resting_until = time.monotonic() + pause(self.failures)
+            now = time.monotonic()
+            self.resting_until = now + max(pause(self.failures), min(now - begun, _LONGEST_PAUSE))
 
 
 def pause(tries: int) -> float:
@@ -110,7 +115,7 @@ class Pool:
 
     async def _scored(self, member: _Member, request: dict[str, Any], refused: dict[str, Refused]) -> _Scored | None:
         """The scores by this server; None when it refused, which is written down. Raises Unavailable, and lets it rest then."""
-        answers = request["logprob_token_ids"]
+        answers, begun = request["logprob_token_ids"], time.monotonic()
         try:
             answer = await self._ask(member, "POST", wire.COMPLETIONS, request)
             scores = wire.p_yes(answer, len(request["prompt"]), answers, name=request["model"], where=member.url)
@@ -119,7 +124,7 @@ class Pool:
             member.base = None  # a server that was started anew at this address may have another
             return None
         except Unavailable as error:
-            member.failed(error)
+            member.failed(error, begun)
             raise
         member.failures = 0
         return scores
@@ -143,10 +148,11 @@ class Pool:
         return member.asking
 
     async def _ask_base(self, member: _Member) -> None:
+        begun = time.monotonic()
         try:
             member.base, _ = wire.listed(await self._ask(member, "GET", wire.MODELS), member.url)
         except ServingError as error:
-            member.failed(error)
+            member.failed(error, begun)
         finally:
             member.asking = None
 
