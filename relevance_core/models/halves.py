@@ -31,6 +31,11 @@ class Halves:
 
     mine: tuple[int, ...]
 
+    @property
+    def writes(self) -> bool:
+        """Whether it is for this process to write what comes of the training: one of the two does."""
+        return 0 in self.mine
+
     def add_up(self, parameters: Sequence[Tensor], *figures: Tensor) -> None:
         """Makes the gradients of `parameters`, and `figures`, the sums over both halves, in place.
 

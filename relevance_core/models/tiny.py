@@ -85,7 +85,7 @@ def build(
     """Builds the base in `folder` as transformers files (model.safetensors, config.json, tokenizer files).
 
     share: the part of the documents that is read; less for a base that only judges a fold. halves: what of step 3 this process
-    computes; the bytes do not depend on it.
+    computes; the bytes do not depend on it, and one process writes them.
     Returns its figures: parameters, vocabulary, documents, accuracy on held-out documents. The same corpus, settings, prompt and
     seed give the same bytes. Raises ModelError for a corpus without positives.
     """
@@ -102,7 +102,8 @@ def build(
     samplers = [found for task in TASKS if (found := sampler(task, corpus)) is not None]
     reader = Reader(tokenizer, respelling, prompt, samplers, seed)
     accuracy = pretrain(model, reader, size.documents, halves, say)
-    save(model, tokenizer, folder)
+    if halves.writes:
+        save(model, tokenizer, folder)
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
         "vocabulary": len(tokenizer),

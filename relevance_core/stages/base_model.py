@@ -137,15 +137,11 @@ def make(build: Build) -> dict[str, Any]:
 
 
 def make_on_two(build: Build) -> dict[str, Any]:
-    """Builds the base with a second process that computes half of each step, and leaves nothing else behind."""
+    """Builds the base with a second process that computes half of each step."""
     from relevance_core.models.halves import with_another
 
-    second = replace(build, folder=build.folder.with_suffix(".second"), say=print_nothing)
-    try:
-        with with_another(functools.partial(_make, second)) as halves:
-            return _make(build, halves)
-    finally:
-        shutil.rmtree(second.folder, ignore_errors=True)
+    with with_another(functools.partial(_make, replace(build, say=print_nothing))) as halves:
+        return _make(build, halves)
 
 
 def _make(build: Build, halves: Halves) -> dict[str, Any]:
