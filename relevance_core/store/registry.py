@@ -25,7 +25,7 @@ class Registry(Versions):
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
-        self._seen = 1
+        self._seen = 0
         """The highest number found so far: the log only grows, so a look at it begins there."""
 
     def resolve(self, task: str, reference: str) -> Manifest:
@@ -41,23 +41,35 @@ class Registry(Versions):
         return self.manifest(task, release.versions[task])
 
     def current(self) -> Release | None:
-        """The release that serves: the entry with the highest number; None before the first."""
-        number = self._highest()
+        """The release that serves: the entry with the highest number; None before the first.
+
+        Entries have no gaps, so what is new since the last look is found by reading on; that costs less than a listing, which on
+        some stores lags behind too.
+        """
+        known = self._seen_before()
+        number = self._read_on(known.number if known else self._listed())
+        if known and known.number == number:
+            return known
         return self.release(number) if number else None
 
     def history(self) -> list[Release]:
         """Every release, oldest first. Raises `RegistryError` if an entry is missing or damaged."""
-        return [self.release(number) for number in range(1, self._highest() + 1)]
+        return [self.release(number) for number in range(1, self._read_on(self._listed()) + 1)]
 
     def release(self, number: int) -> Release:
         """One entry of the log. Raises `RegistryError` if it is missing or does not fit its place."""
-        key = _key(number)
         try:
-            release = Release.from_bytes(self.store.read(key), self.store.uri_of(key))
+            return self._entry(number)
         except NotFound as error:
             raise RegistryError(
-                f"release {number} is missing from the log", where=self.store.uri_of(key), do="restore that object from a backup"
+                f"release {number} is missing from the log",
+                where=self.store.uri_of(_key(number)),
+                do="restore that object from a backup",
             ) from error
+
+    def _entry(self, number: int) -> Release:
+        key = _key(number)
+        release = Release.from_bytes(self.store.read(key), self.store.uri_of(key))
         if release.number != number or release.previous != (number - 1 or None):
             raise RegistryError(
                 f"the entry says that it is release {release.number} after {release.previous}",
@@ -135,22 +147,23 @@ class Registry(Versions):
             if self.store.create(_key(entry.number), entry.to_bytes()):
                 return entry
 
-    def _highest(self) -> int:
-        """The highest number in the log, or 0.
+    def _seen_before(self) -> Release | None:
+        """What served at the last look; None where there was none, or another log has taken the place of that one."""
+        try:
+            return self._entry(self._seen) if self._seen else None
+        except NotFound:
+            return None
 
-        A listing may lag behind on some stores; entries have no gaps, so reading on from it finds those it does not show.
-        """
-        number = self._listed(self._seen)
-        if not number and self._seen > 1:  # another log has taken the place of the one that was seen
-            number = self._listed(1)
+    def _read_on(self, number: int) -> int:
+        """The highest number there is, of which `number` is one; it is remembered."""
         while self.store.exists(_key(number + 1)):
             number += 1
-        self._seen = max(number, 1)
+        self._seen = number
         return number
 
-    def _listed(self, start: int) -> int:
-        """The highest number from `start` on that a listing shows, or 0."""
-        matches = (_ENTRY.fullmatch(entry.key) for entry in self.store.list(_LOG, after=_key(start - 1)))
+    def _listed(self) -> int:
+        """The highest number that a listing shows, or 0."""
+        matches = (_ENTRY.fullmatch(entry.key) for entry in self.store.list(_LOG))
         return max((int(match[1]) for match in matches if match), default=0)
 
     def _numbered(self, number: int, current: Release) -> Release:
