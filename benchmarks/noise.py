@@ -110,7 +110,7 @@ def simulated(options: argparse.Namespace) -> Source:
 def measure(source: Source, options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     """Task → the figures of each detector and language."""
     overrides = [f"tasks={source.tasks}", f"seed={options.seed}", f"source.uri={source.uri}", f"window.end={source.end}"]
-    overrides += [*options.set, f"denoise.mode={OUT_OF_FOLD}"]
+    overrides += [*options.set, "denoise.enabled=true", f"denoise.mode={OUT_OF_FOLD}"]
     run = pipeline.begin(config.load(overrides=overrides), open_store(str(options.out / "store")), say=say)
     for name in pipeline.COMMON:
         run.stage(name)

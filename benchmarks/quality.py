@@ -33,11 +33,11 @@ TRAINED = ("en", "es", "fr", "pt")
 NEW = ("de", "it")
 MARKET_KEY = ["task", "language", "query", "target_id"]
 MARKET: dict[str, tuple[str, ...]] = {
-    "all strategies": (),
-    "no hard negatives": ("--set", "mine.enabled=false"),
-    "no filter": ("--set", "denoise.enabled=false"),
+    "all strategies": ("--set", "denoise.enabled=true"),
+    "no hard negatives": ("--set", "denoise.enabled=true", "--set", "mine.enabled=false"),
+    "no filter": (),
     # Last: once it is published, a language stays onboarded in the store that the variants share.
-    "de and it onboarded": ("--onboard", "de", "--onboard", "it"),
+    "de and it onboarded": ("--set", "denoise.enabled=true", "--onboard", "de", "--onboard", "it"),
 }
 TERMS: dict[str, tuple[str, ...]] = {
     "plain": (),

@@ -54,6 +54,7 @@ SMALL = (
     "base.hidden=64",
     "base.vocabulary=1024",
     "train.epochs=1",
+    "denoise.enabled=true",
     "denoise.epochs=1",
     "denoise.action=review",
     "translate.rows.QC=200",

@@ -31,7 +31,7 @@ SETTINGS: Mapping[str, Any] = {
     "validation": {"rate_min_rows": 10_000, "max_language_drift": 1.0},
     "translate": {"min_rows": 20, "rows": {"QC": 40, "QI": 40}},
     "base": {"hidden": 64, "layers": 1, "vocabulary": 1024, "contrastive_steps": 20, "documents": 400},
-    "denoise": {"epochs": 1},
+    "denoise": {"enabled": True, "epochs": 1},
     "train": {"epochs": 1, "r": 4, "alpha": 8, "save_steps": 2},
     "gate": {"min_f1": 0.0, "min_over_always_yes": -1.0, "resamples": 100},
     "serving": {"python": ""},
@@ -67,7 +67,7 @@ class Home:
         deadline = time.monotonic() + seconds
         while (state := self.client.run_state(dag, run_id)) not in {"success", "failed"}:
             assert time.monotonic() < deadline, f"{run_id} is still {state}: {self.states(run_id, dag)}"
-            time.sleep(0.5)
+            time.sleep(1)
         return state
 
     def await_state(self, run_id: str, task: str, wanted: str, seconds: float = 800) -> None:
@@ -76,7 +76,7 @@ class Home:
         while (state := self.states(run_id).get(task)) != wanted:
             assert self.client.run_state(DAG, run_id) not in {"success", "failed"}, self.states(run_id)
             assert time.monotonic() < deadline, f"{task} of {run_id} is still {state}"
-            time.sleep(0.5)
+            time.sleep(1)
         # Airflow takes a task for failed when it is answered before the scheduler has heard that its process ended well.
         time.sleep(3)
 

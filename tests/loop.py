@@ -19,6 +19,7 @@ SMALL = (
     "base.hidden=64",
     "base.vocabulary=1024",
     "train.epochs=1",
+    "denoise.enabled=true",
     "denoise.epochs=1",
     "translate.rows.QC=200",
     "translate.rows.QI=200",

@@ -39,7 +39,7 @@ def settings_with(**values: Any) -> Settings:
     return config.build(
         {
             "train": {"batch_size": 16},
-            "denoise": {"epochs": 3, "confidence": 0.7} | values,
+            "denoise": {"enabled": True, "epochs": 3, "confidence": 0.7} | values,
             "engine": {"device": "cpu", "workers": 1},
         }
     )

@@ -242,7 +242,7 @@ def doubting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def filtered(store: Store, rows: pl.DataFrame, decisions: tuple[str, ...], action: str) -> Artifact:
-    settings = settings_for("x", f"denoise.action={action}", "denoise.max_share=1")
+    settings = settings_for("x", "denoise.enabled=true", f"denoise.action={action}", "denoise.max_share=1")
     inputs = Inputs({"mine": artifact(store, "mine", {"train": rows})}, "QC", decisions=decisions)
     return output(denoise.run(settings, inputs, store), store)
 
@@ -280,6 +280,7 @@ def test_a_row_goes_round_once(tmp_path: Path, store: Store) -> None:
     """Two nights from the logs: the row that the first doubts is decided, the second trains with its label and asks no more."""
     settings = settings_for(
         write_rows(tmp_path / "a.jsonl", [row(TRAIN[0]), row(TRAIN[1], label=0)]),
+        "denoise.enabled=true",
         "denoise.action=review",
         "denoise.max_share=1",
         "validation.max_positive_rate=1",

@@ -101,7 +101,8 @@ class Demo:
             command = [sys.executable, "-m", "relevance_core", "simulate", "--out", str(partial)]
             subprocess.run([*command, "--start", f"{FIRST_DAY}", "--days", f"{DAYS}"], check=True)
             partial.rename(market)
-        text = f'[source]\nuri = "{market / "logs"}"\n\n[engine]\nworkers = 1\n'
+        # The filter, off by default, is switched on to be seen at work.
+        text = f'[source]\nuri = "{market / "logs"}"\n\n[denoise]\nenabled = true\n\n[engine]\nworkers = 1\n'
         (self.folder / "settings.toml").write_text(text)
 
     def run(self, port: int) -> None:
