@@ -78,7 +78,7 @@ class Home:
             assert time.monotonic() < deadline, f"{task} of {run_id} is still {state}"
             time.sleep(1)
         # Airflow takes a task for failed when it is answered before the scheduler has heard that its process ended well.
-        time.sleep(3)
+        time.sleep(8)
 
     def states(self, run_id: str, dag: str = DAG) -> dict[str, str]:
         """The state of every task instance; `adapter.mine[0]` for a mapped one."""
