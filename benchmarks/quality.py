@@ -32,12 +32,13 @@ from relevance_core.store import open_store
 TRAINED = ("en", "es", "fr", "pt")
 NEW = ("de", "it")
 MARKET_KEY = ["task", "language", "query", "target_id"]
+FILTER = ("--set", "denoise.enabled=true")
 MARKET: dict[str, tuple[str, ...]] = {
-    "all strategies": ("--set", "denoise.enabled=true"),
-    "no hard negatives": ("--set", "denoise.enabled=true", "--set", "mine.enabled=false"),
+    "all strategies": FILTER,
+    "no hard negatives": (*FILTER, "--set", "mine.enabled=false"),
     "no filter": (),
     # Last: once it is published, a language stays onboarded in the store that the variants share.
-    "de and it onboarded": ("--set", "denoise.enabled=true", "--onboard", "de", "--onboard", "it"),
+    "de and it onboarded": (*FILTER, "--onboard", "de", "--onboard", "it"),
 }
 TERMS: dict[str, tuple[str, ...]] = {
     "plain": (),

@@ -248,7 +248,7 @@ class MineSettings(_Part):
 class DenoiseSettings(_Part):
     """Self-validation filtering (strategy 3)."""
 
-    enabled: bool = Field(False, description="off: it finds wrong labels, and has shown no gain in F1 (docs/method.md)")
+    enabled: bool = Field(False, description="finds wrong labels; docs/method.md says why it is off")
     mode: Literal["out-of-fold", "in-sample"] = "out-of-fold"
     folds: int = Field(2, ge=2)
     detector: Literal["confidence", "cleanlab", "both"] = Field(

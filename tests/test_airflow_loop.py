@@ -222,9 +222,7 @@ def test_the_first_task_says_what_will_happen(home: Home, first_night: str) -> N
     assert json.loads(store.read(f"runs/{run}/run.json"))["dag_run"] == "look"
     page = store.read(f"{reports(home, 'look', ['report'])['report']['address']}/report.html").decode()
     assert plan["translator"]["version"] in page
-    home.client.trigger(DAG, "look-again", conf)
-    home.await_state("look-again", "begin", "success")
-    home.client.call("PATCH", f"dags/{DAG}/dagRuns/look-again", {"state": "failed"})  # the plan is all that is wanted
+    assert home.run("look-again", conf) == "success"
     again = home.client.xcom(DAG, "look-again", "begin", key="plan")["languages"]["it"]
     assert all(again[task]["remembered"] > tasks[task]["remembered"] for task in tasks)
 

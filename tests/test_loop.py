@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -12,7 +13,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from relevance_core.metrics import best_threshold
 from relevance_core.pipeline import BY_TASK, COMMON, TOGETHER
+from relevance_core.stages.base import open_artifact
 from relevance_core.store import Registry, open_store
 from tests.loop import Done, command, environment, relevance, retrain, retrain_arguments, small_shop
 
@@ -115,11 +118,17 @@ def test_one_adapter_for_both_tasks(night: tuple[Path, Done], shop: Path, tmp_pa
     assert "denoise QC: found finished output" in done.log
     assert done.log.count("train: training on ") == 1
     assert done.log.count("train: found finished output") == 1
-    registry = Registry(open_store(str(folder)))
+    store = open_store(str(folder))
+    registry = Registry(store)
     qc, qi = (registry.find(task, version) for task, version in versions(done).items())
     assert qc.files["adapter_model.safetensors"] == qi.files["adapter_model.safetensors"]
     assert (qc.task, qi.task) == ("QC", "QI")
-    assert [qc.threshold, qi.threshold] == [done.result["tasks"][task]["threshold"] for task in ("QC", "QI")]
+    for manifest in (qc, qi):
+        about = json.loads(store.read(f"runs/{done.result['run_id']}/evaluate-{manifest.task.lower()}.json"))
+        evaluated = open_artifact(store, about["address"])
+        assert evaluated is not None
+        own = evaluated.table("scores").filter(part="calibration")
+        assert manifest.threshold == best_threshold(own["p"].to_numpy(), own["label"].to_numpy())
 
 
 def test_a_run_killed_in_every_stage_ends_with_the_same_version(night: tuple[Path, Done], shop: Path, tmp_path: Path) -> None:
