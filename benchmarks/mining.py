@@ -203,7 +203,8 @@ def first_night(folder: Path, size: Size) -> None:
 def prepare(folder: Path, size: Size, share: float) -> None:
     """Puts what *mine* reads into a store: the first `share` of the titles, the positives among them, and the glossary."""
     from relevance_core.models.translators import GlossaryTranslator, Term, save
-    from relevance_core.simulator.lexicon import BRANDS, terms
+    from relevance_core.simulator.glossary import terms
+    from relevance_core.simulator.lexicon import BRANDS
     from relevance_core.store import open_store
 
     store = open_store(str(folder))

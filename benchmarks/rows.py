@@ -109,7 +109,7 @@ def _texts(rows: int) -> dict[str, pl.DataFrame]:
     import polars as pl
 
     from benchmarks.assortment import positives
-    from relevance_core.simulator.lexicon import LEAVES
+    from relevance_core.simulator.leaves import LEAVES
 
     asked = positives(max(rows // 20, 100), among=max(rows // 50, 100)).with_row_index("n")
     items = asked.select("language", "query", "target", target_id=pl.format("i{}", pl.col("target").rank("dense")))

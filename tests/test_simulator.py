@@ -14,8 +14,9 @@ import pytest
 
 from relevance_core.errors import SettingsError
 from relevance_core.pairs import query_group, side_of
-from relevance_core.simulator import Market, catalogue, day, market, spoil, terms, write
-from relevance_core.simulator.lexicon import BRANDS, COLOURS, LANGUAGES, LEAVES, adjective
+from relevance_core.simulator import Market, catalogue, day, market, spoil, terms, world, write
+from relevance_core.simulator.leaves import LEAVES
+from relevance_core.simulator.lexicon import BRANDS, COLOURS, LANGUAGES, adjective
 from relevance_core.simulator.wording import AUDIENCE_NAMES, MATERIAL_NAMES, Features, item_title, query_text, typo
 
 SMALL = Market(pairs_per_day=400, clicks_per_day=2000, items=1200)
@@ -217,12 +218,12 @@ def test_dev_negatives_of_categories_are_siblings() -> None:
 
 def test_dev_negatives_of_items_miss_one_stated_thing() -> None:
     """A near miss differs from the need in one stated feature; without an attribute to miss, it is a sibling's item."""
-    shop = market.world(SMALL)
+    shop = SMALL.world
     for need in (feature(DRESS, "red"), feature(DRESS, "blue", "cotton")):
         found = shop.items[market._near_misses(shop, need)]
         assert len(found) > 0
         assert (found[:, 0] == DRESS).all()
-        assert (market.differences(need, found) == 1).all()
+        assert (world.differences(need, found) == 1).all()
     bare = shop.items[market._near_misses(shop, feature(DRESS))]
     assert {LEAVES[leaf].name for leaf in bare[:, 0]} == {"skirts", "blouses"}
 
@@ -241,7 +242,7 @@ def test_dev_negatives_of_items_miss_one_stated_thing() -> None:
 )
 def test_an_item_is_relevant_if_it_has_all_that_is_asked(need: Features, item: Features, expected: bool) -> None:
     """The noun and every stated attribute must match; what the need leaves open does not matter, what the item lacks does."""
-    assert market.relevant(need, item) is expected
+    assert world.relevant(need, item) is expected
 
 
 def test_clicks_never_show_a_dev_query() -> None:
@@ -281,7 +282,7 @@ def test_the_dev_share_moves_the_sides() -> None:
 
 def test_the_glossary_knows_every_word_of_a_query() -> None:
     """Whatever the wording, a query without typing errors is made of terms, numbers and brands."""
-    shop, rng = market.world(SMALL), Random(1)
+    shop, rng = SMALL.world, Random(1)
     for item in shop.items:
         for language in LANGUAGES:
             query = query_text(Features(*(int(value) for value in item)), language, rng)

@@ -27,17 +27,16 @@ from numpy.typing import NDArray
 
 from relevance_core.errors import SettingsError
 from relevance_core.pairs import TASKS, Task, query_group, side_of
-from relevance_core.simulator.lexicon import BRANDS, COLOURS, LANGUAGES, LEAVES, SIZE_UNITS
-from relevance_core.simulator.lexicon import terms as glossary
+from relevance_core.simulator.glossary import terms as glossary
+from relevance_core.simulator.leaves import LEAVES
+from relevance_core.simulator.lexicon import BRANDS, LANGUAGES
 from relevance_core.simulator.wording import (
-    AUDIENCE_NAMES,
-    MATERIAL_NAMES,
     UNSTATED,
     Features,
-    item_title,
     query_text,
     typo,
 )
+from relevance_core.simulator.world import World, differences, world
 
 Spoil = Literal["shuffled-labels", "missing-column", "empty", "nulls", "all-positive"]
 
@@ -121,6 +120,11 @@ class Market:
         rest = 1 - market_share * len(self.market_languages)
         return {lang: share * rest for lang, share in self.languages} | dict.fromkeys(self.market_languages, market_share)
 
+    @property
+    def world(self) -> World:
+        """What is for sale, made once for a market's seed and number of items."""
+        return world(self.seed, self.items)
+
 
 class Day(NamedTuple):
     """One day: `logs` (labelled), `clicks` (not), and `truth`, the labels of `logs` before any was flipped."""
@@ -130,115 +134,11 @@ class Day(NamedTuple):
     truth: pl.DataFrame
 
 
-@dataclass(frozen=True)
-class World:
-    """What is for sale: `items` is (n, 6), a row a `Features`; `titles` are theirs, `categories` the paths.
-
-    `nodes` is (leaves, 3): the categories of a leaf's department, group and itself, as positions in `categories`.
-    `siblings` holds, per leaf, those of its group other than itself.
-    """
-
-    items: NDArray[np.int32]
-    titles: tuple[str, ...]
-    categories: tuple[str, ...]
-    nodes: NDArray[np.int32]
-    siblings: tuple[tuple[int, ...], ...]
-
-    def rows_of(self, leaf: int) -> slice:
-        """The rows of `items` that lie in a leaf."""
-        per_leaf = len(self.items) // len(LEAVES)
-        return slice(leaf * per_leaf, (leaf + 1) * per_leaf)
-
-    def targets(self, task: Task) -> tuple[tuple[str, ...], list[str]]:
-        """The texts of a task's targets and, in the same order, their ids."""
-        texts, name = (self.categories, "c{:03d}") if task == "QC" else (self.titles, "i{:05d}")
-        return texts, [name.format(n) for n in range(len(texts))]
-
-
-def differences(need: Features, items: NDArray[np.int32]) -> NDArray[np.int64]:
-    """In how many of the features that `need` states each of the (n, 6) items differs: (n,), 0 for a relevant one."""
-    asked = np.asarray(need, dtype=np.int32)
-    differs: NDArray[np.bool_] = (asked != UNSTATED) & (items != asked)
-    counted: NDArray[np.int64] = np.count_nonzero(differs, axis=1)
-    return counted
-
-
-def relevant(need: Features, item: Features) -> bool:
-    """Whether the item matches the noun and every attribute that the need states; an attribute it lacks does not match."""
-    return bool(differences(need, np.asarray([item], dtype=np.int32))[0] == 0)
-
-
-@lru_cache(maxsize=4)
-def world(market: Market) -> World:
-    """The categories and items of a market."""
-    rng = Random(f"{market.seed} world")
-    departments = list(dict.fromkeys(leaf.path[0] for leaf in LEAVES))
-    brands = {department: sorted(rng.sample(range(len(BRANDS)), 8)) for department in departments}
-    rows, titles = [], []
-    for n, leaf in enumerate(LEAVES):
-        for item, title in _items(n, brands[leaf.path[0]], market.items // len(LEAVES), rng):
-            rows.append(item)
-            titles.append(title)
-    paths = sorted({",".join(leaf.path[: n + 1]) for leaf in LEAVES for n in range(3)})
-    nodes = [[paths.index(",".join(leaf.path[: n + 1])) for n in range(3)] for leaf in LEAVES]
-    siblings = tuple(
-        tuple(m for m, other in enumerate(LEAVES) if m != n and other.path[:2] == leaf.path[:2]) for n, leaf in enumerate(LEAVES)
-    )
-    return World(np.array(rows, np.int32), tuple(titles), tuple(paths), np.array(nodes, np.int32), siblings)
-
-
-def _items(leaf: int, brands: list[int], count: int, rng: Random) -> Iterator[tuple[Features, str]]:
-    """`count` items of a leaf, each with another title: products, and variants of them that differ in one feature."""
-    seen_items: set[Features] = set()
-    seen_titles: set[str] = set()
-    base = _product(leaf, brands, rng)
-    while len(seen_items) < count:
-        if rng.random() < 0.2:
-            base = _product(leaf, brands, rng)
-        item = _variant(base, _product(leaf, brands, rng), rng)
-        title = item_title(item, rng)
-        if item in seen_items or title in seen_titles:
-            base = _product(leaf, brands, rng)
-            continue
-        seen_items.add(item)
-        seen_titles.add(title)
-        yield item, title
-
-
-def _product(leaf: int, brands: list[int], rng: Random) -> Features:
-    kind = LEAVES[leaf]
-
-    def some(values: list[int], probability: float) -> int:
-        return rng.choice(values) if values and rng.random() < probability else UNSTATED
-
-    return Features(
-        leaf,
-        some(brands, 0.95),
-        some([COLOURS.index(name) for name in kind.colours], 0.9),
-        some([MATERIAL_NAMES.index(name) for name in kind.materials], 0.8),
-        some([AUDIENCE_NAMES.index(name) for name in kind.audiences], 0.75),
-        some(list(kind.sizes), 0.7),
-    )
-
-
-def _variant(base: Features, other: Features, rng: Random) -> Features:
-    """`base` with one feature, where the two differ, taken from `other`, a product of the same leaf."""
-    places = [n for n in range(1, len(base)) if base[n] != other[n]]
-    at = rng.choice(places) if places else 0
-    return _sold(Features(*(other[n] if n == at else value for n, value in enumerate(base))))
-
-
-def _sold(item: Features) -> Features:
-    """`item` as it can be on sale: the sizes of clothes and shoes are those of adults, so children's have none."""
-    for_children = item.audience != UNSTATED and AUDIENCE_NAMES[item.audience] in ("kids", "baby")
-    return item._replace(size=UNSTATED) if for_children and LEAVES[item.leaf].unit in SIZE_UNITS else item
-
-
 def catalogue(market: Market) -> pl.DataFrame:
     """Every target of both tasks: `task, target_id, target`, inner categories too."""
     frames = []
     for task in TASKS:
-        texts, ids = world(market).targets(task)
+        texts, ids = market.world.targets(task)
         frames.append(pl.DataFrame({"task": [task] * len(ids), "target_id": ids, "target": texts}))
     return pl.concat(frames)
 
@@ -256,7 +156,7 @@ class _Query(NamedTuple):
 
 def _ask(market: Market, task: Task, language: str, side: str, rng: Random) -> _Query:
     """A query of that language on that side ('' for either); a typing error never changes the side of what was meant."""
-    shop = world(market)
+    shop = market.world
     while True:
         item = Features(*(int(v) for v in shop.items[rng.randrange(len(shop.items))]))
         present = [n for n in range(1, len(item)) if item[n] != UNSTATED]
@@ -337,7 +237,7 @@ def _cohort(market: Market, born: int) -> pl.DataFrame:
 
 def _pairs(market: Market, task: Task, language: str, side: str, count: int, rng: Random) -> Iterator[tuple[str, str, int, int]]:
     """`count` judged pairs (query, side, target row, true label), those of one query together."""
-    shop = world(market)
+    shop = market.world
     judge = _judge_categories if task == "QC" else _judge_items
     made = 0
     while made < count:
@@ -397,7 +297,7 @@ class _Clicked(NamedTuple):
 
 @lru_cache(maxsize=4)
 def _clicked(market: Market, task: Task) -> _Clicked:
-    shop = world(market)
+    shop = market.world
     texts, languages, chances, found = [], [], [], []
     for language, share in market.shares(market.market_clicks).items():
         rng = Random(f"{market.seed} clicks {task} {language}")
@@ -430,7 +330,7 @@ def _clicks(market: Market, at: date, rng: np.random.Generator) -> pl.DataFrame:
         reach = pool.starts[query + 1] - pool.starts[query]
         row = pool.finds[pool.starts[query] + (rng.random(count) * reach).astype(np.int64)]
         accident = rng.random(count) < _CLICK_NOISE
-        row = np.where(accident, rng.integers(0, len(world(market).targets(task)[0]), count), row)
+        row = np.where(accident, rng.integers(0, len(market.world.targets(task)[0]), count), row)
         drawn = pl.DataFrame({"query_row": query, "row": row}).with_columns(_event_times(at, count, rng))
         counted = drawn.group_by("query_row", "row", maintain_order=True).agg(
             clicks=pl.len().cast(pl.Int32), event_time=pl.col("event_time").min()

@@ -1,6 +1,6 @@
 """How a need is typed in each language, and how an item is titled in English.
 
-A need and an item are the same six features; what a need leaves open is -1. The words come from the lexicon, their
+A need and an item are the same six features; what a need leaves open is -1. The words come from leaves and lexicon, their
 order from the language: adjectives that agree, the material with its preposition, the audience with its own.
 """
 
@@ -9,19 +9,17 @@ from __future__ import annotations
 from random import Random
 from typing import Final, NamedTuple
 
+from relevance_core.simulator.leaves import LEAVES, Leaf, Noun
 from relevance_core.simulator.lexicon import (
     AUDIENCES,
     BRANDS,
     COLOURS,
     ENGLISH_POSSESSIVES,
     FILLERS,
-    LEAVES,
     MATERIAL_PREPOSITION,
     MATERIALS,
     SIZE_UNITS,
     UNITS,
-    Leaf,
-    Noun,
     adjective,
     adjective_forms,
     size_word,
