@@ -379,9 +379,14 @@ def summary(run: Run) -> dict[str, Any]:
 
 
 def _served(everything: Mapping[str, Artifact], task: Task) -> dict[str, Any]:
-    """Whether the task's version of this run serves, and since which release."""
-    tasks = everything["rollout"].report.figures["tasks"] if "rollout" in everything else {}
-    return {name: tasks.get(task, {}).get(name, default) for name, default in (("promoted", False), ("number", None))}
+    """Whether the task's version of this run serves, since which release, and if it does not, why: '' where nobody has decided."""
+    rollout: Mapping[str, Any] = {"waits": "", "tasks": {}}
+    if "rollout" in everything:
+        rollout = everything["rollout"].report.figures
+    mine = rollout["tasks"].get(task, {"promoted": False, "number": None})
+    failed = "; ".join(everything[f"gate:{task}"].report.figures["failed"])
+    why = "" if mine["promoted"] else failed or rollout["waits"]
+    return {"promoted": mine["promoted"], "number": mine["number"], "why": why}
 
 
 def _champion(store: Store) -> tuple[dict[str, str], set[str]]:

@@ -112,9 +112,27 @@ def test_who_has_to_be_asked(store: Store, verdict: str, asks: bool) -> None:
 )
 def test_the_command_line_says_how_to_approve(capsys: pytest.CaptureFixture[str], verdict: str, promoted: bool, told: bool) -> None:
     """`relevance retrain` asks nobody: it names the command that lets the version serve, where that is left to a person."""
-    figures = {"f1": 0.9, "always_yes_f1": 0.8, "verdict": verdict, "version": "0a1b2c3d", "promoted": promoted}
+    figures = {"f1": 0.9, "always_yes_f1": 0.8, "verdict": verdict, "version": "0a1b2c3d", "promoted": promoted, "why": ""}
     _print_result({"tasks": {"QC": figures}, "report": "report.html"})
     assert ("relevance registry promote QC=0a1b2c3d" in capsys.readouterr().err) is told
+
+
+@pytest.mark.parametrize(
+    ("failed", "waits", "promoted", "why"),
+    [
+        ([], "", True, ""),
+        (["floor", "loss in pt"], "", False, "floor; loss in pt"),
+        ([], "the tasks would stand on different bases", False, "the tasks would stand on different bases"),
+    ],
+)
+def test_a_result_says_why_a_version_does_not_serve(store: Store, failed: list[str], waits: str, promoted: bool, why: str) -> None:
+    """The gate's rules that failed, else what *rollout* waits for; nothing of a version that serves."""
+    tasks = {} if failed else {"QC": {"version": YES.version, "promoted": promoted, "number": 1 if promoted else None}}
+    outputs = {
+        "gate:QC": artifact(store, "gate", {}, figures={"verdict": "hold", "failed": failed}),
+        "rollout": artifact(store, "rollout", {}, figures={"waits": waits, "tasks": tasks}),
+    }
+    assert pipeline._served(outputs, "QC") == {"promoted": promoted, "number": 1 if promoted else None, "why": why}
 
 
 def judged(store: Store, task: Task, verdict: str, run_id: str = "run") -> pipeline.Run:

@@ -281,6 +281,8 @@ def _print_result(result: dict[str, Any]) -> None:
     for task, figures in result["tasks"].items():
         f1 = f"F1 {figures['f1']:.4f} (always yes {figures['always_yes_f1']:.4f})"
         say(f"{task}: {figures['verdict']}, version {figures['version']}, {f1}")
+        if figures["why"]:
+            say(f"{task}: it does not serve: {figures['why']}")
         if figures["verdict"] == NEEDED and not figures["promoted"]:
             say(f"{task}: to let it serve, `relevance registry promote {task}={figures['version']} --why …`")
     say(f"report: {result['report']}")

@@ -196,6 +196,8 @@ def summary_lines(results: Sequence[Mapping[str, Any]]) -> list[str]:
         for task, figures in result["tasks"].items():
             served = "serves now" if figures["promoted"] else "not served, the champion stays"
             lines.append(f"  {task}: {figures['verdict']:<15} version {figures['version']} ({served})")
+            if figures["why"]:
+                lines.append(f"      because: {figures['why']}")
     return lines
 
 
