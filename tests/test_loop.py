@@ -128,7 +128,7 @@ def test_one_adapter_for_both_tasks(night: tuple[Path, Done], shop: Path, tmp_pa
         evaluated = open_artifact(store, about["address"])
         assert evaluated is not None
         own = evaluated.table("scores").filter(part="calibration")
-        assert manifest.threshold == best_threshold(own["p"].to_numpy(), own["label"].to_numpy())
+        assert manifest.threshold == best_threshold(own["p"].to_numpy(), own["label"].to_numpy() == 1)
 
 
 def test_a_run_killed_in_every_stage_ends_with_the_same_version(night: tuple[Path, Done], shop: Path, tmp_path: Path) -> None:
