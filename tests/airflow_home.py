@@ -92,7 +92,7 @@ class Home:
                 return "\n".join(self.client.log(instance))
         raise AssertionError(f"{run_id} has no {task_id}")
 
-    def kill_stage(self, name: str, seconds: float = 300) -> int:
+    def kill_stage(self, name: str, seconds: float = 600) -> int:
         """Kills the process of a stage of this Airflow (SIGKILL) as soon as there is one; its id."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

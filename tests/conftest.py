@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
 # Read when huggingface_hub is imported: without it, every look for a model that is not there waits for the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from relevance_core.config import ServingSettings
 from relevance_core.serving.machine import python_of
 from relevance_core.store import Store, open_store
+
+
+class ByFile(LoadFileScheduling):  # type: ignore[misc]
+    """One process runs a file of tests, or a folder of such files, which share one Airflow."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = PurePath(super()._split_scope(nodeid))
+        return str(file if file.parent.name == "tests" else file.parent)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """Sends the tests to the processes."""
+    return ByFile(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import json
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from relevance_core.simulator.market import Market, write
 
@@ -51,15 +60,62 @@ class Done:
 
 
 def relevance(*arguments: str, timeout: float = 600) -> Done:
-    """Runs `relevance …` in a process of its own and waits for it."""
+    """Runs `relevance …` as a user does, in an interpreter of its own, and waits for it."""
     done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=timeout, env=environment(), check=False)
-    lines = done.stdout.splitlines()
-    return Done(done.returncode, json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {}, done.stderr)
+    return _done(done.returncode, done.stdout, done.stderr)
 
 
 def retrain(store: Path | str, shop: Path, end: str, *more: str) -> Done:
-    """`relevance retrain` of a day with the small settings."""
-    return relevance(*retrain_arguments(store, shop, end, *more))
+    """`relevance retrain` of a day with the small settings, in a process that is forked."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder) / "stdout", Path(folder) / "stderr"
+        process = fork(retrain_arguments(store, shop, end, *more), out, err)
+        process.join(600)
+        if process.exitcode is None:
+            os.killpg(process.pid or 0, signal.SIGKILL)
+        assert process.exitcode is not None, f"not done after 600 s: {err.read_text()}"
+        return _done(process.exitcode, out.read_text(), err.read_text())
+
+
+def fork(arguments: Sequence[str], out: Path, err: Path) -> ForkServerProcess:
+    """Starts `relevance …` in a process group of its own, forked from a process that has imported the libraries of a night already.
+
+    An import of all of them takes longer than most of what such a small night does with them. Its output goes to the two files.
+    """
+    for file in (out, err):
+        file.write_text("")
+    process = _server().Process(target=_relevance, args=(list(arguments), environment(), out, err))
+    process.start()
+    return process
+
+
+@functools.cache
+def _server() -> ForkServerContext:
+    """The process that is forked from; torch, once imported, keeps the number of threads of that moment."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.night_libraries"])
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment().items():
+            patch.setenv(name, value)
+        forkserver.ensure_running()
+    return context
+
+
+def _relevance(arguments: list[str], variables: dict[str, str], out: Path, err: Path) -> None:
+    """The forked process: the environment and the output of a command, then the command."""
+    from relevance_core.cli import main
+
+    os.setsid()
+    os.environ.clear()
+    os.environ.update(variables)
+    for file, number in ((out, 1), (err, 2)):
+        os.dup2(os.open(file, os.O_WRONLY), number)
+    sys.exit(main(arguments))
+
+
+def _done(code: int, out: str, err: str) -> Done:
+    lines = out.splitlines()
+    return Done(code, json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {}, err)
 
 
 def retrain_arguments(store: Path | str, shop: Path, end: str, *more: str) -> list[str]:

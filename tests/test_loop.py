@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from relevance_core.metrics import best_threshold
 from relevance_core.pipeline import BY_TASK, COMMON, TOGETHER
 from relevance_core.stages.base import open_artifact
 from relevance_core.store import Registry, open_store
-from tests.loop import Done, command, environment, relevance, retrain, retrain_arguments, small_shop
+from tests.loop import Done, fork, relevance, retrain, retrain_arguments, small_shop
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +43,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def night(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
     """The store after the first night, on two processes, and what the command said."""
     folder = tmp_path_factory.mktemp("night") / "store"
-    done = retrain(folder, shop, FIRST_NIGHT, "--set", "engine.workers=2")
+    done = relevance(*retrain_arguments(folder, shop, FIRST_NIGHT, "--set", "engine.workers=2"))
     assert done.code == 0, done.log
     return folder, done
 
@@ -138,26 +137,23 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_version(night: tuple[Pat
     killed = [stage for stage in stages if kill_in(stage, arguments, tmp_path / "log")]
     # A stage of a few milliseconds may be over when the signal of the one before it arrives; no other is left out.
     assert set(stages) - set(killed) <= {"split", "gate QC", "publish QC", "rollout"}
-    last = relevance(*arguments)
+    last = retrain(tmp_path / "store", shop, FIRST_NIGHT)
     assert last.code == 0, last.log
     assert versions(last) == versions(night[1])
 
 
 def kill_in(stage: str, arguments: list[str], log: Path) -> bool:
     """Runs the command until it says that the stage has started, then kills it and every process it started."""
-    with log.open("w") as stream:
-        process = subprocess.Popen(
-            command(*arguments), stdout=subprocess.DEVNULL, stderr=stream, env=environment(), start_new_session=True
-        )
+    process = fork(arguments, log.with_suffix(".out"), log)
     while f"{stage}: started" not in log.read_text():
         if f"{stage}: found" in log.read_text():
             break
-        assert process.poll() is None, f"ended before {stage!r}: {log.read_text()}"
+        assert process.exitcode is None, f"ended before {stage!r}: {log.read_text()}"
         time.sleep(0.01)
     started = f"{stage}: started" in log.read_text()
     time.sleep(0.2 if stage in LONG else 0)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    os.killpg(process.pid or 0, signal.SIGKILL)
+    process.join()
     return started
 
 

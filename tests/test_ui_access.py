@@ -1,4 +1,4 @@
-"""Who gets past the gate of the pages: rules on plain values. Through a real Airflow: tests/test_browser.py."""
+"""Who gets past the gate of the pages: rules on plain values. Through a real Airflow: tests/in_airflow/test_access.py."""
 
 from __future__ import annotations
 

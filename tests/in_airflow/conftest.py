@@ -1,0 +1,173 @@
+"""One Airflow for every test of this folder, the runs in it that several tests look at, and a browser on it."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+from urllib.parse import quote
+
+import polars as pl
+import pytest
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+
+from relevance_core import config
+from relevance_core.demo.launcher import USER
+from relevance_core.demo.nights import DAG
+from relevance_core.pairs import Task
+from relevance_core.store import Registry, open_store
+from tests.airflow_home import MARKET, SETTINGS, VIEWER, Home, airflow_home
+from tests.browser import Browser, browser, require_browser
+from tests.in_airflow.runs import END, HOSTILE, SHORT_SECONDS, answer, published
+from tests.registry_cases import answering_no
+
+
+@pytest.fixture(scope="package")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """An Airflow over a market without a judged German query but many a hostile one, with a filter that asks people.
+
+    A token of `token/cli` lasts for `SHORT_SECONDS`.
+    """
+    market = dataclasses.replace(MARKET, market_languages=("it",))
+    settings = config.merge(SETTINGS, {"denoise": {"action": "review", "confidence": 0.5}})
+    lifetime = {"AIRFLOW__API_AUTH__JWT_CLI_EXPIRATION_TIME": str(SHORT_SECONDS), "AIRFLOW__API_AUTH__JWT_LEEWAY": "0"}
+    with airflow_home(tmp_path_factory.mktemp("airflow"), lifetime, market, settings) as running:
+        for logs in (running.folder / "market" / "logs").rglob("*.parquet"):
+            spoil(logs)
+        yield running
+
+
+def spoil(logs: Path) -> None:
+    """Puts a hostile text behind one query of three, the same text whenever the query comes."""
+    rows = pl.read_parquet(logs)
+    texts = pl.concat([pl.Series(HOSTILE), pl.Series([""] * 2 * len(HOSTILE))])
+    behind = (pl.col("query").hash(7) % len(texts)).replace_strict(range(len(texts)), texts)
+    rows.with_columns(query=pl.concat_str(pl.col("query"), pl.lit(" "), behind).str.strip_chars()).write_parquet(logs)
+
+
+# ── runs ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="package")
+def first_night(home: Home) -> str:
+    """The Airflow run of a night of both tasks, in which the process of one *train* is killed."""
+    killer = threading.Thread(target=home.kill_stage, args=("train",))
+    killer.start()
+    state = home.run("first", {"window.end": END})
+    killer.join()
+    assert state == "success", {name: home.log("first", name) for name, was in home.states("first").items() if was == "failed"}
+    return "first"
+
+
+@pytest.fixture(scope="package")
+def answers_no(home: Home, first_night: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Champions that answer no to everything, so that any version is better: the first night's adapters with a threshold of 1."""
+    registry, folder = Registry(open_store(str(home.folder / "store"))), tmp_path_factory.mktemp("champions")
+    versions = published(home, first_night).items()
+    worse = {task: answering_no(registry, cast(Task, task), about["version"], folder).version for task, about in versions}
+    registry.promote(worse, who="test", why="to be beaten by any other")
+    return worse
+
+
+@pytest.fixture(scope="package")
+def onboarding(home: Home, window: Browser, answers_no: dict[str, str]) -> str:
+    """An onboarding of German, started with the trigger form, that waits for an approval of each task: Airflow's run id."""
+    window.log_in(home, USER)
+    run = trigger_by_form(home, window)
+    window.leave()
+    for index in (0, 1):
+        home.await_state(run, f"adapter.approve[{index}]", "awaiting_input")
+    return run
+
+
+@pytest.fixture(scope="package")
+def approved(home: Home, window: Browser, onboarding: str) -> str:
+    """The same run after QC was approved with Airflow's form and QI by its API, and it has ended."""
+    window.log_in(home, USER)
+    answer_by_form(window, onboarding, "Approve")
+    window.leave()
+    answer(home, onboarding, 1, "Approve", None)
+    assert home.ended(onboarding) == "success"
+    return onboarding
+
+
+def trigger_by_form(home: Home, window: Browser) -> str:
+    """Fills in the form as a person would; the id of the run that comes of it."""
+    window.open(f"/dags/{DAG}")
+    window.find("button", "Trigger").click()
+    form = "[role=dialog]"
+    window.find(f"{form} button", "What to train").click()
+    onboard, _ = window.until(lambda: pair(window.visible(f"{form} input[aria-label^='Select']")), "two multi-selects")
+    onboard.send_keys("German")
+    window.find("[role=option]", "German (de)")
+    onboard.send_keys(Keys.ENTER)
+    both = ["QC", "QI"]
+    window.until(lambda: chosen(window, "onboard") == ["de"] and chosen(window, "tasks") == both, "German for both tasks is chosen")
+    window.screenshot("trigger-form")
+    window.find(f"{form} button", "Which rows").click()
+    window.find(f"{form} input[type=date]").send_keys("10042026")
+    window.until(lambda: field(window, "window.end") == END, "the date")
+    known = runs(home)
+    window.find(f"{form} button", "Trigger").click()
+    return window.until(lambda: runs(home) - known, "a new run").pop()
+
+
+def pair(found: list[WebElement]) -> list[WebElement] | None:
+    return found if len(found) == 2 else None
+
+
+def chosen(window: Browser, param: str) -> list[str | None]:
+    return [each.get_attribute("value") for each in window.all(f"input[name='element_{param}'][type=hidden]")]
+
+
+def field(window: Browser, param: str) -> str | None:
+    return window.find(f"input[name='element_{param}']").get_attribute("value")
+
+
+def runs(home: Home) -> set[str]:
+    """Airflow's ids of the loop's runs."""
+    return {run["dag_run_id"] for run in home.client.call("GET", f"dags/{DAG}/dagRuns", limit=100)["dag_runs"]}
+
+
+def answer_by_form(window: Browser, run: str, option: str, why: str = "") -> None:
+    """Says why, and presses Approve or Reject of QC, in Airflow's own form."""
+    window.open(f"/dags/{DAG}/runs/{quote(run, safe='')}/tasks/adapter.approve/mapped/0/required_actions")
+    window.find("button", option)
+    if why:
+        window.find("[name=element_why]").send_keys(why)
+    window.screenshot(f"answer-{option.lower()}")
+    window.find("button", option).click()
+    window.until(lambda: not any(each.is_enabled() for each in window.visible("button", option)), "the answer is taken")
+
+
+# ── the browser ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="package")
+def window(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Browser]:
+    """A browser; where there is none, the tests that want it are skipped before anything is run for them."""
+    require_browser()
+    home = request.getfixturevalue("home")
+    with browser(home.client.url, tmp_path_factory.mktemp("chromium")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def admin(home: Home, window: Browser) -> Iterator[Browser]:
+    """The window, logged in as somebody who may do everything; at the end no page may have complained."""
+    window.log_in(home, USER)
+    window.problems()
+    yield window
+    assert window.problems() == []
+
+
+@pytest.fixture
+def viewer(home: Home, window: Browser) -> Iterator[Browser]:
+    """The same for somebody who may only look."""
+    window.log_in(home, VIEWER)
+    window.problems()
+    yield window
+    assert window.problems() == []
