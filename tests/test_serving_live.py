@@ -160,6 +160,8 @@ class Load:
 
     expected: dict[str, Any]
     pairs: list[Pair]
+    pause: float = 0.0
+    """Seconds between two requests of a client."""
     stop: threading.Event = field(default_factory=threading.Event)
     answers: dict[str, int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
@@ -180,7 +182,7 @@ class Load:
     def _score(self, number: int) -> None:
         draw = random.Random(number)
         with ScoringClient(STORE, settings=SETTINGS.serving) as client:
-            while not self.stop.is_set():
+            while not self.stop.wait(self.pause):
                 places = draw.sample(range(len(self.pairs)), 8)
                 try:
                     scores = client.score("QC", [self.pairs[place] for place in places])
@@ -230,7 +232,9 @@ def test_swaps_under_load(server: Serve, store: Store, rows: pl.DataFrame, versi
 def test_a_killed_server_comes_back_under_load(
     server: Serve, store: Store, rows: pl.DataFrame, versions: list[Manifest], tmp_path: Path
 ) -> None:
-    """The same with a second server that is killed at the fifth swap and started again: nothing fails, nothing is wrong."""
+    """The same with a second server that is killed at the fifth swap and started again: nothing fails, nothing is wrong. Clients pause
+    between requests here: else they leave a server that starts on the same two cores nothing to start on.
+    """
     port = free_port()
     second = [Serve(store, tmp_path, port).ready()]
     expected = {manifest.version: truth(store, manifest, rows) for manifest in versions}
@@ -243,7 +247,7 @@ def test_a_killed_server_comes_back_under_load(
             second[0].ready()
 
     try:
-        with Load(expected, pairs_of(rows)) as load:
+        with Load(expected, pairs_of(rows), pause=0.2) as load:
             swaps(Registry(store), versions, between)
         assert (load.failed, load.wrong) == ([], [])
         assert set(load.answers) == set(expected)

@@ -162,6 +162,7 @@ def admin(home: Home, window: Browser) -> Iterator[Browser]:
     window.problems()
     yield window
     assert window.problems() == []
+    window.leave()
 
 
 @pytest.fixture
@@ -171,3 +172,4 @@ def viewer(home: Home, window: Browser) -> Iterator[Browser]:
     window.problems()
     yield window
     assert window.problems() == []
+    window.leave()
