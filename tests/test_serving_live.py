@@ -232,8 +232,9 @@ def test_swaps_under_load(server: Serve, store: Store, rows: pl.DataFrame, versi
 def test_a_killed_server_comes_back_under_load(
     server: Serve, store: Store, rows: pl.DataFrame, versions: list[Manifest], tmp_path: Path
 ) -> None:
-    """The same with a second server that is killed at the fifth swap and started again: nothing fails, nothing is wrong. Clients pause
-    between requests here: else they leave a server that starts on the same two cores nothing to start on.
+    """The same with a second server that is killed at the fifth swap and started again: nothing fails, nothing is wrong.
+
+    Clients pause between requests here: else they leave a server that starts on the same two cores nothing to start on.
     """
     port = free_port()
     second = [Serve(store, tmp_path, port).ready()]
