@@ -248,7 +248,7 @@ def test_a_killed_server_comes_back_under_load(
             second[0].ready()
 
     try:
-        with Load(expected, pairs_of(rows), pause=0.2) as load:
+        with Load(expected, pairs_of(rows), pause=1.0) as load:
             swaps(Registry(store), versions, between)
         assert (load.failed, load.wrong) == ([], [])
         assert set(load.answers) == set(expected)
