@@ -65,16 +65,21 @@ def relevance(*arguments: str, timeout: float = 600) -> Done:
     return _done(done.returncode, done.stdout, done.stderr)
 
 
-def retrain(store: Path | str, shop: Path, end: str, *more: str) -> Done:
-    """`relevance retrain` of a day with the small settings, in a process that is forked."""
+def forked(*arguments: str, timeout: float = 600) -> Done:
+    """The same in a process that is forked: see `fork`."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "stdout", Path(folder) / "stderr"
-        process = fork(retrain_arguments(store, shop, end, *more), out, err)
-        process.join(600)
+        process = fork(arguments, out, err)
+        process.join(timeout)
         if process.exitcode is None:
             os.killpg(process.pid or 0, signal.SIGKILL)
-        assert process.exitcode is not None, f"not done after 600 s: {err.read_text()}"
+        assert process.exitcode is not None, f"not done after {timeout} s: {err.read_text()}"
         return _done(process.exitcode, out.read_text(), err.read_text())
+
+
+def retrain(store: Path | str, shop: Path, end: str, *more: str) -> Done:
+    """`relevance retrain` of a day with the small settings, forked."""
+    return forked(*retrain_arguments(store, shop, end, *more))
 
 
 def fork(arguments: Sequence[str], out: Path, err: Path) -> ForkServerProcess:

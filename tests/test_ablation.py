@@ -19,7 +19,7 @@ from relevance_core.reporting.ablation import markdown, page
 from relevance_core.store import Registry, open_store
 from relevance_core.strategies import PUBLISHED, rows_of
 from relevance_core.translation_sources import Gains, choose, read_gains
-from tests.loop import SMALL, relevance, small_shop
+from tests.loop import SMALL, forked, relevance, small_shop
 
 SETTINGS = build({"onboard": ["de"], "tasks": ["QC"], "source": {"uri": "logs-{seed}"}, "window": {"end": "2026-10-05"}})
 
@@ -235,6 +235,6 @@ def test_a_table_is_made_whole_and_found_again(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"))
     assert Registry(store).current() is None
     assert {entry.key.split("/")[0] for entry in store.list("")} == {"ablation"}
-    again = relevance("ablate", *where, *rows, *settings, "--json")
+    again = forked("ablate", *where, *rows, *settings, "--json")
     assert again.result == first.result
     assert "started" not in again.log
