@@ -92,13 +92,13 @@ class Home:
                 return "\n".join(self.client.log(instance))
         raise AssertionError(f"{run_id} has no {task_id}")
 
-    def kill_stage(self, name: str, seconds: float = 600) -> int:
-        """Kills the process of a stage of this Airflow (SIGKILL) as soon as there is one; its id."""
+    def kill_stage(self, name: str, seconds: float = 600) -> None:
+        """Kills the process of a stage of this Airflow (SIGKILL) as soon as there is one."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             for pid in _processes_of(f"relevance\0stage\0{name}\0", f"AIRFLOW_HOME={self.folder / 'airflow'}\0"):
                 os.kill(pid, signal.SIGKILL)
-                return pid
+                return
             time.sleep(0.02)
         raise AssertionError(f"no process of stage {name} within {seconds} s")
 

@@ -82,13 +82,13 @@ class Browser:
         """Types the login into Airflow's own form, unless this user is the one who did it last."""
         if self.users[-1:] == [user]:
             return
-        self.users.append(user)
         self.driver.delete_all_cookies()
         self.open("/auth/login")
         self.find("input[name=username]").send_keys(user)
         self.find("input[name=password]").send_keys(home.password(user))
         self.find("button[type=submit]").click()
         self.until(lambda: "/auth/login" not in self.driver.current_url and self.driver.get_cookie("_token"), "logged in")
+        self.users.append(user)
 
     def until(self, what: Callable[[], T], why: str, seconds: float = 60) -> T:
         """The first value of `what` that is true; elements that come and go are waited for."""

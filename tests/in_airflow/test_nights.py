@@ -67,6 +67,17 @@ def test_the_command_line_is_its_twin(home: Home, first_night: str, monkeypatch:
     assert {task: figures["version"] for task, figures in twin.result["tasks"].items()} == versions
 
 
+def test_a_night_of_one_task(home: Home, first_night: str) -> None:
+    """A night of QC alone, without the filter, leaves QI as it serves; QC's asset is updated only if its version serves."""
+    before = dict(release(home).versions)
+    assert home.run("second", {"window.end": END, "denoise.enabled": False, "tasks": ["QC"]}) == "success"
+    after = dict(release(home).versions)
+    promoted = reports(home, "second", ["rollout"])["rollout"]["figures"]["tasks"].get("QC", {}).get("promoted", False)
+    assert (after["QC"] != before["QC"]) is promoted
+    assert after["QI"] == before["QI"]
+    assert [event["uri"] for event in events(home, "second")] == ["relevance://adapter/qc"] * promoted
+
+
 def test_rollback(home: Home, first_night: str, tmp_path: Path) -> None:
     """The rollback DAG verifies a version and lets it serve again, and keeps who did it and why, letter by letter."""
     registry, before = Registry(open_store(str(home.folder / "store"))), dict(release(home).versions)

@@ -13,7 +13,7 @@ from relevance_core.demo.nights import DAG
 from relevance_core.store import Registry, open_store
 from tests.airflow_home import Home
 from tests.browser import PHONE, Browser
-from tests.in_airflow.conftest import answer_by_form
+from tests.in_airflow.forms import answer_by_form
 from tests.in_airflow.runs import END, HOSTILE, answers, events, question, release
 
 pytestmark = [pytest.mark.browser, pytest.mark.airflow, pytest.mark.slow]
