@@ -67,7 +67,7 @@ def cold(size: Size) -> float:
 
 def second_night(size: Size) -> float:
     """Seconds of the stage in a store in which it has run on the first 95 % of the titles."""
-    first = kept(f"mining-{size}", partial(first_night, size=size))
+    first = kept(f"mining-{size}", partial(first_night, size=size), here=size == "smoke")
     with folder() as store:
         shutil.copytree(first, store, dirs_exist_ok=True)
         apart(prepare, store, size, 1.0)

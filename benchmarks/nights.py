@@ -49,7 +49,7 @@ def first(size: Size) -> float:
 def second(size: Size) -> float:
     """Seconds of the second night, in the store of the first."""
     shop = kept(f"nights-{size}", partial(write, size=size))
-    before = kept(f"nights-{size}-store", partial(night, shop=shop / "first", size=size))
+    before = kept(f"nights-{size}-store", partial(night, shop=shop / "first", size=size), here=size == "smoke")
     with folder() as store:
         shutil.copytree(before, store, dirs_exist_ok=True)
         return night(store, shop / "second", size)

@@ -31,12 +31,12 @@ def folder() -> Iterator[Path]:
         yield Path(path)
 
 
-def kept(name: str, make: Callable[[Path], None]) -> Path:
-    """The folder `name` beside the results, made apart by `make` where it is missing."""
+def kept(name: str, make: Callable[[Path], None], *, here: bool = False) -> Path:
+    """The folder `name` beside the results, made by `make` where it is missing: apart, or here, where no clock counts."""
     path = PROJECT / "benchmarks" / "out" / "kept" / name
     if not path.exists():
         partial = path.with_name(path.name + ".partial")
         partial.mkdir(parents=True, exist_ok=True)
-        apart(make, partial)
+        make(partial) if here else apart(make, partial)
         partial.rename(path)
     return path

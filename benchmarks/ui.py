@@ -49,8 +49,8 @@ from relevance_core.ui.app import create_app
 
 NIGHT = date(2026, 10, 5)
 SMALL = (
-    "base.documents=1500",
-    "base.contrastive_steps=60",
+    "base.documents=800",
+    "base.contrastive_steps=30",
     "base.hidden=64",
     "base.vocabulary=1024",
     "train.epochs=1",
@@ -97,7 +97,7 @@ def night(uri: str, folder: Path) -> None:
     """One night of a small shop through the loop."""
     from relevance_core.simulator.market import Market, write
 
-    write(Market(pairs_per_day=700, clicks_per_day=3000), NIGHT - timedelta(days=4), 4, folder / "shop")
+    write(Market(pairs_per_day=700, clicks_per_day=3000, items=400), NIGHT - timedelta(days=4), 4, folder / "shop")
     settings = [part for setting in SMALL for part in ("--set", setting)]
     command = [sys.executable, "-m", "relevance_core", "retrain", "--store", uri, "--source", str(folder / "shop")]
     subprocess.run(

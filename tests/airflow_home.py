@@ -117,6 +117,7 @@ def airflow_home(
         "RELEVANCE_SCHEDULE": "",
         "OMP_NUM_THREADS": "1",
         "AIRFLOW__CORE__PARALLELISM": "2",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",  # nobody edits a DAG meanwhile
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin,{VIEWER}:viewer",
         **(environment or {}),
     }

@@ -23,8 +23,8 @@ import pytest
 from relevance_core.simulator.market import Market, write
 
 SMALL = (
-    "base.documents=1500",
-    "base.contrastive_steps=60",
+    "base.documents=800",
+    "base.contrastive_steps=30",
     "base.hidden=64",
     "base.vocabulary=1024",
     "train.epochs=1",
@@ -46,7 +46,7 @@ SMALL = (
 
 def small_shop(folder: Path) -> Path:
     """Writes four days of a small market, and returns its folder."""
-    write(Market(pairs_per_day=700, clicks_per_day=3000), datetime.date(2026, 10, 1), 4, folder)
+    write(Market(pairs_per_day=700, clicks_per_day=3000, items=400), datetime.date(2026, 10, 1), 4, folder)
     return folder
 
 

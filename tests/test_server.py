@@ -108,6 +108,7 @@ def test_command_on_a_cpu(spec: ServerSpec) -> None:
     assert found["--served-model-name"] == "builtin:tiny@0123"
     assert (found["--host"], found["--port"]) == ("127.0.0.1", str(spec.port))
     assert (found["--dtype"], found["--max-model-len"], found["--block-size"]) == ("float32", "512", "32")
+    assert found["--distributed-executor-backend"].endswith(".UniProcExecutor")
     assert (found["--max-lora-rank"], found["--max-loras"], found["--max-cpu-loras"]) == ("32", "4", "8")
     assert found["--middleware"] == "relevance_core.serving.guard.Guard"
     assert "--enable-lora" in found
@@ -124,7 +125,7 @@ def test_command_on_gpus(spec: ServerSpec, gpus: int) -> None:
     found = flags(words)
     assert (found["--tensor-parallel-size"], found["--dtype"]) == (str(gpus), "bfloat16")
     assert words[-2:] == ["--gpu-memory-utilization", "0.45"]
-    assert "--block-size" not in found
+    assert found.keys().isdisjoint({"--block-size", "--distributed-executor-backend"})
 
 
 def test_more_adapters_computed_with_than_kept(spec: ServerSpec) -> None:
@@ -141,7 +142,7 @@ def test_environment_on_a_cpu(spec: ServerSpec) -> None:
     assert (found["VLLM_PLUGINS"], found["VLLM_ALLOW_RUNTIME_LORA_UPDATING"]) == ("relevance", "True")
     assert (found["HF_HUB_OFFLINE"], found["VLLM_NO_USAGE_STATS"]) == ("1", "1")
     assert (found["VLLM_CPU_KVCACHE_SPACE"], found["VLLM_CPU_NUM_OF_RESERVED_CPU"]) == ("40", "0")
-    assert found["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
+    assert (found["VLLM_CPU_OMP_THREADS_BIND"], found["TORCHDYNAMO_DISABLE"]) == ("nobind", "1")
     assert json.loads(found["RELEVANCE_SERVING"]) == {
         "dtype": "float32",
         "store": "s3://bucket/prefix",

@@ -20,6 +20,7 @@ from relevance_core.config import ServingSettings
 from relevance_core.errors import ServingError
 from relevance_core.models.translators import EndpointTranslator, Machine, endpoint, remembered
 from relevance_core.serving.machine import free_port, kill_group, require_python
+from relevance_core.serving.server import CPU_DEFAULTS, IN_ENGINE
 from relevance_core.store import Store
 from tests.completions import Recorder
 from tests.serving_cases import save_base
@@ -45,8 +46,8 @@ class Vllm:
         words: list[object] = [require_python(ServingSettings()), "-m", "relevance_core.serving.launch", "--model", folder]
         words += ["--served-model-name", MODEL, "--host", "127.0.0.1", "--port", port, "--generation-config", "vllm"]
         words += ["--dtype", "float32", "--max-model-len", 512, "--block-size", 32, "--enforce-eager"]
-        own = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_NUM_OF_RESERVED_CPU": "0", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-        own |= {"VLLM_NO_USAGE_STATS": "1", "VLLM_PLUGINS": ""}
+        words += ["--distributed-executor-backend", IN_ENGINE]
+        own = {**CPU_DEFAULTS, "VLLM_NO_USAGE_STATS": "1", "VLLM_PLUGINS": ""}
         with log.open("ab") as stream:
             self.process = subprocess.Popen(
                 [str(word) for word in words],

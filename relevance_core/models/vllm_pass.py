@@ -10,6 +10,7 @@ standard output say how many prompts are done.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -17,22 +18,31 @@ from typing import Any, Final
 import numpy as np
 
 CHUNK: Final = 4096
-#: The CPU build's blocks of 128 tokens are longer than a prompt's start; 32 is its smallest.
-CPU_BLOCK: Final = 32
+_ON_CPU: Final = {
+    # The default of 128 tokens is longer than a prompt's start; 32 is the smallest.
+    "block_size": 32,
+    # Neither a C++ compiler nor a process of its own for the one worker earns back what it costs to start.
+    "enforce_eager": True,
+    "distributed_executor_backend": "uni",
+}
 
 
 def main(folder: Path) -> None:
     """Reads the pass, scores it, writes the scores."""
     import torch
+
+    on_gpu = torch.cuda.is_available()
+    if not on_gpu:  # likewise, for what enforce_eager leaves out
+        os.environ["TORCHDYNAMO_DISABLE"] = "1"
     from vllm import LLM, SamplingParams
     from vllm.lora.request import LoRARequest
 
     job = json.loads((folder / "pass.json").read_text())
-    options: dict[str, Any] = {} if torch.cuda.is_available() else {"block_size": CPU_BLOCK}
+    options: dict[str, Any] = {} if on_gpu else _ON_CPU
     adapter = None
     if job["adapter"] is not None:
         adapter = LoRARequest("adapter", 1, job["adapter"])
-        options |= {"enable_lora": True, "max_lora_rank": job["max_rank"], "max_loras": 1}
+        options = options | {"enable_lora": True, "max_lora_rank": job["max_rank"], "max_loras": 1}
     engine = LLM(
         model=job["model"], dtype=job["dtype"], max_model_len=job["longest"] + 1, enable_prefix_caching=True, seed=0, **options
     )

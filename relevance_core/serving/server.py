@@ -32,14 +32,16 @@ Device = Literal["cpu", "cuda"]
 
 _RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
 """The bounds that vLLM's --max-lora-rank takes."""
-_CPU_DEFAULTS: Final[Mapping[str, str]] = {
+CPU_DEFAULTS: Final[Mapping[str, str]] = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
     # Bound threads are those of the same cores for every server of a machine, and each waits for work by spinning.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    # A worker of the CPU build does not end before it gets SIGTERM, so that every stop takes as long as is waited for it.
-    "VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS": "1",
+    # Else the first request waits for a C++ compiler, which must be there, for a function of the sampler that counts a few numbers.
+    "TORCHDYNAMO_DISABLE": "1",
 }
+IN_ENGINE: Final = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+"""By its path: the CPU build takes the name `uni` for `mp`, for the sake of bound threads, which `nobind` leaves out."""
 _LEAST_TOKENS: Final = 512
 _DRAIN_SECONDS: Final = 10
 _LAST_LINES: Final = 30
@@ -157,6 +159,8 @@ def command(spec: ServerSpec, python: Path) -> list[str]:
     else:
         # The CPU's default block of 128 tokens is longer than most prompts: no prefix would ever be found in the cache.
         words += ["--block-size", 32]
+        # One worker needs no process of its own: it would import torch and vLLM once more, and wait for each step by spinning.
+        words += ["--distributed-executor-backend", IN_ENGINE]
     return [str(word) for word in words] + list(spec.flags)
 
 
@@ -176,7 +180,7 @@ def environment(spec: ServerSpec, inherited: Mapping[str, str]) -> dict[str, str
         "cached": settings.cached,
         "verify_key": str(Path(settings.verify_key).expanduser().absolute()) if settings.verify_key else "",
     }
-    defaults = _CPU_DEFAULTS if spec.device == "cpu" else {}
+    defaults = CPU_DEFAULTS if spec.device == "cpu" else {}
     fixed = {
         "RELEVANCE_SERVING": json.dumps(about, sort_keys=True),
         "VLLM_PLUGINS": "relevance",
