@@ -392,12 +392,15 @@ class Flaky(FileStore):
     seconds = 0.0
     looks = 0
 
-    def exists(self, key: str) -> bool:
-        self.looks += 1
-        time.sleep(self.seconds)
-        if self.fails:
+    def read(self, key: str) -> bytes:
+        if self.fails and key.startswith("aliases/"):
             raise StoreError("the store is down", where=self.uri)
-        return super().exists(key)
+        try:
+            return super().read(key)
+        except NotFound:  # the next release, which every look asks for once
+            self.looks += key.startswith("aliases/")
+            time.sleep(self.seconds)
+            raise
 
 
 def flaky(shop: Shop) -> Flaky:

@@ -8,7 +8,6 @@ on their order.
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from typing import Final
 import torch
 from torch import Tensor, distributed
 
+from relevance_core.engine import forked, take_on
 from relevance_core.errors import ModelError
 
 _LONGEST_WAIT: Final = timedelta(minutes=10)
@@ -66,12 +66,11 @@ ALONE: Final = Halves((0, 1))
 def with_another(work: Callable[[Halves], object]) -> Iterator[Halves]:
     """Starts a process that does `work` with the second halves, and yields what is left for this one, which has to do the same.
 
-    work: importable by name, it travels to a fresh interpreter. The other process ends with the block.
+    work: importable by name, it travels to the other process. That one ends with the block.
     """
     with tempfile.TemporaryDirectory() as folder:
         meeting = Path(folder) / "meeting"
-        # spawn: a forked child of a process that has used torch's threads hangs.
-        other = multiprocessing.get_context("spawn").Process(target=_second, args=(work, meeting), daemon=True)
+        other = forked().Process(target=_second, args=(dict(os.environ), work, meeting), daemon=True)
         other.start()
         try:
             with _met(meeting, 0) as halves:
@@ -81,7 +80,8 @@ def with_another(work: Callable[[Halves], object]) -> Iterator[Halves]:
             other.join()
 
 
-def _second(work: Callable[[Halves], object], meeting: Path) -> None:
+def _second(environment: dict[str, str], work: Callable[[Halves], object], meeting: Path) -> None:
+    take_on(environment)
     with _met(meeting, 1) as halves:
         work(halves)
 

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 import torch
 from torch import distributed
-from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, spawn
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
+from relevance_core.engine import forked, take_on
 from relevance_core.errors import ModelError
 
 Item = TypeVar("Item")
@@ -36,14 +37,17 @@ class Rank:
 
 
 def run_ranks(function: Callable[..., None], arguments: tuple[Any, ...], count: int, device: torch.device) -> None:
-    """Calls `function(Rank, *arguments)` in `count` fresh processes, a process group of torch.distributed as torchrun makes it.
+    """Calls `function(Rank, *arguments)` in `count` further processes, a process group of torch.distributed as torchrun makes it.
 
     function, arguments: travel to the processes by pickle. device: cuda, whose GPU of its number a process then has, or cpu. Raises
     ModelError with the first process's error; the others are ended.
     """
+    # A driver that was asked for its GPUs, by whichever library, would not work in what is forked then.
+    method = "spawn" if device.type == "cuda" else forked().get_start_method()
     with tempfile.TemporaryDirectory() as folder:
+        job = (dict(os.environ), function, arguments, count, device.type, Path(folder))
         try:
-            spawn(_rank, (function, arguments, count, device.type, Path(folder)), nprocs=count)  # type: ignore[no-untyped-call]
+            start_processes(_rank, job, nprocs=count, start_method=method)  # type: ignore[no-untyped-call]
         except (ProcessRaisedException, ProcessExitedException) as error:
             lines = str(error).strip().splitlines()
             raise ModelError(
@@ -53,7 +57,16 @@ def run_ranks(function: Callable[..., None], arguments: tuple[Any, ...], count: 
             ) from error
 
 
-def _rank(number: int, function: Callable[..., None], arguments: tuple[Any, ...], count: int, device: str, folder: Path) -> None:
+def _rank(
+    number: int,
+    environment: dict[str, str],
+    function: Callable[..., None],
+    arguments: tuple[Any, ...],
+    count: int,
+    device: str,
+    folder: Path,
+) -> None:
+    take_on(environment)
     ranks = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
     os.environ |= {name: str(value) for name, value in ranks.items()}
     # All of them are on this machine; accelerate would choose the number of threads by itself.

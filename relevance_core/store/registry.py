@@ -46,15 +46,19 @@ class Registry(Versions):
         Entries have no gaps, so what is new since the last look is found by reading on; that costs less than a listing, which on
         some stores lags behind too.
         """
-        known = self._seen_before()
-        number = self._read_on(known.number if known else self._listed())
-        if known and known.number == number:
-            return known
-        return self.release(number) if number else None
+        latest = (self._newest(self._seen + 1) or self._found(self._seen)) if self._seen else None
+        if latest is None:  # the first look, or another log has taken the place of the one that was seen
+            listed = self._listed()
+            latest = self._newest(listed + 1) or (self.release(listed) if listed else None)
+        self._seen = latest.number if latest else 0
+        return latest
 
     def history(self) -> list[Release]:
         """Every release, oldest first. Raises `RegistryError` if an entry is missing or damaged."""
-        return [self.release(number) for number in range(1, self._read_on(self._listed()) + 1)]
+        releases = [self.release(number) for number in range(1, self._listed() + 1)]
+        while newer := self._found(len(releases) + 1):
+            releases.append(newer)
+        return releases
 
     def release(self, number: int) -> Release:
         """One entry of the log. Raises `RegistryError` if it is missing or does not fit its place."""
@@ -147,19 +151,19 @@ class Registry(Versions):
             if self.store.create(_key(entry.number), entry.to_bytes()):
                 return entry
 
-    def _seen_before(self) -> Release | None:
-        """What served at the last look; None where there was none, or another log has taken the place of that one."""
+    def _newest(self, number: int) -> Release | None:
+        """The highest entry from `number` on."""
+        latest = None
+        while newer := self._found(number):
+            latest, number = newer, number + 1
+        return latest
+
+    def _found(self, number: int) -> Release | None:
+        """One entry, or None where there is none."""
         try:
-            return self._entry(self._seen) if self._seen else None
+            return self._entry(number)
         except NotFound:
             return None
-
-    def _read_on(self, number: int) -> int:
-        """The highest number there is, of which `number` is one; it is remembered."""
-        while self.store.exists(_key(number + 1)):
-            number += 1
-        self._seen = number
-        return number
 
     def _listed(self) -> int:
         """The highest number that a listing shows, or 0."""
