@@ -15,7 +15,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
@@ -27,10 +26,7 @@ import yaml
 
 from relevance_core import config
 from relevance_core.cli.main import build_parser
-from relevance_core.errors import StoreError
-from relevance_core.store import Registry, Store, open_store
-from tests.ceph_rgw import ceph_gateway, require_packages
-from tests.registry_cases import make_adapter, make_meta, moto_server, use_server
+from tests.registry_cases import moto_server, use_server
 
 PROJECT = Path(__file__).resolve().parents[1]
 DOCKER = PROJECT / "docker"
@@ -288,9 +284,9 @@ def test_secrets_fit_together(secrets: Path) -> None:
         ("relevance-airflow", "relevance-client", "relevance-pages", "relevance-serving"), "user"
     )
     for name, account in accounts.items():
-        assert _credentials(secrets / name.replace("relevance-", "store_")) == (name, account["secret"])
+        assert credentials(secrets / name.replace("relevance-", "store_")) == (name, account["secret"])
     root = (secrets / "store_root.sh").read_text()
-    assert root == "export ROOT_ACCESS_KEY_ID={} ROOT_SECRET_ACCESS_KEY={}\n".format(*_credentials(secrets / "store_root"))
+    assert root == "export ROOT_ACCESS_KEY_ID={} ROOT_SECRET_ACCESS_KEY={}\n".format(*credentials(secrets / "store_root"))
     Fernet((secrets / "airflow_fernet_key").read_bytes())
     assert list(json.loads((secrets / "airflow_passwords.json").read_text())) == ["admin"]
     signature = Key.load(secrets / "sign_key.pem").sign(b"manifest")
@@ -357,70 +353,12 @@ def moto() -> Iterator[str]:
         yield endpoint
 
 
-@contextmanager
-def gateway_with_accounts(root: Path, secrets: Path) -> Iterator[str]:
-    """The endpoint of Ceph's gateway with the accounts that first-start.sh made; its root account is `registry_cases.KEYS`."""
-    require_packages()
-    with ceph_gateway(root) as endpoint:
-        for name, account in json.loads((secrets / "store_users.json").read_text())["accessAccounts"].items():
-            keys = [f"--access-key={account['access']}", f"--secret={account['secret']}"]
-            command = ["radosgw-admin", "-c", root / "ceph.conf", "user", "create", f"--uid={name}", f"--display-name={name}"]
-            subprocess.run([*command, *keys], check=True, capture_output=True)
-        yield endpoint
-
-
-def make_the_bucket(folder: Path) -> None:
-    """store-init, twice, with the policy in Ceph's spelling of a principal."""
-    policy = folder / "policy.json"
-    policy.write_text(re.sub(r'"(relevance-\w+)"', r'"arn:aws:iam:::user/\1"', json.dumps(POLICY)))
-    assert [_load("store_init").main(BUCKET, policy) for _ in range(2)] == [0, 0]
-
-
-@pytest.mark.ceph
-@pytest.mark.slow
-def test_the_first_start_of_the_store(secrets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a real store the bucket is made and tried, twice without harm; then the loop publishes, a server reads and puts itself on
-    the list, and what a key must not do is refused.
-    """
-    with gateway_with_accounts(tmp_path / "ceph", secrets) as endpoint:
-        use_server(monkeypatch, endpoint)
-        make_the_bucket(tmp_path)
-        _check_rights(*(store_of(who, secrets, monkeypatch) for who in ("airflow", "serving", "client")), tmp_path)
-
-
-def _check_rights(loop: Store, server: Store, client: Store, tmp_path: Path) -> None:
-    version = Registry(loop).publish("QC", make_adapter(tmp_path / "adapter"), make_meta()).version
-    Registry(loop).promote({"QC": version}, who="test", why="first")
-    loop.write("stages/ingest/0/rows", b"private")
-    for name, reader in {"server": server, "client": client}.items():
-        assert Registry(reader).current() == Registry(loop).current()
-        assert (Registry(reader).fetch("QC", version, tmp_path / name) / "adapter_config.json").is_file()
-        with pytest.raises(StoreError, match="AccessDenied"):
-            reader.read("stages/ingest/0/rows")
-        with pytest.raises(StoreError, match="AccessDenied"):
-            reader.write("aliases/champion/00000002.json", b"{}")
-    server.write("servers/vllm-8000.json", b"{}")
-    server.delete("servers/vllm-8000.json")
-    with pytest.raises(StoreError, match="AccessDenied"):
-        loop.delete(f"adapters/qc/{version}/manifest.json")
-
-
-def store_of(who: str, secrets: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """The bucket, opened with an account's key."""
-    access, secret = _credentials(secrets / f"store_{who}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", access)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
-    store = open_store(f"s3://{BUCKET}")
-    store.list()  # a connection is made by the first call
-    return store
-
-
 def test_a_store_that_ignores_the_condition_is_refused(moto: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where If-None-Match is dropped on the way, more than one writer wins, and the start fails."""
     import boto3
 
     use_server(monkeypatch, moto)
-    script = _load("store_init")
+    script = load("store_init")
 
     def drop(params: Any, **_: Any) -> None:
         del params["headers"]["If-None-Match"]
@@ -439,7 +377,7 @@ def test_a_store_that_ignores_the_condition_is_refused(moto: str, monkeypatch: p
 
 def test_constraints_keep_what_is_there() -> None:
     """A package of the image keeps its version, however it is spelled; another one comes at the file's."""
-    merged = _load("merge_constraints").merged
+    merged = load("merge_constraints").merged
     lines = ["# a comment", "Foo_Bar==1", "zoo==3", "-e ."]
     assert list(merged([("foo.bar", "2"), ("abc", "1+cu1")], lines)) == ["abc==1+cu1", "foo-bar==2", "zoo==3"]
 
@@ -465,7 +403,8 @@ def _commands() -> Iterator[list[str]]:
         yield from (json.loads(words) for words in re.findall(r"^(?:CMD|ENTRYPOINT) (\[.+\])$", path.read_text(), re.MULTILINE))
 
 
-def _load(name: str) -> ModuleType:
+def load(name: str) -> ModuleType:
+    """A script of docker/ as a module."""
     spec = importlib.util.spec_from_file_location(name, DOCKER / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -481,7 +420,8 @@ def _folder_of(package: str) -> Path:
     return Path(spec.origin).parent
 
 
-def _credentials(path: Path) -> tuple[str, str]:
+def credentials(path: Path) -> tuple[str, str]:
+    """The access key and the secret in a file of the AWS tools."""
     parser = configparser.ConfigParser()
     parser.read_string(path.read_text())
     return parser["default"]["aws_access_key_id"], parser["default"]["aws_secret_access_key"]

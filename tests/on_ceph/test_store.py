@@ -1,13 +1,12 @@
 """The store and the registry on a real S3 server: Ceph's gateway, started from Debian's packages."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from relevance_core.errors import NotFound, StoreError
 from relevance_core.store import Entry, Registry, Store, open_store
-from tests.ceph_rgw import ceph_gateway, require_packages
+from tests.on_ceph.conftest import Gateway
 from tests.registry_cases import check_race, make_adapter, make_bucket, make_meta, race_creates, race_publishers, use_server
 
 pytestmark = [pytest.mark.ceph, pytest.mark.slow]
@@ -15,18 +14,11 @@ pytestmark = [pytest.mark.ceph, pytest.mark.slow]
 BUCKETS = (f"bucket-{number}" for number in range(1000))
 
 
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    require_packages()
-    with ceph_gateway(tmp_path_factory.mktemp("ceph") / "cluster") as endpoint:
-        yield endpoint
-
-
 @pytest.fixture
-def ceph(gateway: str, monkeypatch: pytest.MonkeyPatch) -> Store:
-    use_server(monkeypatch, gateway)
+def ceph(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> Store:
+    use_server(monkeypatch, gateway.endpoint)
     bucket = next(BUCKETS)
-    make_bucket(gateway, bucket)
+    make_bucket(gateway.endpoint, bucket)
     return open_store(f"s3://{bucket}/relevance")
 
 
