@@ -14,15 +14,16 @@ help: ## this list
 
 install: $(VENV)/installed ## the environment, pinned by constraints.txt
 
-# constraints.txt is everything that is in there, so pip resolves nothing, except what the build of torch that it finds needs.
+# constraints.txt is everything that is in there, so pip resolves nothing, except what the build of torch that it finds needs. It compiles
+# nothing either: what is imported is compiled then, and that is a small part.
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
 		{ echo "Python 3.11 or 3.12 is needed: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@echo "installing the environment into $(VENV) (2.3 GB, about two minutes)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=26'
-	$(BIN)/python -m pip install --progress-bar on --constraint constraints.txt torch
-	$(BIN)/python -m pip install --progress-bar on --no-deps --requirement constraints.txt
+	$(BIN)/python -m pip install --no-compile --progress-bar on --constraint constraints.txt torch
+	$(BIN)/python -m pip install --no-compile --progress-bar on --no-deps --requirement constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	$(BIN)/python -m pip check
 	@touch $@
@@ -34,8 +35,8 @@ $(SERVING)/installed: pyproject.toml constraints-serving.txt
 	@echo "installing vLLM's environment into $(SERVING) (2.5 GB, about two minutes)"
 	$(PYTHON) -m venv $(SERVING)
 	$(SERVING)/bin/python -m pip install --quiet --upgrade 'pip>=26'
-	$(SERVING)/bin/python -m pip install --progress-bar on --constraint constraints-serving.txt torch
-	$(SERVING)/bin/python -m pip install --progress-bar on --no-deps --requirement constraints-serving.txt
+	$(SERVING)/bin/python -m pip install --no-compile --progress-bar on --constraint constraints-serving.txt torch
+	$(SERVING)/bin/python -m pip install --no-compile --progress-bar on --no-deps --requirement constraints-serving.txt
 	$(SERVING)/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
@@ -53,10 +54,10 @@ lint: install ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# One process more than cores: each of them waits now and then, for a server to come up or for Airflow to try again. A thread each.
+# Two processes more than cores: each of them waits now and then, for a server to come up or for Airflow to try again. A thread each.
 test: ## lint, and every test, a file at a time
 	@$(MAKE) --no-print-directory --jobs=2 lint install-serving
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest --numprocesses $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest --numprocesses $$(($$(nproc) + 2)) --dist loadfile --no-loadscope-reorder
 
 test-serving: install install-serving ## only the tests that start vLLM
 	$(BIN)/python -m pytest -m serving

@@ -100,7 +100,7 @@ class Browser:
             except (NoSuchElementException, StaleElementReferenceException):
                 pass
             assert time.monotonic() < deadline, f"{why}: not within {seconds:.0f} s\n{self.state()}\n{self.text()[:2000]}"
-            time.sleep(0.1)
+            time.sleep(0.2)
 
     def find(self, css: str, text: str = "", seconds: float = 60) -> WebElement:
         """The first visible element of the selector that has the text, once there is one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path, PurePath
 from typing import Any
@@ -15,6 +16,9 @@ from xdist.scheduler import LoadFileScheduling
 from relevance_core.config import ServingSettings
 from relevance_core.serving.machine import python_of
 from relevance_core.store import Store, open_store
+
+# As the command line does: collecting and importing are a good part of what short tests take.
+gc.set_threshold(100_000)
 
 
 class ByFile(LoadFileScheduling):  # type: ignore[misc]

@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 
 from relevance_core.errors import Conflict
 from relevance_core.pairs import Task
-from relevance_core.store import AdapterMeta, BaseInfo, Manifest, PromptInfo, Registry, Store, open_store
+from relevance_core.store import AdapterMeta, BaseInfo, Manifest, PromptInfo, Registry, Release, Store, open_store
 
 WRITERS = 16
 KEYS = {"AWS_ACCESS_KEY_ID": "test-access", "AWS_SECRET_ACCESS_KEY": "test-secret", "AWS_REGION": "us-east-1"}
@@ -74,12 +74,12 @@ def make_meta(**changes: object) -> AdapterMeta:
     return AdapterMeta.model_validate(fields | changes)
 
 
-def together(work: Callable[[int, Callable[[], object]], T]) -> list[T]:
+def together(work: Callable[[int, Callable[[], object]], T], meanwhile: Callable[[], None] | None = None) -> list[T]:
     """What 16 threads return from `work(number, wait)`, where `wait` lets them go on at the same moment.
 
-    An error in one stops all, and is the one that is raised.
+    meanwhile: called once whenever all of them have come to wait. An error in one stops all, and is the one that is raised.
     """
-    barrier = Barrier(WRITERS, timeout=600)
+    barrier = Barrier(WRITERS, meanwhile, timeout=600)
 
     def thread(number: int) -> T:
         try:
@@ -109,16 +109,24 @@ def race_creates(store: Store, rounds: int) -> list[int]:
     return [sum(wins) for wins in zip(*together(writer), strict=True)]
 
 
-def publisher(registry: Registry, folder: Path, number: int, rounds: int, wait: Callable[[], object]) -> list[tuple[str, str, int]]:
+def publisher(
+    registry: Registry,
+    folder: Path,
+    number: int,
+    rounds: int,
+    wait: Callable[[], object],
+    look: Callable[[], Release | None] | None = None,
+) -> list[tuple[str, str, int]]:
     """One of 16 publishers: in each round a new version of its task, then an attempt to make it the champion.
 
-    Even numbers publish QC, odd ones QI. Returns (task, version, number of the release or 0 for a conflict) per round.
+    Even numbers publish QC, odd ones QI. look: what serves before they go on; default: it asks for itself. Returns (task, version,
+    number of the release or 0 for a conflict) per round.
     """
     task, outcomes = ("QC", "QI")[number % 2], []
     for turn in range(rounds):
         meta = make_meta(data={"train": f"writer {number} round {turn}"})
         wait()
-        current = registry.current()
+        current = (look or registry.current)()
         expect = {task: current.versions.get(task) if current else None}
         wait()
         version = registry.publish(task, folder, meta).version
@@ -131,8 +139,13 @@ def publisher(registry: Registry, folder: Path, number: int, rounds: int, wait: 
 
 
 def race_publishers(registry: Registry, folder: Path, rounds: int) -> list[list[tuple[str, str, int]]]:
-    """The outcomes of 16 publishers in threads."""
-    return together(lambda number, wait: publisher(registry, folder, number, rounds, wait))
+    """The outcomes of 16 publishers in threads, for all of which one has looked what serves."""
+    serving: list[Release | None] = [None]
+
+    def look() -> None:
+        serving[0] = registry.current()
+
+    return together(lambda number, wait: publisher(registry, folder, number, rounds, wait, lambda: serving[0]), look)
 
 
 def race_processes(uri: str, folder: Path, rounds: int) -> list[list[tuple[str, str, int]]]:

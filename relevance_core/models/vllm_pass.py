@@ -9,6 +9,7 @@ standard output say how many prompts are done.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -29,6 +30,7 @@ _ON_CPU: Final = {
 
 def main(folder: Path) -> None:
     """Reads the pass, scores it, writes the scores."""
+    gc.set_threshold(100_000)  # as launch.py does
     import torch
 
     on_gpu = torch.cuda.is_available()

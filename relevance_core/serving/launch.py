@@ -6,6 +6,7 @@ starter holds open: however that one ends, SIGKILL too, the pipe closes and the 
 
 from __future__ import annotations
 
+import gc
 import os
 import runpy
 import signal
@@ -26,6 +27,9 @@ def end_with_starter() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-if __name__ == "__main__":  # the engine's processes import this module anew
+# For the engine's processes too, which import this module anew: else the collector looks through all of vLLM while it is imported.
+gc.set_threshold(100_000)
+
+if __name__ == "__main__":
     threading.Thread(target=end_with_starter, daemon=True).start()
     runpy.run_module("vllm.entrypoints.openai.api_server", run_name="__main__")
