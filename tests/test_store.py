@@ -18,6 +18,7 @@ import pytest
 
 from relevance_core.errors import NotFound, SettingsError, StoreError
 from relevance_core.store import Entry, FileStore, Store, open_store
+from relevance_core.store.s3 import _time
 from tests.registry_cases import WRITERS, make_bucket, moto_server, race_creates, together, use_server
 
 BUCKETS = (f"bucket-{number}" for number in range(1000))
@@ -297,6 +298,16 @@ def test_missing_credentials_are_one_clear_error(moto: str, monkeypatch: pytest.
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with pytest.raises(StoreError, match=r"credentials.*what to do: set AWS_ACCESS_KEY_ID"):
         open_store("s3://bucket/x").list()
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-11-27T06:00:00.250Z", "Fri, 27 Nov 2026 06:00:00 GMT", "Fri Nov 27 06:00:00 2026", "1796018400"]
+)
+def test_a_time_is_what_botocore_takes_it_for(text: str) -> None:
+    """Of a listing, of a header, and of forms that only botocore's own parser knows."""
+    from botocore.utils import parse_timestamp
+
+    assert _time(text).timestamp() == parse_timestamp(text).timestamp()
 
 
 def test_an_unreachable_server_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,11 @@ import hashlib
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from relevance_core import config
 from relevance_core.config import EngineSettings, TrainSettings
+from relevance_core.engine import forked, take_on
 from relevance_core.errors import DataError, ModelError
 from relevance_core.models.base_ref import BaseRef, answer_ids
 from relevance_core.models.lm import load_base, pad, shared_start
@@ -377,45 +377,42 @@ def test_a_training_that_died_after_its_last_step_is_not_repeated(make_job: Call
     assert sha256(job.out) == files
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-from relevance_core.config import EngineSettings, TrainSettings
-from relevance_core.models.base_ref import BaseRef
-from relevance_core.models.trainer import Job, train
-from relevance_core.prompts import Prompt
-from tests.models_fixture import signal_rows
-
-base, work, out = sys.argv[1:]
-settings = TrainSettings(epochs=8, batch_size=4, r=4, save_steps=10)
-job = Job(BaseRef("b", base), Prompt("compact", 1, False, 64), settings, EngineSettings(device="cpu"), 1, Path(work), Path(out))
-result = train(signal_rows(160), job, lambda text: print(text, flush=True))
-Path(out, "result.json").write_text(str(result))
-"""
+def train_there(variables: dict[str, str], base: Path, folder: Path) -> None:
+    """A training of some seconds in a process of its own; what it says is in `said`."""
+    take_on(variables)
+    settings = TrainSettings(epochs=8, batch_size=4, r=4, save_steps=10)
+    ref, prompt = BaseRef("b", str(base)), Prompt("compact", 1, False, 64)
+    job = Job(ref, prompt, settings, EngineSettings(device="cpu"), 1, folder / "work", folder / "out")
+    with (folder / "said").open("w") as said:
+        result = train(ROWS, job, lambda text: print(text, file=said, flush=True))
+    (folder / "out" / "result.json").write_text(str(result))
 
 
 @pytest.mark.slow
 def test_a_killed_training_ends_with_the_same_bytes(base: Path, tmp_path: Path) -> None:
     """SIGKILL after a checkpoint and a second try from there give the adapter and the losses of an undisturbed training."""
 
-    def start(name: str) -> subprocess.Popen[str]:
-        arguments = [sys.executable, "-c", SCRIPT, str(base), str(tmp_path / name / "work"), str(tmp_path / name / "out")]
-        root = Path(__file__).parent.parent
-        return subprocess.Popen(arguments, cwd=root, env=environment(), stdout=subprocess.PIPE, text=True)
+    def start(name: str) -> ForkServerProcess:
+        (tmp_path / name).mkdir(exist_ok=True)
+        process = forked().Process(target=train_there, args=(environment(), base, tmp_path / name))
+        process.start()
+        return process
 
-    with start("whole") as whole:
-        assert whole.wait(300) == 0
-    with start("killed") as killed:
-        deadline = time.monotonic() + 300
-        while last_checkpoint(tmp_path / "killed/work") is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        killed.send_signal(signal.SIGKILL)
-        assert killed.wait(10) == -signal.SIGKILL
+    whole = start("whole")
+    whole.join(300)
+    assert whole.exitcode == 0
+    killed = start("killed")
+    deadline = time.monotonic() + 300
+    while last_checkpoint(tmp_path / "killed/work") is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    killed.kill()
+    killed.join(10)
+    assert killed.exitcode == -signal.SIGKILL
     assert not (tmp_path / "killed/out").exists()
-    with start("killed") as again:
-        said = again.communicate(timeout=300)[0]
-        assert again.returncode == 0
-    assert "training goes on from step" in said
+    again = start("killed")
+    again.join(300)
+    assert again.exitcode == 0
+    assert "training goes on from step" in (tmp_path / "killed/said").read_text()
     assert sha256(tmp_path / "killed/out") == sha256(tmp_path / "whole/out")
 
 

@@ -11,6 +11,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -207,6 +209,7 @@ class S3Store(Store):
     def _connect(self) -> Any:
         import boto3
         from botocore.config import Config
+        from botocore.session import get_session
 
         config = Config(
             retries={"mode": "standard", "max_attempts": 4},
@@ -219,7 +222,9 @@ class S3Store(Store):
             response_checksum_validation="when_required",
         )
         region = self._region or ("us-east-1" if self._endpoint else None)
-        session = boto3.session.Session()
+        core = get_session()
+        core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_time)
+        session = boto3.session.Session(botocore_session=core)
         client = session.client("s3", endpoint_url=self._endpoint or None, region_name=region, config=config)
         # Its refusal has a body that tells a missing bucket from wrong keys; that of HeadBucket has none.
         client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
@@ -275,6 +280,21 @@ def _body(data: bytes | Path) -> Iterator[bytes | IO[bytes]]:
             yield file
     else:
         yield data
+
+
+def _time(text: str) -> datetime:
+    """A time of an answer: of a listing (ISO 8601) or a header (RFC 9110).
+
+    botocore's own parser tries many forms: a good part of the work of reading a small object, and most of that of listing many.
+    """
+    from botocore.utils import parse_timestamp
+
+    for known in (datetime.fromisoformat, parsedate_to_datetime):
+        try:
+            return known(text)
+        except ValueError:
+            continue
+    return parse_timestamp(text)
 
 
 def endpoint_from_environment() -> str:
