@@ -5,7 +5,8 @@ FROM python:3.11.15-slim
 ARG PIP_EXTRA_INDEX_URL=""
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1
 
-# vLLM's kernels are linked with libnuma. It compiles none here: `relevance serve` says so (docs/serving.md).
+# vLLM's kernels are linked with libnuma. It would compile others while it runs: not as `relevance serve`
+# starts it (TORCHDYNAMO_DISABLE, docs/serving.md).
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libnuma1 \
     && rm -rf /var/lib/apt/lists/*
