@@ -223,7 +223,7 @@ def test_swaps_under_load(server: Serve, store: Store, rows: pl.DataFrame, versi
     """16 clients during 20 swaps: no request fails, no score matches neither version, and both versions answered many."""
     expected = {manifest.version: truth(store, manifest, rows) for manifest in versions}
     assert np.abs(np.subtract(*expected.values())).max() > 0.01
-    with Load(expected, pairs_of(rows), pause=0.1) as load:
+    with Load(expected, pairs_of(rows)) as load:
         swaps(Registry(store), versions)
     assert (load.failed, load.wrong) == ([], [])
     assert set(load.answers) == set(expected)
