@@ -19,7 +19,7 @@ install: $(VENV)/installed ## the environment, pinned by constraints.txt
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
 		{ echo "Python 3.11 or 3.12 is needed: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
-	@echo "installing the environment into $(VENV) (2.3 GB, about two minutes)"
+	@echo "installing the environment into $(VENV) (2.3 GB, about a minute)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=26'
 	$(BIN)/python -m pip install --no-compile --progress-bar on --constraint constraints.txt torch
@@ -32,7 +32,7 @@ install-serving: $(SERVING)/installed ## the environment of the vLLM servers (it
 
 # Likewise.
 $(SERVING)/installed: pyproject.toml constraints-serving.txt
-	@echo "installing vLLM's environment into $(SERVING) (2.5 GB, about two minutes)"
+	@echo "installing vLLM's environment into $(SERVING) (2.5 GB, about a minute)"
 	$(PYTHON) -m venv $(SERVING)
 	$(SERVING)/bin/python -m pip install --quiet --upgrade 'pip>=26'
 	$(SERVING)/bin/python -m pip install --no-compile --progress-bar on --constraint constraints-serving.txt torch

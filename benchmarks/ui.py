@@ -77,17 +77,14 @@ def main() -> None:
     parser.add_argument("--cold", type=int, default=5, help="new processes a page (default: %(default)s)")
     parser.add_argument("--warm", type=int, default=50, help="further requests a page (default: %(default)s)")
     parser.add_argument(
-        "--store",
-        help="where to make the store (default: a temporary folder); one that has a run gets its history from that one, one that "
-        "has several is taken as it is",
+        "--store", help="where to make the store (default: a temporary folder); one that has runs is taken as it is"
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         uri = options.store or str(Path(folder) / "store")
         store = open_store(uri)
-        if not store.folders("runs/"):
+        if not store.list("runs/"):
             night(uri, Path(folder))
-        if len(store.folders("runs/")) == 1:
             fill(store, options.runs, options.versions, options.ledger, Path(folder))
         results = measure(uri, options.cold, options.warm)
     options.out.parent.mkdir(parents=True, exist_ok=True)

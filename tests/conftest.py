@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from pathlib import Path, PurePath
 from typing import Any
@@ -14,11 +13,12 @@ import pytest
 from xdist.scheduler import LoadFileScheduling
 
 from relevance_core.config import ServingSettings
+from relevance_core.engine import collect_rarely
 from relevance_core.serving.machine import python_of
 from relevance_core.store import Store, open_store
 
 # As the command line does: collecting and importing are a good part of what short tests take.
-gc.set_threshold(100_000)
+collect_rarely()
 
 
 class ByFile(LoadFileScheduling):  # type: ignore[misc]

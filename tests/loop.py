@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from relevance_core.engine import take_on
 from relevance_core.simulator.market import Market, write
 
 SMALL = (
@@ -111,8 +112,7 @@ def _relevance(arguments: list[str], variables: dict[str, str], out: Path, err: 
     from relevance_core.cli import main
 
     os.setsid()
-    os.environ.clear()
-    os.environ.update(variables)
+    take_on(variables)
     for file, number in ((out, 1), (err, 2)):
         os.dup2(os.open(file, os.O_WRONLY), number)
     sys.exit(main(arguments))

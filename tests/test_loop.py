@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,12 +16,10 @@ from relevance_core.metrics import best_threshold
 from relevance_core.pipeline import BY_TASK, COMMON, TOGETHER
 from relevance_core.stages.base import open_artifact
 from relevance_core.store import Registry, open_store
-from relevance_core.ui import history
 from tests.loop import Done, fork, relevance, retrain, retrain_arguments, small_shop
 
 pytestmark = pytest.mark.slow
 
-PROJECT = Path(__file__).parent.parent
 LONG = ("ingest", "validate", "base", "denoise QC", "train QC")
 GOOD = (
     "base.documents=6000",
@@ -91,26 +87,6 @@ def test_the_same_inputs_find_finished_work(night: tuple[Path, Done], shop: Path
     assert (again.code, versions(again)) == (0, versions(first))
     assert ": started" not in again.log
     assert again.result["seconds"] < first.result["seconds"] / 3
-
-
-def test_the_benchmark_of_the_pages_makes_its_history_and_times_every_page(night: tuple[Path, Done], tmp_path: Path) -> None:
-    """From this night: seven runs, one of them its own, four versions beside its own, and 300 rows in the ledger; every page is
-    timed.
-    """
-    out, store = tmp_path / "ui.json", shutil.copytree(night[0], tmp_path / "store")
-    sizes = ["--runs", "7", "--versions", "4", "--ledger", "300", "--cold", "1", "--warm", "2"]
-    subprocess.run(
-        [sys.executable, PROJECT / "benchmarks" / "ui.py", "--out", out, "--store", store, *sizes], check=True, timeout=800
-    )
-    opened = open_store(str(store))
-    assert len(opened.folders("runs/")) == 7
-    versions = history.versions(history.Reader(opened))
-    assert versions
-    assert {len(found) for found in versions.values()} <= {2, 3}
-    assert len(Registry(opened).history()) >= 2
-    results = json.loads(out.read_text())
-    assert [result["name"].rpartition(", ")[2] for result in results] == ["cold", "warm"] * 6
-    assert all(0 < result["ours"] <= result["p95"] <= result["max"] for result in results)
 
 
 def test_a_night_with_strategies_that_are_off_by_default(night: tuple[Path, Done], shop: Path, tmp_path: Path) -> None:

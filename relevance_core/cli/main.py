@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import sys
@@ -19,6 +18,7 @@ from relevance_core.cli import cikm as cikm_cli
 from relevance_core.cli import review as review_cli
 from relevance_core.cli.serving import add_serving_parsers
 from relevance_core.config import Settings
+from relevance_core.engine import collect_rarely
 from relevance_core.errors import RelevanceError, SettingsError
 from relevance_core.pairs import Task
 from relevance_core.store import Manifest, Registry, Release, open_store, registry_cli
@@ -38,8 +38,7 @@ _STARTED = time.monotonic()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command. Returns the exit status: 0, or the `exit_code` of the error whose message stands on stderr."""
     options = build_parser().parse_args(arguments)
-    # By default the collector looks through all of torch and transformers while they are imported, a fifth of that time.
-    gc.set_threshold(100_000)
+    collect_rarely()
     # Torch reads these when it is imported: idle threads must not spin beside another process's work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -30,7 +30,7 @@ _ON_CPU: Final = {
 
 def main(folder: Path) -> None:
     """Reads the pass, scores it, writes the scores."""
-    gc.set_threshold(100_000)  # as launch.py does
+    gc.set_threshold(100_000)  # engine.collect_rarely, which is not to be had here
     import torch
 
     on_gpu = torch.cuda.is_available()

@@ -6,13 +6,14 @@ starter holds open: however that one ends, SIGKILL too, the pipe closes and the 
 
 from __future__ import annotations
 
-import gc
 import os
 import runpy
 import signal
 import threading
 import time
 from typing import Final
+
+from relevance_core.engine import collect_rarely
 
 STOP_SECONDS: Final = 30.0
 _STARTER: Final = 0  # standard input
@@ -27,8 +28,8 @@ def end_with_starter() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-# For the engine's processes too, which import this module anew: else the collector looks through all of vLLM while it is imported.
-gc.set_threshold(100_000)
+# For the engine's processes too, which import this module anew.
+collect_rarely()
 
 if __name__ == "__main__":
     threading.Thread(target=end_with_starter, daemon=True).start()
