@@ -91,7 +91,7 @@ def test_rollback(home: Home, first_night: str, tmp_path: Path) -> None:
 def test_the_first_task_says_what_will_happen(home: Home, first_night: str) -> None:
     """The plan of a dry run of QI has the rows that *translate* then samples, their sources, translator and texts in the memory.
 
-    Mined, built and trained is nothing; the report shows the translations.
+    Mined, built and trained is nothing; the report shows the translations. Of a second look the memory knows more.
     """
     conf = {"window.end": END, "onboard": ["it"], "tasks": ["QI"], "dry_run": True}
     assert home.run("look", conf) == "success"
@@ -113,6 +113,9 @@ def test_the_first_task_says_what_will_happen(home: Home, first_night: str) -> N
     assert json.loads(store.read(f"runs/{run}/run.json"))["dag_run"] == "look"
     page = store.read(f"{reports(home, 'look', ['report'])['report']['address']}/report.html").decode()
     assert plan["translator"]["version"] in page
+    assert home.run("look-again", conf) == "success"
+    again = home.client.xcom(DAG, "look-again", "begin", key="plan")["languages"]["it"]
+    assert all(again[task]["remembered"] > tasks[task]["remembered"] for task in tasks)
 
 
 def test_unknown_conf_key(home: Home) -> None:
