@@ -7,7 +7,7 @@ export RELEVANCE_UI_PORT
 # Where it is set, every process would compile this checkout's modules again: a second of each task, most of a short one.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install install-serving demo up down test test-serving lint bench quality clean
+.PHONY: help install install-serving demo up down test compiled test-serving lint bench quality clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -56,8 +56,13 @@ lint: install ## ruff and mypy
 
 # Two processes more than cores: each of them waits now and then, for a server to come up or for Airflow to try again. A thread each.
 test: ## lint, and every test, a file at a time
-	@$(MAKE) --no-print-directory --jobs=2 lint install-serving
+	@$(MAKE) --no-print-directory --jobs=2 lint compiled
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest --numprocesses $$(($$(nproc) + 2)) --dist loadfile --no-loadscope-reorder
+
+# Where nothing is compiled yet, each of the processes that start at once would compile the same modules; mypy leaves a core for it.
+compiled: install install-serving
+	-@$(BIN)/python -m pytest --collect-only -qq >/dev/null
+	-@$(SERVING)/bin/python -c 'import vllm.entrypoints.openai.api_server' 2>/dev/null
 
 test-serving: install install-serving ## only the tests that start vLLM
 	$(BIN)/python -m pytest -m serving

@@ -426,18 +426,18 @@ def test_a_store_that_is_away_for_a_while_stops_nobody(shop: Shop, champion: Man
 def test_a_store_that_hangs_holds_nobody_up(shop: Shop, champion: Manifest, start: Any) -> None:
     """One call waits for the alias as long as an answer may take; those after it go on with what is known."""
     store = flaky(shop)
-    settings = ServingSettings(staleness_seconds=0.1, timeout_seconds=0.4)
+    settings = ServingSettings(staleness_seconds=0.1, timeout_seconds=1.5)
     with ScoringClient(store, [start().url], settings) as client:
         client.score("QC", PAIRS)
-        store.seconds = 1.5
+        store.seconds = 4
         time.sleep(0.1)
         waited = []
         for _ in range(4):
             begun = time.monotonic()
             require(client.score("QC", PAIRS), shop, champion)
             waited.append(time.monotonic() - begun)
-        assert 0.4 <= waited[0] < 1
-        assert max(waited[1:]) < 0.3
+        assert 1.5 <= waited[0] < 4
+        assert max(waited[1:]) < 1.5
 
 
 def test_a_store_that_was_never_there_is_an_error_at_once(shop: Shop, champion: Manifest, start: Any) -> None:

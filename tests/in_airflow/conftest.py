@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
 
@@ -13,12 +14,14 @@ import pytest
 
 from relevance_core import config
 from relevance_core.demo.launcher import USER
+from relevance_core.demo.nights import DAG
 from relevance_core.pairs import Task
-from relevance_core.store import Registry, open_store
+from relevance_core.store import Registry, Release, open_store
 from tests.airflow_home import MARKET, SETTINGS, VIEWER, Home, airflow_home
 from tests.browser import Browser, browser, require_browser
 from tests.in_airflow.forms import answer_by_form, trigger_by_form
-from tests.in_airflow.runs import END, HOSTILE, SHORT_SECONDS, answer, published
+from tests.in_airflow.runs import A_MINUTE, END, HOSTILE, REJECTED, SHORT_SECONDS, WHY, answer, published
+from tests.loop import Done, relevance
 from tests.registry_cases import answering_no
 
 
@@ -60,6 +63,16 @@ def first_night(home: Home) -> str:
 
 
 @pytest.fixture(scope="package")
+def twin(home: Home, first_night: str) -> Iterator[Future[Done]]:
+    """`relevance retrain` of that night on the command line, in another store, begun beside whatever Airflow does meanwhile."""
+    settings = home.folder / "settings.yaml"
+    settings.write_text(home.settings)
+    command = ("retrain", "--store", str(home.folder / "twin"), "--settings", str(settings), "--window-end", END, "--json")
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(relevance, *command)
+
+
+@pytest.fixture(scope="package")
 def answers_no(home: Home, first_night: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Champions that answer no to everything, so that any version is better: the first night's adapters with a threshold of 1."""
     registry, folder = Registry(open_store(str(home.folder / "store"))), tmp_path_factory.mktemp("champions")
@@ -89,6 +102,19 @@ def approved(home: Home, window: Browser, onboarding: str) -> str:
     answer(home, onboarding, 1, "Approve", None)
     assert home.ended(onboarding) == "success"
     return onboarding
+
+
+@pytest.fixture(scope="package")
+def rejected(home: Home, window: Browser, approved: str, answers_no: dict[str, str]) -> Release:
+    """What served as the same onboarding began again as run `REJECTED`; a person has rejected QC, and nobody answers for QI."""
+    registry = Registry(open_store(str(home.folder / "store")))
+    before = registry.promote(answers_no, who="test", why="to be beaten by any other")
+    home.client.trigger(DAG, REJECTED, {"window.end": END, "onboard": ["de"], "approval.hours": A_MINUTE})
+    home.await_state(REJECTED, "adapter.approve[0]", "awaiting_input")
+    window.log_in(home, USER)
+    answer_by_form(window, REJECTED, "Reject", why=WHY)
+    window.leave()
+    return before
 
 
 # ── the browser ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -17,6 +17,11 @@ from tests.test_dags import BY_TASK, STAGES
 HOSTILE = ("<script>window.owned = 1</script>", '"><img src=x onerror="window.owned = 1">', "</script><svg onload=window.owned=1>")
 END = "2026-10-04"
 SHORT_SECONDS = 4
+A_MINUTE = 0.02
+"""Hours that an approval is waited for: 72 seconds, in which a person answers for one task."""
+REJECTED = "rejected"
+"""Airflow's id of the run for which there is no approval."""
+WHY = 'looked at it: "no" <b>'
 
 
 def reports(home: Home, run: str, stages: Sequence[str] = ()) -> dict[str, dict[str, Any]]:

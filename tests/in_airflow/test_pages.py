@@ -10,16 +10,12 @@ import pytest
 
 from relevance_core.demo.launcher import USER
 from relevance_core.demo.nights import DAG
-from relevance_core.store import Registry, open_store
+from relevance_core.store import Registry, Release, open_store
 from tests.airflow_home import Home
 from tests.browser import PHONE, Browser
-from tests.in_airflow.forms import answer_by_form
-from tests.in_airflow.runs import END, HOSTILE, answers, events, question, release
+from tests.in_airflow.runs import A_MINUTE, HOSTILE, REJECTED, WHY, answers, events, question, release
 
 pytestmark = [pytest.mark.browser, pytest.mark.airflow, pytest.mark.slow]
-
-A_MINUTE = 0.02
-"""Hours that an approval is waited for: 72 seconds, in which a person answers for one task."""
 
 
 def test_the_page_in_the_navigation(admin: Browser) -> None:
@@ -83,6 +79,8 @@ def test_the_tab_of_a_run(admin: Browser, approved: str) -> None:
     admin.whole_screenshot("run")
 
 
+# The run whose approval nobody gives begins here, and waits while people look at the pages.
+@pytest.mark.usefixtures("rejected")
 def test_a_run_of_another_dag(home: Home, admin: Browser) -> None:
     """The tab of a run that is none of the loop's says so."""
     admin.open("/dags/relevance_rollback/runs/x/plugin/relevance-run")
@@ -151,27 +149,21 @@ def test_a_decision_in_the_review_queue(home: Home, admin: Browser, approved: st
     assert f'"who": "{USER}"'.replace(" ", "") in open_store(str(home.folder / "store")).read(decided[0]).decode().replace(" ", "")
 
 
-def test_no_and_no_answer_leave_the_champions(home: Home, admin: Browser, approved: str, answers_no: dict[str, str]) -> None:
+def test_no_and_no_answer_leave_the_champions(home: Home, admin: Browser, rejected: Release) -> None:
     """A person rejects QC, nobody answers for QI in time: the run ends well, and what served before it serves on, though the new
     versions would be better.
     """
-    registry = Registry(open_store(str(home.folder / "store")))
-    before = registry.promote(answers_no, who="test", why="to be beaten by any other")
     admin.leave()
-    home.client.trigger(DAG, "rejected", {"window.end": END, "onboard": ["de"], "approval.hours": A_MINUTE})
-    home.await_state("rejected", "adapter.approve[0]", "awaiting_input")
-    answer_by_form(admin, "rejected", "Reject", why='looked at it: "no" <b>')
-    admin.leave()
-    assert home.ended("rejected") == "success"
-    states = home.states("rejected")
+    assert home.ended(REJECTED) == "success"
+    states = home.states(REJECTED)
     assert {states[name] for name in ("rollout", "done", "report", "adapter.approve[0]", "adapter.approve[1]")} == {"success"}
-    assert release(home) == before
-    assert events(home, "rejected") == []
-    kept = answers(home, "rejected")
-    assert (kept["QC"].approved, kept["QC"].who, kept["QC"].why) == (False, USER, 'looked at it: "no" <b>')
+    assert release(home) == rejected
+    assert events(home, REJECTED) == []
+    kept = answers(home, REJECTED)
+    assert (kept["QC"].approved, kept["QC"].who, kept["QC"].why) == (False, USER, WHY)
     assert (kept["QI"].approved, kept["QI"].who, kept["QI"].why) == (False, "", f"nobody answered within {A_MINUTE} hours")
     assert datetime.fromisoformat(kept["QC"].at).tzinfo is not None
-    assert home.client.xcom(DAG, "rejected", "adapter.approve", map_index=0) == kept["QC"]._asdict()
+    assert home.client.xcom(DAG, REJECTED, "adapter.approve", map_index=0) == kept["QC"]._asdict()
     admin.open("/relevance/")
     assert admin.find("main")
 
