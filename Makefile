@@ -54,10 +54,10 @@ lint: install ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Two processes more than cores: each of them waits now and then, for a server to come up or for Airflow to try again. A thread each.
+# One process more than cores: each of them waits now and then, for a server to come up or for Airflow to try again. A thread each.
 test: ## lint, and every test, a file at a time
 	@$(MAKE) --no-print-directory --jobs=2 lint compiled
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest --numprocesses $$(($$(nproc) + 2)) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest --numprocesses $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder
 
 # Where nothing is compiled yet, each of the processes that start at once would compile the same modules; mypy leaves a core for it.
 compiled: install install-serving

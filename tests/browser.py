@@ -1,7 +1,8 @@
 """A real browser for tests: Debian's chromium, headless, with a profile of its own, driven by selenium.
 
 Needs Debian's `chromium chromium-driver`. What the pages complain of in the console (scripts, policies, requests) is there for
-the test to look at.
+the test to look at. Who wants to see the pages names a folder in RELEVANCE_SCREENSHOTS: drawn without a GPU, pictures of whole
+pages are a good part of what these tests take.
 """
 
 from __future__ import annotations
@@ -21,14 +22,13 @@ from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
-from relevance_core.demo.nights import PROJECT
 from tests.airflow_home import Home
 
 T = TypeVar("T")
 
 #: A program of each Debian package that is needed.
 PACKAGES = {"chromium": Path("/usr/bin/chromium"), "chromium-driver": Path("/usr/bin/chromedriver")}
-SCREENSHOTS = PROJECT / "build" / "screenshots"
+SCREENSHOTS = os.environ.get("RELEVANCE_SCREENSHOTS", "")
 DESK, PHONE = (1360, 900), (390, 844)
 
 # Root may not use the sandbox; /dev/shm is small in a container; nothing may be fetched from another host. No window is in front of
@@ -137,12 +137,15 @@ class Browser:
         self.find("main")
 
     def screenshot(self, name: str) -> None:
-        """What the window shows, as `build/screenshots/NAME.png`."""
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        assert self.driver.save_screenshot(str(SCREENSHOTS / f"{name}.png"))
+        """What the window shows, as NAME.png in the folder of screenshots."""
+        if SCREENSHOTS:
+            Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
+            assert self.driver.save_screenshot(str(Path(SCREENSHOTS) / f"{name}.png"))
 
     def whole_screenshot(self, name: str) -> None:
-        """The whole page of the window from top to bottom, as `build/screenshots/NAME.png`."""
+        """The whole page of the window from top to bottom, likewise."""
+        if not SCREENSHOTS:
+            return
         width, height = self.script("return [innerWidth, document.documentElement.scrollHeight]")
         with self.metrics(width, min(height, 8000)):
             self.screenshot(name)

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from relevance_core.engine import forked, take_on
 from relevance_core.errors import Conflict
 from relevance_core.pairs import Task
 from relevance_core.store import AdapterMeta, BaseInfo, Manifest, PromptInfo, Registry, Release, Store, open_store
@@ -150,10 +151,13 @@ def race_publishers(registry: Registry, folder: Path, rounds: int) -> list[list[
 
 def race_processes(uri: str, folder: Path, rounds: int) -> list[list[tuple[str, str, int]]]:
     """The outcomes of 16 publishers in processes of their own."""
-    context = multiprocessing.get_context("spawn")
+    context = forked()
     barrier = context.Barrier(WRITERS, timeout=600)
     outcomes: multiprocessing.Queue[list[tuple[str, str, int]]] = context.Queue()
-    publishers = [context.Process(target=_publish_there, args=(uri, folder, n, rounds, barrier, outcomes)) for n in range(WRITERS)]
+    publishers = [
+        context.Process(target=_publish_there, args=(dict(os.environ), uri, folder, n, rounds, barrier, outcomes))
+        for n in range(WRITERS)
+    ]
     for process in publishers:
         process.start()
     found = [outcomes.get(timeout=600) for _ in publishers]
@@ -162,7 +166,10 @@ def race_processes(uri: str, folder: Path, rounds: int) -> list[list[tuple[str, 
     return found
 
 
-def _publish_there(uri: str, folder: Path, number: int, rounds: int, barrier: Any, outcomes: Any) -> None:
+def _publish_there(
+    environment: dict[str, str], uri: str, folder: Path, number: int, rounds: int, barrier: Any, outcomes: Any
+) -> None:
+    take_on(environment)
     outcomes.put(publisher(Registry(open_store(uri)), folder, number, rounds, barrier.wait))
 
 
