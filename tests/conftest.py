@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -51,9 +52,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="no environment with vLLM: make install-serving"))
 
 
-@pytest.fixture(autouse=True)
-def _own_scratch(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RELEVANCE_SCRATCH", str(tmp_path_factory.getbasetemp() / "scratch"))
+@pytest.fixture(autouse=True, scope="session")
+def _own_scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """For what a module's or a folder's fixtures run, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RELEVANCE_SCRATCH", str(tmp_path_factory.getbasetemp() / "scratch"))
+        yield
 
 
 @pytest.fixture
