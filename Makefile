@@ -40,7 +40,7 @@ $(SERVING)/installed: pyproject.toml constraints-serving.txt
 	$(SERVING)/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
-demo: install ## two nights of the loop in a real Airflow, a quarter of an hour
+demo: install ## two nights of the loop in a real Airflow, some minutes
 	$(BIN)/python -m relevance_core.demo run
 
 up: install ## Airflow for a person, on 127.0.0.1:$RELEVANCE_UI_PORT (8080)
