@@ -32,6 +32,7 @@ from relevance_core.store import open_store
 TRAINED = ("en", "es", "fr", "pt")
 NEW = ("de", "it")
 MARKET_KEY = ["task", "language", "query", "target_id"]
+FIGURES = "figures.jsonl"
 FILTER = ("--set", "denoise.enabled=true")
 MARKET: dict[str, tuple[str, ...]] = {
     "all strategies": FILTER,
@@ -58,6 +59,13 @@ def main() -> None:
     parser.add_argument("--only", help="variants, separated by commas")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting for every variant")
     options = parser.parse_args()
+    known = TERMS if options.what == "terms" else MARKET
+    if unknown := {*(options.only or "").split(",")} - {*known, ""}:
+        parser.error(f"{options.what} has no variant {', '.join(sorted(unknown))}; it has {', '.join(known)}")
+    if options.what == "terms" and options.data is None:
+        parser.error("terms needs --data FOLDER")
+    if options.what == "table" and not (options.out / FIGURES).exists():
+        parser.error(f"nothing has been measured yet: {options.out} has no {FIGURES}")
     options.out.mkdir(parents=True, exist_ok=True)
     if options.what == "table":
         print(tables(read_figures(options.out)))
@@ -194,13 +202,13 @@ def chosen(variants: dict[str, tuple[str, ...]], only: str | None) -> Iterable[t
 def append(options: argparse.Namespace, what: str, variant: str, task: str, done: dict[str, Any], figures: dict[str, Any]) -> None:
     """Adds one variant's figures to the file."""
     about = {"what": what, "variant": variant, "seed": options.seed, "task": task, "seconds": done["seconds"]}
-    with (options.out / "figures.jsonl").open("a") as stream:
+    with (options.out / FIGURES).open("a") as stream:
         stream.write(json.dumps(figures | about) + "\n")
 
 
 def read_figures(out: Path) -> list[dict[str, Any]]:
     """Everything measured so far; of a variant measured twice, the later."""
-    figures = [json.loads(line) for line in (out / "figures.jsonl").read_text().splitlines()]
+    figures = [json.loads(line) for line in (out / FIGURES).read_text().splitlines()]
     return list({(f["what"], f["variant"], f["seed"], f["task"]): f for f in figures}.values())
 
 
