@@ -34,7 +34,7 @@ def run_simple(host: str, port: int, app: Callable[..., Any], **options: Any) ->
 
 
 if __name__ == "__main__":
-    # A log that nobody reads, garbage that is looked for and threads that take turns are a quarter of what a race of 16 takes.
+    # A log that nobody reads, looking for garbage and threads that take turns: a tenth to a fifth of what a race of 16 takes.
     collect_rarely()
     logging.disable()
     sys.setswitchinterval(_TURN_SECONDS)
