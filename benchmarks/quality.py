@@ -60,8 +60,8 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting for every variant")
     options = parser.parse_args()
     known = TERMS if options.what == "terms" else MARKET
-    if unknown := {*(options.only or "").split(",")} - {*known, ""}:
-        parser.error(f"{options.what} has no variant {', '.join(sorted(unknown))}; it has {', '.join(known)}")
+    if options.only and (unknown := {*options.only.split(",")} - {*known}):
+        parser.error(f"{options.what} has no variant {', '.join(map(repr, sorted(unknown)))}; it has {', '.join(known)}")
     if options.what == "terms" and options.data is None:
         parser.error("terms needs --data FOLDER")
     if options.what == "table" and not (options.out / FIGURES).exists():

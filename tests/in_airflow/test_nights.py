@@ -59,7 +59,7 @@ def test_assets_tell_what_was_published(home: Home, first_night: str) -> None:
         assert extra["f1"] == reports(home, first_night)[f"evaluate {task}"]["figures"]["f1"]
 
 
-# The twin begins here: most of what Airflow does with so small a night is to wait for its next look.
+# The twin begins here, beside a night that mostly finds finished work.
 @pytest.mark.usefixtures("twin")
 def test_a_night_of_one_task(home: Home, first_night: str, answers_no: dict[str, str]) -> None:
     """The same night for QC alone, over champions that answer no to everything: QC's version serves again, QI is left as it serves,
