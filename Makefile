@@ -41,13 +41,13 @@ $(SERVING)/installed: pyproject.toml constraints-serving.txt
 	@touch $@
 
 demo: install ## two nights of the loop in a real Airflow, some minutes
-	$(BIN)/python -m relevance_core.demo run
+	$(BIN)/python -m relevance_core.tools.demo run
 
 up: install ## Airflow for a person, on 127.0.0.1:$RELEVANCE_UI_PORT (8080)
-	$(BIN)/python -m relevance_core.demo up
+	$(BIN)/python -m relevance_core.tools.demo up
 
 down: ## stop it
-	@if [ -x $(BIN)/python ] && [ -d .demo ]; then $(BIN)/python -m relevance_core.demo down; fi
+	@if [ -x $(BIN)/python ] && [ -d .demo ]; then $(BIN)/python -m relevance_core.tools.demo down; fi
 
 lint: install ## ruff and mypy
 	$(BIN)/ruff check .

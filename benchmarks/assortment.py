@@ -8,9 +8,9 @@ from random import Random
 
 import polars as pl
 
-from relevance_core.simulator.leaves import LEAVES
-from relevance_core.simulator.lexicon import BRANDS, COLOURS
-from relevance_core.simulator.wording import AUDIENCE_NAMES, MATERIAL_NAMES, UNSTATED, Features, item_title, query_text
+from relevance_core.tools.simulator.leaves import LEAVES
+from relevance_core.tools.simulator.lexicon import BRANDS, COLOURS
+from relevance_core.tools.simulator.wording import AUDIENCE_NAMES, MATERIAL_NAMES, UNSTATED, Features, item_title, query_text
 
 LANGUAGES = ("en", "es", "fr", "pt")
 

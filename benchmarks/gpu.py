@@ -41,11 +41,11 @@ sys.path.insert(0, str(PROJECT))
 
 from benchmarks import shop  # noqa: E402 - a script's folder is not the project's
 from relevance_core.config import EngineSettings, TrainSettings  # noqa: E402
-from relevance_core.models import scorer as scorer_module  # noqa: E402
 from relevance_core.models import trainer as trainer_module  # noqa: E402
 from relevance_core.models.base_ref import BaseRef  # noqa: E402
 from relevance_core.models.lm import shared_start  # noqa: E402
-from relevance_core.stages.base import print_nothing  # noqa: E402
+from relevance_core.runs.stage import print_nothing  # noqa: E402
+from relevance_core.scoring import scorer as scorer_module  # noqa: E402
 
 QWEN3_14B: Final = {
     "model_type": "qwen3", "hidden_size": 5120, "num_hidden_layers": 40, "num_attention_heads": 40, "num_key_value_heads": 8,

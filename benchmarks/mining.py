@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
-    from relevance_core.models.index import Kind
+    from relevance_core.stages.mine.index import Kind
     from relevance_core.store import Store
 
 ITEMS: Final = {"full": 20_000, "smoke": 300}
@@ -92,8 +92,8 @@ def _some(made: int, positives: int) -> None:
 def mined(folder: Path) -> tuple[int, int]:
     """Runs *mine* on what `prepare` left; how many negatives it made, and for how many positives."""
     from relevance_core import config
-    from relevance_core.stages import mine
-    from relevance_core.stages.base import Inputs, open_artifact
+    from relevance_core.runs.stage import Inputs, open_artifact
+    from relevance_core.stages.mine import stage as mine
     from relevance_core.store import open_store
 
     store = open_store(str(folder))
@@ -162,7 +162,7 @@ def _indexed(kind: Kind, count: int, anchors: int) -> float:
     """Without the search that measures the recall, which is made for 1,000 rows however many there are; it goes to stderr."""
     import numpy as np
 
-    from relevance_core.models.index import build, neighbours, search
+    from relevance_core.stages.mine.index import build, neighbours, search
 
     vectors = like_titles(count)
     rows = np.linspace(0, count - 1, anchors, dtype=np.int64)
@@ -202,10 +202,10 @@ def first_night(folder: Path, size: Size) -> None:
 
 def prepare(folder: Path, size: Size, share: float) -> None:
     """Puts what *mine* reads into a store: the first `share` of the titles, the positives among them, and the glossary."""
-    from relevance_core.models.translators import GlossaryTranslator, Term, save
-    from relevance_core.simulator.glossary import terms
-    from relevance_core.simulator.lexicon import BRANDS
     from relevance_core.store import open_store
+    from relevance_core.tools.simulator.glossary import terms
+    from relevance_core.tools.simulator.lexicon import BRANDS
+    from relevance_core.translators import GlossaryTranslator, Term, save
 
     store = open_store(str(folder))
     titles, rows = texts(size, share)
@@ -220,7 +220,7 @@ def prepare(folder: Path, size: Size, share: float) -> None:
 def finished(store: Store, name: str, share: float, tables: dict[str, pl.DataFrame], **figures: object) -> str:
     """The address of a finished output that holds these tables."""
     from relevance_core import config
-    from relevance_core.stages.base import Inputs, Output, Report, Rows, stage
+    from relevance_core.runs.stage import Inputs, Output, Report, Rows, stage
 
     @stage(name, uses=(), fingerprint=lambda _: str(share))
     def body(settings: config.Settings, inputs: Inputs, out: Output) -> Report:

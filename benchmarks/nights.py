@@ -104,7 +104,7 @@ def write(out: Path, size: Size) -> None:
     import polars as pl
 
     from benchmarks.assortment import items
-    from relevance_core.simulator import market
+    from relevance_core.tools.simulator import market
 
     shop = market.Market(pairs_per_day=PAIRS_A_DAY[size], clicks_per_day=400)
     market.write(shop, FIRST_DAY, DAYS, out / "second")

@@ -23,14 +23,14 @@ from typing import Any, Final
 
 import polars as pl
 
-from relevance_core import config, pairs, pipeline
+from relevance_core import config, loop, pairs
 from relevance_core.config import DenoiseSettings
 from relevance_core.pairs import Task
-from relevance_core.simulator.market import Market, write
+from relevance_core.runs.stage import Inputs, open_artifact
 from relevance_core.sources import read_labelled
-from relevance_core.stages import denoise
-from relevance_core.stages.base import Inputs, open_artifact
+from relevance_core.stages.denoise import stage as denoise
 from relevance_core.store import open_store
+from relevance_core.tools.simulator.market import Market, write
 
 OUT_OF_FOLD: Final = "out-of-fold"
 ALL: Final = "all"
@@ -111,8 +111,8 @@ def measure(source: Source, options: argparse.Namespace) -> dict[str, list[dict[
     """Task → the figures of each detector and language."""
     overrides = [f"tasks={source.tasks}", f"seed={options.seed}", f"source.uri={source.uri}", f"window.end={source.end}"]
     overrides += [*options.set, "denoise.enabled=true", f"denoise.mode={OUT_OF_FOLD}"]
-    run = pipeline.begin(config.load(overrides=overrides), open_store(str(options.out / "store")), say=say)
-    for name in pipeline.COMMON:
+    run = loop.begin(config.load(overrides=overrides), open_store(str(options.out / "store")), say=say)
+    for name in loop.COMMON:
         run.stage(name)
     figures = {}
     for task in run.settings.tasks:
@@ -124,7 +124,7 @@ def measure(source: Source, options: argparse.Namespace) -> dict[str, list[dict[
     return figures
 
 
-def scored(run: pipeline.Run, task: Task, mode: str, votes: int) -> pl.DataFrame:
+def scored(run: loop.Run, task: Task, mode: str, votes: int) -> pl.DataFrame:
     """p(yes) of every row, from *denoise* itself: pair_id, p, model, a row for each vote."""
     changed = {"denoise": {"enabled": True, "mode": mode, "detector": "confidence", "votes": votes}}
     settings = config.build(config.merge(run.settings.model_dump(), changed))

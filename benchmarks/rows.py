@@ -77,12 +77,12 @@ def _timed(rows: int) -> float:
 
 def run(source: Path, store: Path) -> dict[str, Any]:
     """The stages' reports."""
-    from relevance_core import config, pipeline
+    from relevance_core import config, loop
     from relevance_core.store import open_store
 
     end = FIRST_DAY + timedelta(days=DAYS)
     settings = config.load(None, [f"source.uri={source}", f"window.end={end}", f"window.days={DAYS}", "window.history_days=0"])
-    begun = pipeline.begin(settings, open_store(str(store)), "rows")
+    begun = loop.begin(settings, open_store(str(store)), "rows")
     return {stage: begun.stage(stage) for stage in STAGES}
 
 
@@ -109,7 +109,7 @@ def _texts(rows: int) -> dict[str, pl.DataFrame]:
     import polars as pl
 
     from benchmarks.assortment import positives
-    from relevance_core.simulator.leaves import LEAVES
+    from relevance_core.tools.simulator.leaves import LEAVES
 
     asked = positives(max(rows // 20, 100), among=max(rows // 50, 100)).with_row_index("n")
     items = asked.select("language", "query", "target", target_id=pl.format("i{}", pl.col("target").rank("dense")))

@@ -94,7 +94,7 @@ def in_process(size: Size) -> float:
 
 def a_run(folder: Path) -> None:
     """A run on a small shop, as far as *split*."""
-    from relevance_core.simulator.market import Market, write
+    from relevance_core.tools.simulator.market import Market, write
 
     write(Market(pairs_per_day=400, clicks_per_day=400, items=400), FIRST_DAY, 1, folder / "shop")
     _stage(folder, "begin", "--set", f"source.uri={folder / 'shop'}", "--set", "window.end=2026-10-02")

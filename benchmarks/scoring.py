@@ -123,7 +123,7 @@ Score = Callable[[Sequence[PairText]], npt.NDArray[Any]]
 
 def _scorer(dtype: Literal["float32", "bfloat16"]) -> Score:
     from relevance_core.config import EngineSettings
-    from relevance_core.models.scorer import Scorer
+    from relevance_core.scoring.scorer import Scorer
 
     scorer = Scorer(shop.base(), shop.adapter(), shop.prompt(), EngineSettings(device="cpu"), dtype=dtype)
     return lambda rows: scorer.score(rows, str)

@@ -37,12 +37,13 @@ import numpy.typing as npt
 import polars as pl
 
 from relevance_core.config import ServingSettings
+from relevance_core.machine import free_port, require_python
 from relevance_core.prompts import VERSIONS, Prompt
+from relevance_core.registry import AdapterMeta, BaseInfo, Manifest, PromptInfo, Registry
 from relevance_core.serving import Pair, ScoringClient
-from relevance_core.serving.machine import free_port, require_python
 from relevance_core.serving.opened import open_version
 from relevance_core.serving.server import LocalServer, spec_for
-from relevance_core.store import AdapterMeta, BaseInfo, Manifest, PromptInfo, Registry, Store, open_store
+from relevance_core.store import Store, open_store
 
 BATCH = 32
 """Pairs of one of the peer's batches, and of one search request."""
@@ -244,10 +245,11 @@ def make_shop(folder: Path, options: argparse.Namespace) -> tuple[Store, Manifes
     import torch
     from peft import LoraConfig, get_peft_model
 
-    from relevance_core.models import tiny, trainer
-    from relevance_core.models.tiny_text import Corpus, train_tokenizer
-    from relevance_core.simulator.market import Market, write
+    from relevance_core.models import trainer
+    from relevance_core.models.tiny import build as tiny
+    from relevance_core.models.tiny.text import Corpus, train_tokenizer
     from relevance_core.sources import read_labelled
+    from relevance_core.tools.simulator.market import Market, write
 
     torch.set_num_threads(options.threads)
     torch.manual_seed(17)

@@ -17,9 +17,9 @@ from typing import Any, Final
 
 import polars as pl
 
-from relevance_core.models import tiny_text
+from relevance_core.models.tiny import text
 from relevance_core.prompts import VERSIONS, PairText, Prompt
-from relevance_core.simulator import Market, catalogue, day
+from relevance_core.tools.simulator import Market, catalogue, day
 
 HIDDEN: Final = 256
 LAYERS: Final = 4
@@ -71,7 +71,7 @@ def _days() -> Iterator[pl.DataFrame]:
 @cache
 def _made() -> Path:
     """The folder of both, made unless it is there; whoever makes it at the same time makes the same files."""
-    sources = b"".join(Path(name).read_bytes() for name in (__file__, tiny_text.__file__))
+    sources = b"".join(Path(name).read_bytes() for name in (__file__, text.__file__))
     folder = Path(tempfile.gettempdir()) / f"relevance-shop-{hashlib.sha256(sources).hexdigest()[:16]}"
     if not folder.exists():
         unfinished = Path(tempfile.mkdtemp(dir=folder.parent))
@@ -88,11 +88,12 @@ def _make(folder: Path) -> None:
     import torch
     from peft import LoraConfig, get_peft_model
 
-    from relevance_core.models import tiny, trainer
+    from relevance_core.models import trainer
+    from relevance_core.models.tiny import build as tiny
 
     torch.manual_seed(17)
     positives = rows(_TEXT_ROWS)
-    tokenizer = tiny_text.train_tokenizer(tiny_text.Corpus(positives, catalogue(_MARKET)), prompt(), VOCABULARY)
+    tokenizer = text.train_tokenizer(text.Corpus(positives, catalogue(_MARKET)), prompt(), VOCABULARY)
     model: Any = tiny.new_model(tokenizer, tiny.Size(VOCABULARY, HIDDEN, LAYERS, 0, 0, 0.0), prompt())
     tiny.save(model, tokenizer, folder / "base")
     lora = LoraConfig(

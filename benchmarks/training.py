@@ -153,7 +153,7 @@ def _train(steps: int) -> float:
     from relevance_core.config import EngineSettings, TrainSettings
     from relevance_core.models.base_ref import BaseRef
     from relevance_core.models.trainer import Job, train
-    from relevance_core.stages.base import print_nothing
+    from relevance_core.runs.stage import print_nothing
 
     rows = shop.rows(BATCH * steps).with_columns(weight=pl.lit(1.0, pl.Float32))
     settings = TrainSettings(epochs=1, batch_size=BATCH, save_steps=10_000)

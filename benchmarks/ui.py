@@ -39,11 +39,12 @@ import polars as pl
 from starlette.types import Scope
 
 from relevance_core.config import Settings
+from relevance_core.machine import free_port
 from relevance_core.pairs import TASKS, Task, digest
-from relevance_core.serving.machine import free_port
-from relevance_core.stages.base import Artifact, Inputs, Output, Report, open_artifact, stage
-from relevance_core.stages.denoise import LEDGER
-from relevance_core.store import AdapterMeta, BaseInfo, PromptInfo, Registry, Release, Store, open_store
+from relevance_core.registry import AdapterMeta, BaseInfo, PromptInfo, Registry, Release
+from relevance_core.runs.stage import Artifact, Inputs, Output, Report, open_artifact, stage
+from relevance_core.stages.denoise.stage import LEDGER
+from relevance_core.store import Store, open_store
 from relevance_core.ui.access import Right, User
 from relevance_core.ui.app import create_app
 
@@ -96,7 +97,7 @@ def main() -> None:
 
 def night(uri: str, folder: Path) -> None:
     """One night of a small shop through the loop."""
-    from relevance_core.simulator.market import Market, write
+    from relevance_core.tools.simulator.market import Market, write
 
     write(Market(pairs_per_day=400, clicks_per_day=400, items=400), NIGHT - timedelta(days=4), 4, folder / "shop")
     settings = [part for setting in SMALL for part in ("--set", setting)]

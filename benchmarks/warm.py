@@ -31,16 +31,16 @@ import torch
 
 from relevance_core import pairs
 from relevance_core.config import BaseSettings, EngineSettings, SplitSettings, TrainSettings
-from relevance_core.models import tiny
 from relevance_core.models.base_ref import BaseRef
-from relevance_core.models.scorer import Scorer
-from relevance_core.models.tiny_text import Corpus
+from relevance_core.models.tiny import build as tiny
+from relevance_core.models.tiny.text import Corpus
 from relevance_core.models.trainer import Job, train
 from relevance_core.prompts import VERSIONS, Prompt, Template
-from relevance_core.simulator import Market, catalogue, day
-from relevance_core.stages.base import print_nothing
+from relevance_core.runs.stage import print_nothing
+from relevance_core.scoring.scorer import Scorer
 from relevance_core.stages.evaluate import judge
 from relevance_core.stages.split import place
+from relevance_core.tools.simulator import Market, catalogue, day
 
 MARKET: Final = Market(seed=17, market_share=0.0)
 START: Final = date(2026, 10, 1)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from jinja2 import Environment
 
-    from relevance_core.pipeline import Run
+    from relevance_core.loop import Run
 
 STAGES = {
     "begin": (
@@ -208,7 +208,7 @@ class ApproveOperator(ForTask, ApprovalOperator):
 
     def execute(self, context: Context) -> dict[str, Any] | None:
         """Asks, unless nobody has to be asked or somebody has answered before."""
-        from relevance_core import pipeline
+        from relevance_core import loop
 
         run = self._run(context)
         question = run.question(self.for_task)
@@ -216,13 +216,13 @@ class ApproveOperator(ForTask, ApprovalOperator):
             self.subject, self.body = question.subject, question.body
             self.response_timeout = timedelta(hours=run.settings.approval.hours)
             super().execute(context)
-        answer = pipeline.approvals(run.store, run.run_id).get(self.for_task)
+        answer = loop.approvals(run.store, run.run_id).get(self.for_task)
         self.log.info("%s: %s", self.for_task, answer.told() if answer else "the verdict asks nobody")
         return answer._asdict() if answer else None
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Keeps the answer. Past ApprovalOperator's own, which would skip *rollout* and *done* for a task that is not approved."""
-        from relevance_core import approval
+        from relevance_core.runs import approval
 
         super(ApprovalOperator, self).execute_complete(context, event)
         run = self._run(context)
@@ -233,11 +233,11 @@ class ApproveOperator(ForTask, ApprovalOperator):
         return answer._asdict()
 
     def _run(self, context: Context) -> Run:
-        from relevance_core import pipeline
+        from relevance_core import loop
         from relevance_core.store import open_store
 
         store = open_store(rules.Deployment.of(os.environ).store)
-        return pipeline.open_run(store, run_in_store(context), Settings())
+        return loop.open_run(store, run_in_store(context), Settings())
 
 
 def known_params_only(context: Context) -> None:

@@ -16,9 +16,9 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from relevance_core import config, errors
-from relevance_core.approval import Approval
 from relevance_core.config import Settings, Task
 from relevance_core.errors import RelevanceError, SettingsError
+from relevance_core.runs.approval import Approval
 
 DRY_RUN: Final = "dry_run"
 """The one param that is no setting: it says how far the run goes, not what its stages do."""

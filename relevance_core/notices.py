@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
-from relevance_core.approval import NEEDED
 from relevance_core.errors import SettingsError
+from relevance_core.runs.approval import NEEDED
 
 Figures = Mapping[str, Any]
 """The figures of a stage's report."""

@@ -15,12 +15,12 @@ from typing import Any, Final
 import polars as pl
 
 from relevance_core.config import Settings
-from relevance_core.models.translators import Translator, held
 from relevance_core.pairs import Task
-from relevance_core.stages.base import Artifact
+from relevance_core.runs.stage import Artifact
 from relevance_core.stages.gate import evidence
-from relevance_core.stages.translate import ONBOARDED, Want, choices, samples, wants
-from relevance_core.translation_sources import AUTO
+from relevance_core.stages.translate.choice import AUTO
+from relevance_core.stages.translate.stage import ONBOARDED, Want, choices, samples, wants
+from relevance_core.translators import Translator, held
 
 NOTHING: Final = "no language comes in, and none has fewer rows than the quota: nothing is translated for new rows"
 UNTRANSLATED: Final = "translate.enabled is off: no rows are made for any language"

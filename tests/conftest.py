@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Final
 
 # Read when huggingface_hub is imported: without it, every look for a model that is not there waits for the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -14,20 +14,24 @@ import pytest
 from xdist.scheduler import LoadFileScheduling
 
 from relevance_core.config import ServingSettings
-from relevance_core.engine import collect_rarely
-from relevance_core.serving.machine import python_of
+from relevance_core.machine import python_of
+from relevance_core.processes import collect_rarely
 from relevance_core.store import Store, open_store
 
 # As the command line does: collecting and importing are a good part of what short tests take.
 collect_rarely()
 
 
+SHARED: Final = {"in_airflow", "on_ceph"}
+"""Folders whose tests share one server."""
+
+
 class ByFile(LoadFileScheduling):  # type: ignore[misc]
-    """One process runs a file of tests, or a folder of such files, which share one Airflow."""
+    """One process runs a file of tests, or one of the folders whose tests share a server."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = PurePath(super()._split_scope(nodeid))
-        return str(file if file.parent.name == "tests" else file.parent)
+        return str(file.parent if file.parent.name in SHARED else file)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:

@@ -9,7 +9,7 @@ import pytest
 from relevance_core import config
 from relevance_core.errors import ModelError, SettingsError
 from relevance_core.prompts import Prompt, prompt_from
-from tests.models_fixture import SPECIALS, make_tokenizer
+from tests.support.models_fixture import SPECIALS, make_tokenizer
 
 COMPACT = Prompt("compact", 1, False, 256)
 INSTRUCTION = Prompt("instruction", 1, False, 512)

@@ -12,7 +12,7 @@ from relevance_core import config
 from relevance_core.config import Settings
 from relevance_core.errors import SettingsError
 from relevance_core.store import Store
-from relevance_core.strategies import PUBLISHED, STRATEGIES, rows_of
+from relevance_core.tools.ablation.strategies import PUBLISHED, STRATEGIES, rows_of
 
 Say = Callable[[str], None]
 
@@ -49,8 +49,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, settings: Settings, store: Store, say: Say) -> dict[str, Any]:
     """Makes or finds every cell and writes the tables. Returns the figures. Raises SettingsError for options that don't fit."""
-    from relevance_core import ablation, ablation_figures, reporting
-    from relevance_core.reporting import ablation as written
+    from relevance_core import reporting
+    from relevance_core.tools.ablation import ablation
+    from relevance_core.tools.ablation import report as written
+    from relevance_core.tools.ablation.figures import figures as figures_of
 
     if options.seeds < 1:
         raise SettingsError(f"{options.seeds} seeds are none", where="--seeds", expected="1 or more")
@@ -61,7 +63,7 @@ def run(options: argparse.Namespace, settings: Settings, store: Store, say: Say)
     seeds = tuple(range(settings.seed, settings.seed + options.seeds))
     plan = ablation.Plan(settings, rows, seeds, options.judge)
     ablation.check(plan)
-    figures = ablation_figures.figures(plan, ablation.cells(plan, store, say))
+    figures = figures_of(plan, ablation.cells(plan, store, say))
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     text = written.markdown(figures)

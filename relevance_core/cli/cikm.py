@@ -79,7 +79,7 @@ def run(options: argparse.Namespace, scorer: Callable[[argparse.Namespace], Scor
     scorer: gives what scores rows, by the options that `add_scoring` added.
     """
     # Here, so that the other commands start without numpy and the stages.
-    from relevance_core import cikm
+    from relevance_core.tools import cikm
 
     if options.cikm_command == "prepare":
         return _prepare(options, say)
@@ -90,7 +90,7 @@ def run(options: argparse.Namespace, scorer: Callable[[argparse.Namespace], Scor
 
 
 def _prepare(options: argparse.Namespace, say: Say) -> Result:
-    from relevance_core import cikm
+    from relevance_core.tools import cikm
 
     report = cikm.prepare(options.train, options.dev, options.test, Path(options.out), options.day, options.confidence, say)
     say(f"next: relevance retrain --source {options.out} --window-end {options.day + timedelta(days=1)}")

@@ -11,18 +11,20 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from relevance_core import config, pipeline
-from relevance_core.approval import NEEDED
+from relevance_core import config, loop
 from relevance_core.cli import ablate as ablate_cli
 from relevance_core.cli import cikm as cikm_cli
+from relevance_core.cli import registry as registry_cli
 from relevance_core.cli import review as review_cli
 from relevance_core.cli.serving import add_serving_parsers
 from relevance_core.config import Settings
-from relevance_core.engine import collect_rarely
 from relevance_core.errors import RelevanceError, SettingsError
 from relevance_core.pairs import Task
-from relevance_core.store import Manifest, Registry, Release, open_store, registry_cli
-from relevance_core.store.signing import Key
+from relevance_core.processes import collect_rarely
+from relevance_core.registry import Manifest, Registry, Release
+from relevance_core.registry.signing import Key
+from relevance_core.runs.approval import NEEDED
+from relevance_core.store import open_store
 
 if TYPE_CHECKING:
     from polars import DataFrame, Series
@@ -115,7 +117,7 @@ def _add_loop(add: Callable[..., argparse.ArgumentParser]) -> None:
     ablate_cli.add_options(command)
 
     command = add("stage", _stage, "run one stage of a run, as a task of the DAG does")
-    command.add_argument("name", metavar="NAME", help=", ".join(["begin", *pipeline.NEEDS, "report"]))
+    command.add_argument("name", metavar="NAME", help=", ".join(["begin", *loop.NEEDS, "report"]))
     command.add_argument("--run", dest="run_id", required=True, metavar="RUN_ID")
     command.add_argument("--task", choices=["QC", "QI"])
     command.add_argument("--dag-run", default="", metavar="ID", help="begin: Airflow's name of the run")
@@ -164,7 +166,7 @@ def _add_scoring(command: argparse.ArgumentParser) -> None:
 
 
 def _settings_page(options: argparse.Namespace) -> None:
-    from relevance_core.cli.settings import as_markdown
+    from relevance_core.config.table import as_markdown
 
     sys.stdout.write(as_markdown())
 
@@ -176,7 +178,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 def _simulate(options: argparse.Namespace) -> dict[str, Any]:
     from pathlib import Path
 
-    from relevance_core.simulator.market import Market, write
+    from relevance_core.tools.simulator.market import Market, write
 
     say(f"simulating {options.days} days from {options.start} into {options.out}")
     return dict(write(Market(seed=options.seed), options.start, options.days, Path(options.out)))
@@ -198,7 +200,7 @@ def _loop_settings(options: argparse.Namespace) -> Settings:
 
 def _retrain(options: argparse.Namespace) -> dict[str, Any]:
     settings = _loop_settings(options)
-    result = pipeline.retrain(settings, open_store(options.store), options.run_id, dry_run=options.dry_run, say=say)
+    result = loop.retrain(settings, open_store(options.store), options.run_id, dry_run=options.dry_run, say=say)
     _print_result(result)
     return result
 
@@ -206,17 +208,17 @@ def _retrain(options: argparse.Namespace) -> dict[str, Any]:
 def _stage(options: argparse.Namespace) -> dict[str, Any]:
     store = open_store(options.store)
     if options.name == "begin":
-        run = pipeline.begin(_settings(options), store, options.run_id, say, options.dag_run)
+        run = loop.begin(_settings(options), store, options.run_id, say, options.dag_run)
         about = {"run_id": run.run_id, "tasks": list(run.settings.tasks), "champion": run.champion, "onboarded": run.onboarded}
         return about | {"plan": run.plan()}
-    run = pipeline.open_run(store, options.run_id, _settings(options), say)
+    run = loop.open_run(store, options.run_id, _settings(options), say)
     return run.stage(options.name, cast("Task | None", options.task)).as_json()
 
 
 def _report(options: argparse.Namespace) -> dict[str, Any]:
     from pathlib import Path
 
-    run = pipeline.open_run(open_store(options.store), options.run_id, _settings(options), say)
+    run = loop.open_run(open_store(options.store), options.run_id, _settings(options), say)
     run.stage("report")
     report = run.artifact("report")
     if options.output:

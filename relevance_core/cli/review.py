@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import polars as pl
 
-from relevance_core import review
 from relevance_core.errors import DataError, NotFound, SettingsError
 from relevance_core.pairs import TASKS, Task
+from relevance_core.runs import review
 from relevance_core.store import Store, open_store
 
 Say = Callable[[str], None]

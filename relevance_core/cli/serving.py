@@ -10,7 +10,8 @@ from typing import Any
 
 from relevance_core import config
 from relevance_core.errors import ServingError, SettingsError
-from relevance_core.store import Registry, open_store
+from relevance_core.registry import Registry
+from relevance_core.store import open_store
 
 Say = Callable[[str], None]
 _HEALTH_SECONDS = 5.0
@@ -50,8 +51,8 @@ def add_serving_parsers(add: Callable[..., argparse.ArgumentParser], say: Say) -
 
 
 def _serve(options: argparse.Namespace, say: Say) -> dict[str, Any]:
+    from relevance_core.runs.stage import scratch
     from relevance_core.serving.serve import Plan, serve
-    from relevance_core.stages.base import scratch
 
     overrides = [f"serving.dtype={options.dtype}"] if options.dtype else []
     settings = config.load(options.settings, [*options.set, *overrides], os.environ).serving

@@ -13,8 +13,8 @@ import torch
 from torch import distributed
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
-from relevance_core.engine import forked, take_on
 from relevance_core.errors import ModelError
+from relevance_core.processes import forked, take_on
 
 Item = TypeVar("Item")
 

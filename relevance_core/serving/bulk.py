@@ -10,8 +10,9 @@ from tqdm import tqdm
 
 from relevance_core.config import ServingSettings
 from relevance_core.pairs import Task
+from relevance_core.registry import Manifest
 from relevance_core.serving.client import Pair, ScoringClient
-from relevance_core.store import Manifest, Store
+from relevance_core.store import Store
 
 
 def score_rows(

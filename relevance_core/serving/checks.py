@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relevance_core.errors import ModelError, RegistryError
-from relevance_core.store.adapter_files import WEIGHTS, read_adapter
-from relevance_core.store.manifest import Manifest
-from relevance_core.store.versions import DOCUMENTS
+from relevance_core.registry.adapter_files import WEIGHTS, read_adapter
+from relevance_core.registry.manifest import Manifest
+from relevance_core.registry.versions import DOCUMENTS
 
 _PREFIX = "base_model.model."
 _SHOWN = 3

@@ -27,12 +27,12 @@ import numpy.typing as npt
 from relevance_core.config import ServingSettings
 from relevance_core.errors import ServingError
 from relevance_core.pairs import Task
+from relevance_core.registry.signing import Key
 from relevance_core.serving.opened import Opened, Pair, open_version
 from relevance_core.serving.pool import Pool
 from relevance_core.serving.view import View, Watch
 from relevance_core.serving.wire import BATCH
 from relevance_core.store import Store, open_store
-from relevance_core.store.signing import Key
 
 __all__ = ["AsyncScoringClient", "Pair", "Scores", "ScoringClient"]
 

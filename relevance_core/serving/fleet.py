@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from relevance_core.config import ServingSettings
 from relevance_core.errors import NotFound, ServingError
-from relevance_core.store import Manifest, Store
-from relevance_core.store.manifest import canonical
+from relevance_core.registry import Manifest
+from relevance_core.registry.manifest import canonical
+from relevance_core.store import Store
 
 if TYPE_CHECKING:
     from relevance_core.serving.wire import Server

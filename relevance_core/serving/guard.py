@@ -15,9 +15,9 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from relevance_core.registry import names
 from relevance_core.serving import plugin
 from relevance_core.serving.cache import AdapterCache
-from relevance_core.store import names
 
 SCORE, UNLOAD, LOAD = "/v1/completions", "/v1/unload_lora_adapter", "/v1/load_lora_adapter"
 ABOUT = "/relevance"

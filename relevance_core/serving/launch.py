@@ -13,7 +13,7 @@ import threading
 import time
 from typing import Final
 
-from relevance_core.engine import collect_rarely
+from relevance_core.processes import collect_rarely
 
 STOP_SECONDS: Final = 30.0
 _STARTER: Final = 0  # standard input

@@ -11,13 +11,14 @@ from relevance_core.errors import ModelError
 from relevance_core.models.base_ref import BaseRef, answer_ids
 from relevance_core.pairs import Task, normalise
 from relevance_core.prompts import Prompt
-from relevance_core.published import base_of, prompt_of, translator_reference
-from relevance_core.store import Manifest, Registry, Store
+from relevance_core.registry import Manifest, Registry
+from relevance_core.registry.signing import Key
+from relevance_core.scoring.published import base_of, prompt_of, translator_reference
+from relevance_core.store import Store
 from relevance_core.store.memory import Memory
-from relevance_core.store.signing import Key
 
 if TYPE_CHECKING:
-    from relevance_core.models.translators import Translator
+    from relevance_core.translators import Translator
 
 _REMEMBERED: Final = 200_000
 
@@ -54,7 +55,7 @@ def open_version(store: Store, task: Task, version: str, key: Key | None, servin
     key: what the manifest must be signed with, None for nothing. serving: where the servers of its translation models
     are. Raises NotFound, RegistryError, ModelError, StoreError.
     """
-    from relevance_core.models.translators import Machine, open_translator
+    from relevance_core.translators import Machine, open_translator
 
     manifest = Registry(store).manifest(task, version, key)
     tokenizer = _tokenizer(base_of(store, manifest))

@@ -15,10 +15,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from relevance_core.errors import SettingsError
+from relevance_core.registry import BaseInfo, names
+from relevance_core.registry.signing import Key
 from relevance_core.serving.checks import ServedBase
 from relevance_core.serving.resolver import Log, Resolver
-from relevance_core.store import BaseInfo, names, open_store
-from relevance_core.store.signing import Key
+from relevance_core.store import open_store
 
 ENVIRONMENT = "RELEVANCE_SERVING"
 NAME = "relevance"

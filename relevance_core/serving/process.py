@@ -30,7 +30,7 @@ class Supervisor:
     @classmethod
     def start(cls, store: str, base: str, settings: ServingSettings) -> Self:
         """Starts it on a free port of this machine. base: the name of a version whose base it shall run."""
-        from relevance_core.serving.machine import free_port
+        from relevance_core.machine import free_port
 
         port, log = free_port(), Path(tempfile.mkdtemp(prefix="relevance-serve-")) / "serve.log"
         command = [sys.executable, "-m", "relevance_core", "serve", "--store", store, "--base", base, "--port", str(port)]

@@ -8,8 +8,8 @@ import numpy as np
 
 from relevance_core.config import ServingSettings
 from relevance_core.errors import ServingError
-from relevance_core.golden import Golden
-from relevance_core.store import Manifest
+from relevance_core.registry import Manifest
+from relevance_core.registry.golden import Golden
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from relevance_core.errors import RegistryError, RelevanceError
+from relevance_core.registry import Registry, names
+from relevance_core.registry.adapter_files import MANIFEST
+from relevance_core.registry.manifest import Manifest
+from relevance_core.registry.signing import SIGNATURE, Key, require_signed
+from relevance_core.registry.versions import StoredVersion
 from relevance_core.serving.cache import UNFINISHED, AdapterCache
 from relevance_core.serving.checks import ServedBase, check_servable, check_stated
-from relevance_core.store import Registry, Store, names
-from relevance_core.store.adapter_files import MANIFEST
+from relevance_core.store import Store
 from relevance_core.store.disk import disk_errors, make_folders
-from relevance_core.store.manifest import Manifest
-from relevance_core.store.signing import SIGNATURE, Key, require_signed
-from relevance_core.store.versions import StoredVersion
 
 T = TypeVar("T")
 Log = Callable[[str], None]

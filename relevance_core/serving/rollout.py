@@ -16,12 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relevance_core import golden
 from relevance_core.config import Settings
 from relevance_core.errors import RelevanceError, ServingError
-from relevance_core.published import base_of, prompt_of
+from relevance_core.registry import Manifest, Registry, Release, golden, names
+from relevance_core.scoring.published import base_of, prompt_of
 from relevance_core.serving import checks, fleet, readiness
-from relevance_core.store import Manifest, Registry, Release, names
 
 if TYPE_CHECKING:
     from relevance_core.serving.wire import Server
@@ -152,7 +151,7 @@ def _prove(registry: Registry, manifest: Manifest, servers: Sequence[Server], se
 
 def _prove_here(registry: Registry, manifests: Sequence[Manifest], settings: Settings, say: Say) -> list[Proof]:
     """The proof where no server is known: on a vLLM server of its own for each base, or by the trainer's scorer."""
-    from relevance_core.serving.machine import free_port, python_of
+    from relevance_core.machine import free_port, python_of
     from relevance_core.serving.server import LocalServer, spec_for
     from relevance_core.serving.wire import Server
 
@@ -171,7 +170,7 @@ def _prove_here(registry: Registry, manifests: Sequence[Manifest], settings: Set
 
 
 def _prove_by_scorer(registry: Registry, manifest: Manifest, settings: Settings, say: Say) -> Proof:
-    from relevance_core.models.scorer import Scorer
+    from relevance_core.scoring.scorer import Scorer
 
     pairs, base = golden.load(registry, manifest), base_of(registry.store, manifest)
     with tempfile.TemporaryDirectory() as scratch:

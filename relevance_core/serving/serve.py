@@ -17,15 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from relevance_core import golden
 from relevance_core.config import ServingSettings
 from relevance_core.errors import NotFound, RelevanceError, SettingsError
+from relevance_core.machine import require_python
+from relevance_core.registry import Manifest, Registry, Release, golden, names
+from relevance_core.registry.releases import CHAMPION
 from relevance_core.serving import fleet, readiness
-from relevance_core.serving.machine import require_python
 from relevance_core.serving.server import LocalServer, spec_for
 from relevance_core.serving.wire import Server
-from relevance_core.store import Manifest, Registry, Release, names
-from relevance_core.store.registry import CHAMPION
 
 Say = Callable[[str], None]
 _POLL_SECONDS: Final = 1.0

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 
 from relevance_core.config import ServingSettings
 from relevance_core.errors import ModelError, ServingError, SettingsError
+from relevance_core.machine import config_of, gpus_of, kill_group, parallel_of, require_free, require_python
+from relevance_core.registry import BaseInfo, Manifest
 from relevance_core.serving.launch import STOP_SECONDS
-from relevance_core.serving.machine import config_of, gpus_of, kill_group, parallel_of, require_free, require_python
-from relevance_core.store import BaseInfo, Manifest, Store
+from relevance_core.store import Store
 
 if TYPE_CHECKING:
     from relevance_core.models.base_ref import BaseRef
@@ -95,7 +96,7 @@ def spec_for(
     Raises SettingsError without an environment that has vLLM, or with more GPUs than there are; NotFound or ModelError without the
     base.
     """
-    from relevance_core.published import base_of
+    from relevance_core.scoring.published import base_of
 
     there = gpus_of(require_python(settings))
     if gpus is not None and gpus > there:

@@ -11,8 +11,9 @@ from typing import Final
 
 from relevance_core.config import ServingSettings
 from relevance_core.errors import NotFound, RelevanceError, StoreError
+from relevance_core.registry import Registry, Release
 from relevance_core.serving import fleet
-from relevance_core.store import Registry, Release, Store
+from relevance_core.store import Store
 
 _LOG: Final = logging.getLogger(__name__)
 _RETRY_SECONDS: Final = 1.0

@@ -15,16 +15,16 @@ import polars as pl
 
 from relevance_core import pairs
 from relevance_core.config import BaseSettings, EngineSettings, Settings
-from relevance_core.engine import cores, map_processes
 from relevance_core.errors import ModelError
+from relevance_core.processes import cores, map_processes
 from relevance_core.prompts import Prompt, prompt_from
-from relevance_core.stages.base import Inputs, Output, Report, Rows, open_artifact, print_nothing, stage
-from relevance_core.stages.translations import with_english
-from relevance_core.store import Registry
+from relevance_core.registry import Registry
+from relevance_core.runs.stage import Inputs, Output, Report, Rows, open_artifact, print_nothing, stage
+from relevance_core.scoring.english import with_english
 
 if TYPE_CHECKING:
-    from relevance_core.models.halves import Halves
-    from relevance_core.models.tiny_text import Corpus
+    from relevance_core.models.tiny.halves import Halves
+    from relevance_core.models.tiny.text import Corpus
 
 BUILTIN: Final = "builtin:tiny"
 PAIR: Final = ("task", "language", "query", "target")
@@ -96,7 +96,7 @@ class Text:
 
     def corpus(self, without_fold: int | None, folds: int) -> Corpus:
         """The corpus, for a fold's base without the pairs of that fold's queries."""
-        from relevance_core.models.tiny_text import Corpus
+        from relevance_core.models.tiny.text import Corpus
 
         kept = self.positives
         if without_fold is not None:
@@ -124,7 +124,7 @@ class Build:
 
 def make(build: Build) -> dict[str, Any]:
     """Builds the base in its folder and returns its figures; one that is finished there is found again."""
-    from relevance_core.models.halves import ALONE
+    from relevance_core.models.tiny.halves import ALONE
 
     done = build.folder.with_suffix(".json")
     if not done.exists():
@@ -138,14 +138,15 @@ def make(build: Build) -> dict[str, Any]:
 
 def make_on_two(build: Build) -> dict[str, Any]:
     """Builds the base with a second process that computes half of each step."""
-    from relevance_core.models.halves import with_another
+    from relevance_core.models.tiny.halves import with_another
 
     with with_another(functools.partial(_make, replace(build, say=print_nothing))) as halves:
         return _make(build, halves)
 
 
 def _make(build: Build, halves: Halves) -> dict[str, Any]:
-    from relevance_core.models import lm, tiny
+    from relevance_core.models import lm
+    from relevance_core.models.tiny import build as tiny
 
     lm.prepare(build.engine, build.seed)
     text, say = build.corpus, _Prefixed(build.say, build.name)
@@ -154,7 +155,7 @@ def _make(build: Build, halves: Halves) -> dict[str, Any]:
 
 def worth_two(build: Build) -> bool:
     """Whether a second process saves more than the start of its interpreter costs, and there is a core for it."""
-    from relevance_core.models.tiny import size_of
+    from relevance_core.models.tiny.build import size_of
 
     return build.processes > 1 and build.share * size_of(build.corpus, build.settings).documents >= _LEAST_SHARED
 

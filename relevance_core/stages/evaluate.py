@@ -10,17 +10,18 @@ import polars as pl
 
 from relevance_core import pairs
 from relevance_core.config import Settings
-from relevance_core.corruption import corrupted
 from relevance_core.errors import DataError, NotFound, SettingsError
+from relevance_core.languages.slips import corrupted
 from relevance_core.metrics import best_threshold, f1_interval, measure, pr_curve, threshold_curve
 from relevance_core.pairs import Task
 from relevance_core.prompts import prompt_from
+from relevance_core.registry import Manifest, Registry
+from relevance_core.runs.stage import Inputs, Output, Report, Rows, open_artifact, stage
+from relevance_core.scoring.bases import open_base
+from relevance_core.scoring.english import with_english
+from relevance_core.scoring.scorers import TEXT, open_scorer, open_version
 from relevance_core.sources import read_labelled
-from relevance_core.stages.base import Inputs, Output, Report, Rows, open_artifact, stage
-from relevance_core.stages.bases import open_base
-from relevance_core.stages.scorers import TEXT, open_scorer, open_version
-from relevance_core.stages.translations import with_english
-from relevance_core.store import Manifest, Registry, Store
+from relevance_core.store import Store
 
 if TYPE_CHECKING:
     from relevance_core.metrics import Labels, Scores
@@ -49,7 +50,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     How: the threshold is swept on the calibration rows and every figure comes from the judgement rows, overall and by language,
     with bootstrap intervals over queries. The champion that was pinned when the run began answers the same rows with its own base,
     prompt, translator and threshold. `metrics.json` also holds the curves that the report draws. With `evaluate.corrupted` the new
-    adapter answers the judgement rows with mistyped queries too (`relevance_core.corruption`): `corrupted` in `metrics.json`.
+    adapter answers the judgement rows with mistyped queries too (`relevance_core.languages.slips`): `corrupted` in `metrics.json`.
     What it does not do: decide anything, choose a threshold for each language, correct the labels of dev.
     Known limits: dev labels come from the logs and are as noisy as they are.
     """

@@ -10,7 +10,7 @@ import polars as pl
 
 from relevance_core.config import GateSettings, Settings
 from relevance_core.metrics import Gain, paired_bootstrap
-from relevance_core.stages.base import Inputs, Output, Report, Rows, stage
+from relevance_core.runs.stage import Inputs, Output, Report, Rows, stage
 
 Decision = Literal["publish", "hold", "needs-approval"]
 Figures = Mapping[str, Any]

@@ -11,13 +11,13 @@ from typing import Any, Final
 
 import polars as pl
 
-from relevance_core import review
 from relevance_core.config import Settings
 from relevance_core.pairs import ORIGINALS
+from relevance_core.runs import review
+from relevance_core.runs.stage import Inputs, Output, Report, Rows, stage
 from relevance_core.sources import Batch, Source, conform, open_source, target_digests
 from relevance_core.sources.columns import UNREAD
 from relevance_core.sources.files import read_catalogue, read_tsv
-from relevance_core.stages.base import Inputs, Output, Report, Rows, stage
 
 COMPLETE: Final = ("task", "language", "query", "target", "label", "event_time")
 """A row with a null among these can't be told from another one: it is never taken for a duplicate."""
@@ -66,7 +66,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
 
     Files are read one at a time: columns renamed (sources.ALIASES), texts normalised with the originals kept, values that can't be
     read noted, rows outside [history start, window end) dropped. Then rows of the same pair and label become one, the latest. Both
-    labels of a pair stay: *validate* decides. Of a pair whose label people decided (relevance_core.review) one row stays, the
+    labels of a pair stay: *validate* decides. Of a pair whose label people decided (relevance_core.runs.review) one row stays, the
     latest, with that label. Rows of [start, end) are `fresh`; a row that arrived in a later partition than its event belongs to the
     window of its event. The watermark is the window, never the clock.
 

@@ -9,10 +9,10 @@ from relevance_core.config import Settings
 from relevance_core.metrics import INTERVAL
 from relevance_core.pairs import Task
 from relevance_core.prompts import Prompt, prompt_from
-from relevance_core.stages.base import Artifact, Inputs, Output, Report, Rows, stage
-from relevance_core.store import AdapterMeta, BaseInfo, Manifest, PromptInfo, Registry
-from relevance_core.store.adapter_files import read_adapter
-from relevance_core.store.signing import Key
+from relevance_core.registry import AdapterMeta, BaseInfo, Manifest, PromptInfo, Registry
+from relevance_core.registry.adapter_files import read_adapter
+from relevance_core.registry.signing import Key
+from relevance_core.runs.stage import Artifact, Inputs, Output, Report, Rows, stage
 
 
 @stage("publish", uses=("prompt", "base.model", "window"), version=2, by_task=True, pinned=("champion", "onboarded"))

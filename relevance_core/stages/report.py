@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from relevance_core.config import Settings
 from relevance_core.languages import named
-from relevance_core.stages.base import Artifact, Inputs, Output, Report, Rows, stage
+from relevance_core.runs.stage import Artifact, Inputs, Output, Report, Rows, stage
 
 
 @stage("report", uses=("window", "tasks", "onboard"))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from relevance_core.approval import NEEDED, Approval
 from relevance_core.config import Settings
 from relevance_core.pairs import Task
+from relevance_core.registry import Registry, Release
+from relevance_core.runs.approval import NEEDED, Approval
+from relevance_core.runs.stage import Inputs, Output, Report, Rows, stage
 from relevance_core.serving.rollout import Proof, bases_after, roll_out
-from relevance_core.stages.base import Inputs, Output, Report, Rows, stage
-from relevance_core.store import Registry, Release
 
 WHO: Final = "gate"
 

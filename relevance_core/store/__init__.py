@@ -1,27 +1,17 @@
-"""Object storage (a folder or S3), and on it the registry of adapters."""
+"""Object storage: a folder or S3, and what both promise."""
 
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from relevance_core.errors import SettingsError
 from relevance_core.store.files import FileStore
-from relevance_core.store.manifest import AdapterMeta, BaseInfo, FileInfo, LoraInfo, Manifest, PromptInfo, Release
 from relevance_core.store.objects import Digest, Entry, Store, check_key
-from relevance_core.store.registry import Registry
 from relevance_core.store.s3 import S3Store, endpoint_from_environment, region_from_environment
 
 __all__ = [
-    "AdapterMeta",
-    "BaseInfo",
     "Digest",
     "Entry",
-    "FileInfo",
     "FileStore",
-    "LoraInfo",
-    "Manifest",
-    "PromptInfo",
-    "Registry",
-    "Release",
     "S3Store",
     "Store",
     "check_key",

@@ -18,12 +18,13 @@ from typing import Any, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
-from relevance_core.approval import NEEDED, Approval, latest
 from relevance_core.errors import NotFound, RegistryError
+from relevance_core.loop import BY_TASK, COMMON
 from relevance_core.pairs import Task
-from relevance_core.pipeline import BY_TASK, COMMON
-from relevance_core.review import DATED
-from relevance_core.store import Entry, Manifest, Release, Store
+from relevance_core.registry import Manifest, Release
+from relevance_core.runs.approval import NEEDED, Approval, latest
+from relevance_core.runs.review import DATED
+from relevance_core.store import Entry, Store
 
 T = TypeVar("T")
 

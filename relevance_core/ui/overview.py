@@ -13,9 +13,10 @@ from fastapi.responses import Response
 
 from relevance_core.languages import named
 from relevance_core.pairs import TASK_NAMES, TASKS, Task
+from relevance_core.registry import Release
 from relevance_core.reporting import plots
 from relevance_core.reporting.blocks import Plot
-from relevance_core.store import Release, Store
+from relevance_core.store import Store
 from relevance_core.ui import history, languages, waiting
 from relevance_core.ui.history import Figures, Outcome, Reader, RunRecord, Version
 from relevance_core.ui.site import Site

@@ -10,15 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
-from relevance_core import pipeline
-from relevance_core.approval import NEEDED, Approval
+from relevance_core import loop
 from relevance_core.config import Settings
 from relevance_core.pairs import Task
-from relevance_core.stages.base import Artifact, open_artifact
+from relevance_core.runs.approval import NEEDED, Approval
+from relevance_core.runs.stage import Artifact, open_artifact
 from relevance_core.store import Store
 
 _NAME: Final = re.compile(r"\w[\w.+:=@~ -]{0,199}")
-_STAGES: Final = (*pipeline.COMMON, *pipeline.BY_TASK, *pipeline.TOGETHER, "report")
+_STAGES: Final = (*loop.COMMON, *loop.BY_TASK, *loop.TOGETHER, "report")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class State:
             return cls()
         seen = repr([(entry.key, entry.size, entry.tag) for entry in entries])
         found = [(name, task.upper()) for name, _, task in (stem.partition("-") for stem in stems) if name in _STAGES]
-        found.sort(key=lambda stage: (stage[0] in pipeline.TOGETHER or stage[0] == "report", stage[1], _STAGES.index(stage[0])))
+        found.sort(key=lambda stage: (stage[0] in loop.TOGETHER or stage[0] == "report", stage[1], _STAGES.index(stage[0])))
         return cls(hashlib.sha256(seen.encode()).hexdigest()[:16], tuple(f"{name} {task}".strip() for name, task in found))
 
     @property
@@ -55,16 +55,16 @@ class State:
         return {"begun": self.begun, "over": self.over, "digest": self.digest, "finished": self.finished}
 
 
-def opened(store: Store, run_id: str) -> pipeline.Run:
+def opened(store: Store, run_id: str) -> loop.Run:
     """A run that has begun, to be read: no setting of this machine matters."""
-    return pipeline.open_run(store, run_id, Settings())
+    return loop.open_run(store, run_id, Settings())
 
 
 @dataclass(frozen=True)
 class View:
     """A run as far as it is. finished: what the finished stages say of themselves (`Run.finished`). plan: its lines."""
 
-    run: pipeline.Run
+    run: loop.Run
     dag_run: str
     finished: Mapping[str, Mapping[str, Any]]
     approvals: Mapping[Task, Approval]
@@ -76,8 +76,8 @@ class View:
         run = opened(store, run_id)
         plan = f"runs/{run_id}/plan.json"
         lines = json.loads(store.read(plan))["text"] if store.exists(plan) else ()
-        dag_run = pipeline.record(store, run_id)["dag_run"]
-        return cls(run, dag_run, run.finished(), pipeline.approvals(store, run_id), tuple(lines))
+        dag_run = loop.record(store, run_id)["dag_run"]
+        return cls(run, dag_run, run.finished(), loop.approvals(store, run_id), tuple(lines))
 
     @property
     def over(self) -> bool:
@@ -112,9 +112,9 @@ class Step:
 def way(view: View) -> list[tuple[str, list[Step]]]:
     """The stages in the rows that they are shown in: those of both tasks, those of each, and those after."""
     tasks = view.run.settings.tasks
-    rows: list[tuple[str, list[Step]]] = [("rows", [_step(view, name, None) for name in pipeline.COMMON])]
-    rows += [(task, [*(_step(view, name, task) for name in pipeline.BY_TASK), *_answer(view, task)]) for task in tasks]
-    return [*rows, ("release", [_step(view, name, None) for name in (*pipeline.TOGETHER, "report")])]
+    rows: list[tuple[str, list[Step]]] = [("rows", [_step(view, name, None) for name in loop.COMMON])]
+    rows += [(task, [*(_step(view, name, task) for name in loop.BY_TASK), *_answer(view, task)]) for task in tasks]
+    return [*rows, ("release", [_step(view, name, None) for name in (*loop.TOGETHER, "report")])]
 
 
 def _answer(view: View, task: Task) -> list[Step]:
@@ -136,8 +136,8 @@ def _ready(view: View, name: str, task: Task | None) -> bool:
     """Whether all that the stage reads is finished, and nobody has to answer first."""
     if name == "report":
         return "rollout" in view.finished
-    if name in pipeline.TOGETHER and any(view.asks(task) and task not in view.approvals for task in view.run.settings.tasks):
+    if name in loop.TOGETHER and any(view.asks(task) and task not in view.approvals for task in view.run.settings.tasks):
         return False
     tasks = [task] if task else view.run.settings.tasks
-    needs = {f"{need}:{one}" if need in pipeline.BY_TASK else need for need in pipeline.NEEDS.get(name, ()) for one in tasks}
+    needs = {f"{need}:{one}" if need in loop.BY_TASK else need for need in loop.NEEDS.get(name, ()) for one in tasks}
     return all(need in view.finished and not view.finished[need]["failure"] for need in needs)

@@ -10,10 +10,10 @@ import polars as pl
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
-from relevance_core import review
 from relevance_core.errors import NotFound
 from relevance_core.languages import LANGUAGES
 from relevance_core.pairs import TASK_NAMES, TASKS, Task
+from relevance_core.runs import review
 from relevance_core.store import Store
 from relevance_core.ui.site import Site, root, user_of
 

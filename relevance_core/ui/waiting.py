@@ -9,11 +9,11 @@ from urllib.parse import quote
 
 import polars as pl
 
-from relevance_core import review
-from relevance_core.approval import NEEDED
 from relevance_core.errors import NotFound, StoreError
 from relevance_core.pairs import Task
-from relevance_core.stages.base import open_artifact
+from relevance_core.runs import review
+from relevance_core.runs.approval import NEEDED
+from relevance_core.runs.stage import open_artifact
 from relevance_core.store import Entry, Store
 from relevance_core.ui.history import Kept, Reader, RunRecord, StageFile, Version
 

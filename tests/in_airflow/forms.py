@@ -7,10 +7,10 @@ from urllib.parse import quote
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-from relevance_core.demo.nights import DAG
-from tests.airflow_home import Home
-from tests.browser import Browser
+from relevance_core.tools.demo.nights import DAG
 from tests.in_airflow.runs import END
+from tests.support.airflow_home import Home
+from tests.support.browser import Browser
 
 
 def trigger_by_form(home: Home, window: Browser) -> str:

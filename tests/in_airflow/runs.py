@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from relevance_core.approval import Approval
-from relevance_core.demo.nights import DAG
+from relevance_core.loop import approvals
 from relevance_core.pairs import Task
-from relevance_core.pipeline import approvals
-from relevance_core.store import Registry, Release, open_store
-from tests.airflow_home import Home
-from tests.test_dags import BY_TASK, STAGES
+from relevance_core.registry import Registry, Release
+from relevance_core.runs.approval import Approval
+from relevance_core.store import open_store
+from relevance_core.tools.demo.nights import DAG
+from tests.plugins.test_dags import BY_TASK, STAGES
+from tests.support.airflow_home import Home
 
 HOSTILE = ("<script>window.owned = 1</script>", '"><img src=x onerror="window.owned = 1">', "</script><svg onload=window.owned=1>")
 END = "2026-10-04"

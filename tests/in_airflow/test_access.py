@@ -8,11 +8,11 @@ import time
 import httpx
 import pytest
 
-from relevance_core.demo.launcher import USER
+from relevance_core.tools.demo.launcher import USER
 from relevance_core.ui.static import names
-from tests.airflow_home import VIEWER, Home
 from tests.in_airflow.runs import SHORT_SECONDS
-from tests.test_ui_access import CHANGES, NO_PAGES, paths
+from tests.support.airflow_home import VIEWER, Home
+from tests.ui.test_ui_access import CHANGES, NO_PAGES, paths
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from relevance_core.demo.nights import DAG
-from relevance_core.store import Registry, open_store
-from tests.airflow_home import Home
+from relevance_core.registry import Registry
+from relevance_core.store import open_store
+from relevance_core.tools.demo.nights import DAG
 from tests.in_airflow.runs import END, events, published, release, reports
-from tests.loop import Done
-from tests.registry_cases import make_adapter, make_meta
-from tests.test_dags import BY_TASK, STAGES
+from tests.plugins.test_dags import BY_TASK, STAGES
+from tests.support.airflow_home import Home
+from tests.support.loop import Done
+from tests.support.registry_cases import make_adapter, make_meta
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 

@@ -8,12 +8,13 @@ from urllib.parse import quote
 
 import pytest
 
-from relevance_core.demo.launcher import USER
-from relevance_core.demo.nights import DAG
-from relevance_core.store import Registry, Release, open_store
-from tests.airflow_home import Home
-from tests.browser import PHONE, Browser
+from relevance_core.registry import Registry, Release
+from relevance_core.store import open_store
+from relevance_core.tools.demo.launcher import USER
+from relevance_core.tools.demo.nights import DAG
 from tests.in_airflow.runs import A_MINUTE, HOSTILE, REJECTED, WHY, answers, events, question, release
+from tests.support.airflow_home import Home
+from tests.support.browser import PHONE, Browser
 
 pytestmark = [pytest.mark.browser, pytest.mark.airflow, pytest.mark.slow]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ceph_rgw import ceph_gateway, require_packages
+from tests.support.ceph_rgw import ceph_gateway, require_packages
 
 
 @dataclass(frozen=True)

@@ -16,18 +16,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from relevance_core import golden
 from relevance_core.config import EngineSettings
 from relevance_core.errors import StoreError
 from relevance_core.prompts import Prompt
+from relevance_core.registry import AdapterMeta, BaseInfo, Manifest, PromptInfo, Registry, golden
+from relevance_core.registry.signing import Key
+from relevance_core.runs.stage import print_nothing
 from relevance_core.serving import fleet
-from relevance_core.stages.base import print_nothing
-from relevance_core.store import AdapterMeta, BaseInfo, Manifest, PromptInfo, Registry, Store, open_store
-from relevance_core.store.signing import Key
+from relevance_core.store import Store, open_store
+from tests.docker.test_docker import BUCKET, DOCKER, POLICY, credentials, first_start, load
 from tests.on_ceph.conftest import Gateway
-from tests.registry_cases import free_port, make_adapter, make_meta, use_server
-from tests.serving_cases import make_tensors, save_adapter, save_base
-from tests.test_docker import BUCKET, DOCKER, POLICY, credentials, first_start, load
+from tests.support.registry_cases import free_port, make_adapter, make_meta, use_server
+from tests.support.serving_cases import make_tensors, save_adapter, save_base
 
 PROJECT = DOCKER.parent
 SERVICE = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]["vllm"]
@@ -92,7 +92,7 @@ def test_the_first_start_of_the_store(bucket: None, secrets: Path, tmp_path: Pat
 
 def _publish(store: Store, folder: Path, key: Key) -> Manifest:
     """A signed champion of QC on a random base that lies in `folder`, as one in /models does, with its golden pairs."""
-    from relevance_core.models.scorer import Scorer
+    from relevance_core.scoring.scorer import Scorer
 
     base, prompt = save_base(folder / "base"), Prompt("compact", 1, False, 64)
     adapter = save_adapter(folder / "adapter", make_tensors(scale=0.1), base="random-base")

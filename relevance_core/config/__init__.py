@@ -1,0 +1,66 @@
+"""Settings of the loop: frozen, checked when built, importable in a DAG file (nothing heavy here).
+
+One model a stage; `Settings` holds them all. A value comes from the defaults, then a TOML or YAML file, then the environment
+(`RELEVANCE_SETTINGS`, one JSON object), then `--set key=value`. Every setting is described in its field.
+"""
+
+from relevance_core.config.data import SourceSettings, SplitSettings, ValidationSettings, WindowSettings
+from relevance_core.config.loading import build, load, merge, nested, window_until
+from relevance_core.config.machine import EngineSettings, ServingSettings
+from relevance_core.config.settings import Settings
+from relevance_core.config.strategies import AugmentSettings, DenoiseSettings, MineSettings, TranslateSettings
+from relevance_core.config.training import (
+    ApprovalSettings,
+    BaseSettings,
+    EvaluateSettings,
+    GateSettings,
+    PromptSettings,
+    TrainSettings,
+)
+from relevance_core.config.types import (
+    SLIPS,
+    Address,
+    Language,
+    NegativeKind,
+    Share,
+    Slip,
+    SourceLanguage,
+    Task,
+    TranslationGuard,
+    TranslatorName,
+)
+
+__all__ = [
+    "SLIPS",
+    "Address",
+    "ApprovalSettings",
+    "AugmentSettings",
+    "BaseSettings",
+    "DenoiseSettings",
+    "EngineSettings",
+    "EvaluateSettings",
+    "GateSettings",
+    "Language",
+    "MineSettings",
+    "NegativeKind",
+    "PromptSettings",
+    "ServingSettings",
+    "Settings",
+    "Share",
+    "Slip",
+    "SourceLanguage",
+    "SourceSettings",
+    "SplitSettings",
+    "Task",
+    "TrainSettings",
+    "TranslateSettings",
+    "TranslationGuard",
+    "TranslatorName",
+    "ValidationSettings",
+    "WindowSettings",
+    "build",
+    "load",
+    "merge",
+    "nested",
+    "window_until",
+]

@@ -1,0 +1,49 @@
+"""The kinds of values that settings have, and the class that every part of the settings is built on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from operator import eq
+from typing import Annotated, Any, Final, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Task = Literal["QC", "QI"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Language = Annotated[str, Field(pattern=r"^[a-z]{2}$")]
+SourceLanguage = Annotated[str, Field(pattern=r"^([a-z]{2}|auto)$")]
+TranslationGuard = Literal["models", "copy", "repetition", "language"]
+Address = Annotated[str, Field(pattern=r"^https?://[^/\s]+")]
+NegativeKind = Literal["hard", "easy", "random"]
+Slip = Literal["keyboard", "letters", "accents", "script", "short"]
+SLIPS: Final[tuple[Slip, ...]] = get_args(Slip)
+"""The kinds of slips of `relevance_core.languages.slips`."""
+
+TranslatorName = Annotated[str, Field(pattern=r"^(glossary|(vllm|seq2seq):[^@\s]+(@[^@\s]+)?)$")]
+
+
+def optional(default: Any, **about: Any) -> Any:
+    """The field of a setting that is left out of what is written while it has its default, so that a store's finished stages and
+    runs keep their names beside a setting that they do not know.
+    """
+    return Field(default, exclude_if=partial(eq, default), **about)
+
+
+class Part(BaseModel):
+    """A part of the settings: frozen, and without a name that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_from_text(cls, values: Any) -> Any:
+        """A comma-separated text is what `--set onboard=de,it` means for a setting that holds several values."""
+        if not isinstance(values, Mapping):
+            return values
+        return {
+            key: [part.strip() for part in value.split(",") if part.strip()]
+            if isinstance(value, str) and key in cls.model_fields and "tuple" in str(cls.model_fields[key].annotation)
+            else value
+            for key, value in values.items()
+        }

@@ -1,0 +1,182 @@
+"""The registry's documents: what is written about a version, and one entry of the alias log."""
+
+import hashlib
+import json
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+
+from relevance_core.errors import RegistryError
+from relevance_core.registry.names import VERSION_HEX, name_of
+
+SCHEMA_VERSION = 1
+
+TaskName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{0,15}$")]
+VersionId = Annotated[str, Field(pattern=rf"^[0-9a-f]{{{VERSION_HEX}}}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}\.(safetensors|json)$")]
+Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
+
+
+def canonical(value: object) -> bytes:
+    """JSON as bytes: keys sorted, no spaces, UTF-8; the same value always gives the same bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as plain JSON values."""
+        return self.model_dump(mode="json")
+
+    def to_bytes(self) -> bytes:
+        """The record as it is stored: indented JSON with sorted keys."""
+        return (json.dumps(self.to_json(), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str) -> Self:
+        """Read a stored record. Raises `RegistryError` that names `where` and every field that is wrong."""
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError as error:
+            problems = ", ".join(f"{'.'.join(map(str, e['loc'])) or 'document'}: {e['msg']}" for e in error.errors())
+            raise RegistryError(
+                f"a stored {cls.__name__.lower()} can't be read: {problems}",
+                where=where,
+                expected=f"a {cls.__name__.lower()} of schema {SCHEMA_VERSION}",
+                do="if a newer release of relevance-loop wrote it, upgrade this one; otherwise restore the object",
+            ) from error
+
+
+class FileInfo(_Record):
+    """One file of a version."""
+
+    size: Annotated[int, Field(ge=0)]
+    sha256: Sha256
+
+
+class BaseInfo(_Record):
+    """The base model under an adapter: `id` and `revision` or `digest` say which, `uri` where it was found."""
+
+    id: Annotated[str, Field(min_length=1)]
+    revision: str = ""
+    digest: str = ""
+    uri: str = ""
+
+    @property
+    def label(self) -> str:
+        """`id@revision`, or `id@digest` of a base that has no revision; the id alone when it ends with that already."""
+        which = self.revision or self.digest
+        return f"{self.id}@{which}" if which and not self.id.endswith(f"@{which}") else self.id
+
+
+class PromptInfo(_Record):
+    """How a pair becomes text: template and version, and the translator and memory when the query's translation is in it."""
+
+    name: Annotated[str, Field(min_length=1)]
+    version: Annotated[str, Field(min_length=1)]
+    max_tokens: Annotated[int | None, Field(ge=1)] = None
+    translation: bool = False
+    translator: str = ""
+    memory: str = ""
+
+
+class LoraInfo(_Record):
+    """Rank, scaling and adapted layers, as read from the adapter's own configuration."""
+
+    r: Annotated[int, Field(ge=1)]
+    alpha: float
+    targets: tuple[str, ...]
+
+
+class AdapterMeta(_Record):
+    """What a publisher states about an adapter.
+
+    `threshold` is the p(yes) from which the answer is yes; `data` maps a name (train, dev …) to a digest; `gate` is the
+    gate's whole report; `created` is the end of the data interval (ISO 8601), never the time of publishing.
+    """
+
+    base: BaseInfo
+    prompt: PromptInfo
+    threshold: Annotated[float, Field(ge=0, le=1)]
+    languages: tuple[Language, ...]
+    onboarded: tuple[Language, ...] = ()
+    data: dict[str, str] = Field(default_factory=dict)
+    metrics: dict[str, JsonValue] = Field(default_factory=dict)
+    gate: dict[str, JsonValue] = Field(default_factory=dict)
+    run_id: str = ""
+    created: str
+
+    @field_validator("languages", "onboarded")
+    @classmethod
+    def _sorted(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(sorted(set(value)))
+
+
+class Manifest(AdapterMeta):
+    """Everything about one published version; written last, so a version exists when its manifest does."""
+
+    schema_version: Annotated[int, Field(ge=SCHEMA_VERSION, le=SCHEMA_VERSION)] = SCHEMA_VERSION
+    task: TaskName
+    version: VersionId
+    files: dict[FileName, FileInfo]
+    lora: LoraInfo
+    digest: Sha256
+
+    @property
+    def name(self) -> str:
+        """The immutable name under which a server loads it, for example `relevance-qc@0123456789abcdef`."""
+        return name_of(self.task, self.version)
+
+    @classmethod
+    def build(cls, task: str, files: dict[str, FileInfo], lora: LoraInfo, meta: AdapterMeta) -> Self:
+        """The manifest of these files; version and digest are computed."""
+        fields = meta.to_json() | {"schema_version": SCHEMA_VERSION, "task": task, "lora": lora.to_json()}
+        fields["files"] = {name: files[name].to_json() for name in sorted(files)}
+        fields["version"] = version_of(fields)
+        return cls.model_validate(fields | {"digest": _digest_of(fields)})
+
+    def problems(self) -> list[str]:
+        """What in the manifest contradicts itself: an edited field shows here."""
+        fields = self.to_json()
+        found = []
+        if version_of(fields) != self.version:
+            found.append(f"the manifest's fields give the version {version_of(fields)}, not {self.version}")
+        if _digest_of(fields) != self.digest:
+            found.append("the manifest was changed after it was written: its digest differs")
+        return found
+
+
+def version_of(fields: dict[str, Any]) -> str:
+    """16 hex digits of the SHA-256 over all that decides a score: files, base, prompt, threshold, languages, data.
+
+    Time, run, metrics, verdict and the place of the base are left out, so the same inputs give the same version.
+    """
+    identity = {name: fields[name] for name in ("task", "prompt", "threshold", "languages", "onboarded", "data", "lora")}
+    identity["base"] = {name: fields["base"][name] for name in ("id", "revision", "digest")}
+    identity["files"] = {name: info["sha256"] for name, info in fields["files"].items()}
+    return hashlib.sha256(canonical(identity)).hexdigest()[:VERSION_HEX]
+
+
+def _digest_of(fields: dict[str, Any]) -> str:
+    return hashlib.sha256(canonical({name: value for name, value in fields.items() if name != "digest"})).hexdigest()
+
+
+class Release(_Record):
+    """One entry of the alias log: which version of each task serves from then on, on which base, by whose decision.
+
+    `bases` are labels (`BaseInfo.label`); `previous` is the number of the entry before (None for the first); `restores` the
+    number of the older release that a rollback brought back, per task; `at` the wall-clock time of the decision (UTC, ISO 8601).
+    """
+
+    schema_version: Annotated[int, Field(ge=SCHEMA_VERSION, le=SCHEMA_VERSION)] = SCHEMA_VERSION
+    number: Annotated[int, Field(ge=1)]
+    previous: Annotated[int | None, Field(ge=1)]
+    restores: dict[TaskName, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    versions: dict[TaskName, VersionId]
+    bases: dict[TaskName, str]
+    who: Annotated[str, Field(min_length=1)]
+    why: Annotated[str, Field(min_length=1)]
+    run_id: str = ""
+    at: str

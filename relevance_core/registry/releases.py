@@ -1,0 +1,225 @@
+"""The registry of adapters: immutable versions, and the log of which of them serve.
+
+An entry of the log, `aliases/champion/<number>.json`, is a release: the version of every task that serves from then on. The
+highest number is current. Who read entry n may create entry n + 1; of several who try, one succeeds and the others read again.
+Nothing is overwritten, so all that is asked of the store is that `create` has one winner.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from relevance_core.errors import Conflict, NotFound, RegistryError
+from relevance_core.registry.manifest import Manifest, Release
+from relevance_core.registry.versions import Versions, check_task
+from relevance_core.store.objects import Store
+
+CHAMPION = "champion"
+_LOG = f"aliases/{CHAMPION}/"
+_ENTRY = re.compile(rf"{_LOG}([0-9]{{8}})\.json")
+
+
+class Registry(Versions):
+    """Versions and the champion's log in one store; an instance may be shared by threads."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._seen = 0
+        """The highest number found so far: the log only grows, so a look at it begins there."""
+
+    def resolve(self, task: str, reference: str) -> Manifest:
+        """The manifest that 'champion', a version id or an unambiguous beginning of one (4 digits or more) means.
+
+        Raises `NotFound`, or `RegistryError` for an ambiguous or damaged one.
+        """
+        if reference != CHAMPION:
+            return self.find(task, reference)
+        release = self.current()
+        if release is None or check_task(task) not in release.versions:
+            raise NotFound(f"no version of {task} serves yet", where=self.store.uri, do="publish and promote one")
+        return self.manifest(task, release.versions[task])
+
+    def current(self) -> Release | None:
+        """The release that serves: the entry with the highest number; None before the first.
+
+        Entries have no gaps, so what is new since the last look is found by reading on; that costs less than a listing, which on
+        some stores lags behind too.
+        """
+        latest = (self._newest(self._seen + 1) or self._found(self._seen)) if self._seen else None
+        if latest is None:  # the first look, or another log has taken the place of the one that was seen
+            listed = self._listed()
+            latest = self._newest(listed + 1) or (self.release(listed) if listed else None)
+        self._seen = latest.number if latest else 0
+        return latest
+
+    def history(self) -> list[Release]:
+        """Every release, oldest first. Raises `RegistryError` if an entry is missing or damaged."""
+        releases = [self.release(number) for number in range(1, self._listed() + 1)]
+        while newer := self._found(len(releases) + 1):
+            releases.append(newer)
+        return releases
+
+    def release(self, number: int) -> Release:
+        """One entry of the log. Raises `RegistryError` if it is missing or does not fit its place."""
+        try:
+            return self._entry(number)
+        except NotFound as error:
+            raise RegistryError(
+                f"release {number} is missing from the log",
+                where=self.store.uri_of(_key(number)),
+                do="restore that object from a backup",
+            ) from error
+
+    def _entry(self, number: int) -> Release:
+        key = _key(number)
+        release = Release.from_bytes(self.store.read(key), self.store.uri_of(key))
+        if release.number != number or release.previous != (number - 1 or None):
+            raise RegistryError(
+                f"the entry says that it is release {release.number} after {release.previous}",
+                where=self.store.uri_of(key),
+                expected=f"release {number} after {number - 1 or None}",
+                do="restore that object from a backup",
+            )
+        return release
+
+    def promote(
+        self, versions: Mapping[str, str], *, who: str, why: str, run_id: str = "", expect: Mapping[str, str | None] | None = None
+    ) -> Release:
+        """Let these versions (task to version id) serve from now on; other tasks keep theirs.
+
+        `expect` says, for each of these tasks, what the caller believes serves (None: nothing yet); left out, it is what
+        serves when the call begins. If one of them got another version meanwhile, `Conflict` names both; a race lost over
+        other tasks is run again. Promoting what serves already returns the current release. Each version is verified first,
+        byte by byte; a damaged one raises `RegistryError`, one that is not there `NotFound`.
+        """
+        expected = _serving(self.current(), versions) if expect is None else {task: expect.get(task) for task in versions}
+        return self._append(dict(versions), expected, _Decision(who, why, run_id, {}))
+
+    def rollback(self, task: str | None = None, to: str | int | None = None, *, who: str, why: str, run_id: str = "") -> Release:
+        """Let an older state serve again, as a new entry of the log: what `older` finds, of which every version is verified first.
+
+        Raises `NotFound`, `RegistryError`, `Conflict`.
+        """
+        versions, restores = self.older(task, to)
+        expected = _serving(self.current(), versions)
+        return self._append(versions, expected, _Decision(who, why, run_id, restores))
+
+    def older(self, task: str | None = None, to: str | int | None = None) -> tuple[dict[str, str], dict[str, int]]:
+        """What a rollback brings back: task → version, and task → the release that it restores.
+
+        `to` is a release's number, a version (then `task` is needed), or None for the state before the current one; `task`
+        limits the change to one task. Going back twice goes back two steps. A task that the older release did not have keeps
+        what it serves. Raises `NotFound`, `RegistryError`.
+        """
+        current = self.current()
+        if current is None:
+            raise NotFound("nothing serves, so there is nothing to go back from", where=self.store.uri, do="promote a version")
+        if isinstance(to, str):
+            if task is None:
+                raise RegistryError("a version was given without its task", do="name the task, for example --task QC")
+            return {task: self.find(task, to).version}, {}
+        tasks = set(current.versions) if task is None else {check_task(task)}
+        older = self._before(current, tasks) if to is None else self._numbered(to, current)
+        versions = {name: version for name, version in older.versions.items() if name in tasks}
+        if not versions:
+            raise NotFound(f"release {to} has no version of {task}", where=self.store.uri, do="see `relevance registry list`")
+        return versions, dict.fromkeys(versions, older.number)
+
+    def _append(self, versions: dict[str, str], expected: dict[str, str | None], decision: "_Decision") -> Release:
+        """Create the next entry, or return the current one if it says the same; every lost race is decided anew."""
+        if not versions or not decision.who.strip() or not decision.why.strip():
+            raise RegistryError("a release needs a version, who decided it and why", do="give --who and --why")
+        bases = {task: self.require_intact(task, version).base.label for task, version in versions.items()}
+        while True:
+            current = self.current()
+            serving = _serving(current, versions)
+            if current and serving == versions:
+                return current
+            _check_unmoved(serving, expected, current)
+            entry = Release(
+                number=current.number + 1 if current else 1,
+                previous=current.number if current else None,
+                versions=(current.versions if current else {}) | versions,
+                bases=(current.bases if current else {}) | bases,
+                restores=decision.restores,
+                who=decision.who,
+                why=decision.why,
+                run_id=decision.run_id,
+                at=datetime.now(UTC).isoformat(timespec="seconds"),
+            )
+            if self.store.create(_key(entry.number), entry.to_bytes()):
+                return entry
+
+    def _newest(self, number: int) -> Release | None:
+        """The highest entry from `number` on."""
+        latest = None
+        while newer := self._found(number):
+            latest, number = newer, number + 1
+        return latest
+
+    def _found(self, number: int) -> Release | None:
+        """One entry, or None where there is none."""
+        try:
+            return self._entry(number)
+        except NotFound:
+            return None
+
+    def _listed(self) -> int:
+        """The highest number that a listing shows, or 0."""
+        matches = (_ENTRY.fullmatch(entry.key) for entry in self.store.list(_LOG))
+        return max((int(match[1]) for match in matches if match), default=0)
+
+    def _numbered(self, number: int, current: Release) -> Release:
+        if not 1 <= number <= current.number:
+            raise NotFound(f"there is no release {number}", where=self.store.uri, expected=f"a number from 1 to {current.number}")
+        return self.release(number)
+
+    def _before(self, current: Release, tasks: set[str]) -> Release:
+        """The newest release before the state that serves in which one of `tasks` had another version.
+
+        An entry that restored an older release stands for that one, so that going back again does not go forward.
+        """
+        entry = current
+        while True:
+            restored = {entry.restores.get(task) for task in tasks}
+            number = restored.pop() if len(restored) == 1 else None
+            if number is not None:
+                entry = self.release(number)
+            elif entry.number == 1:
+                raise NotFound(
+                    f"nothing else served {', '.join(sorted(tasks))} before", where=self.store.uri, do="give --release or --version"
+                )
+            else:
+                entry = self.release(entry.number - 1)
+            serving = _serving(current, tasks)
+            if number is None and any(entry.versions.get(task, serving[task]) != serving[task] for task in tasks):
+                return entry
+
+
+@dataclass(frozen=True, slots=True)
+class _Decision:
+    who: str
+    why: str
+    run_id: str
+    restores: dict[str, int]
+
+
+def _key(number: int) -> str:
+    return f"{_LOG}{number:08d}.json"
+
+
+def _serving(release: Release | None, tasks: Mapping[str, str] | set[str]) -> dict[str, str | None]:
+    return {task: release.versions.get(task) if release else None for task in tasks}
+
+
+def _check_unmoved(serving: dict[str, str | None], expected: dict[str, str | None], current: Release | None) -> None:
+    moved = [f"{task} serves {serving[task]}, not {expected[task]}" for task in serving if serving[task] != expected[task]]
+    if moved:
+        raise Conflict(
+            f"the champion moved while this was decided: {'; '.join(moved)}",
+            where=f"release {current.number} by {current.who}" if current else "no release",
+            expected="the version against which the new one was judged",
+            do="run the loop again, so that the new one is judged against what serves now; or, to let it serve all the same, "
+            "`relevance registry promote TASK=VERSION --why …`",
+        )

@@ -1,0 +1,367 @@
+"""What every stage shares: its inputs, its report, and the rule that finished work is found and never made twice.
+
+A stage is a function decorated with `@stage(...)`: the body gets `(settings, inputs, out)`, writes its tables and files through
+`out` and returns a `Report`; the decorated function is `run(settings, inputs, store) -> Report`. Its output lives at
+`stages/<name>[-<task>]/<key>/`, where the key is the digest of the settings that the stage uses and of its inputs' digests; the
+manifest is written last, so what has no manifest was not finished and is made again.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+from filelock import FileLock, Timeout
+
+from relevance_core.config import Settings
+from relevance_core.errors import NotFound, RelevanceError, StoreError
+from relevance_core.pairs import Task
+from relevance_core.runs.approval import Approval
+from relevance_core.store import Store
+
+MANIFEST = "manifest.json"
+TABLE_SUFFIX = ".parquet"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Where a stage's rows went. `incoming + made == kept + quarantined + dropped`, checked when built.
+
+    `made` counts rows that the stage itself created (translations, negatives); `reasons` names every row that was not kept:
+    `{"quarantined: label_in_0_1": 3, "dropped: duplicate": 2}`.
+    """
+
+    incoming: int = 0
+    made: int = 0
+    kept: int = 0
+    quarantined: int = 0
+    dropped: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.incoming + self.made != self.kept + self.quarantined + self.dropped:
+            raise RelevanceError(f"rows got lost: {self}", expected="in + made = kept + quarantined + dropped")
+        if sum(self.reasons.values()) != self.quarantined + self.dropped:
+            raise RelevanceError(f"rows without a reason: {self}", expected="one reason for every row not kept")
+
+    def as_json(self) -> dict[str, Any]:
+        """The rows as the command line prints them; "in" holds what came in and what the stage made."""
+        return {
+            "in": self.incoming + self.made,
+            "made": self.made,
+            "kept": self.kept,
+            "quarantined": self.quarantined,
+            "dropped": self.dropped,
+            "reasons": dict(sorted(self.reasons.items())),
+        }
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a stage says of itself: rows, figures and short tables for people. Holds no time and no machine, so it is reproducible.
+
+    failure: why the run can't go on after this output (`what`, `where`, `expected`, `do`); the output is finished all the same, so
+    that people can look into it and a second try ends at once with the same words.
+    """
+
+    rows: Rows
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    stage: str = ""
+    task: Task | None = None
+    address: str = ""
+    digest: str = ""
+    found: bool = False
+    failure: Mapping[str, str] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """One JSON object: what the DAG passes between tasks."""
+        return {
+            "stage": self.stage,
+            "task": self.task,
+            "address": self.address,
+            "digest": self.digest,
+            "found": self.found,
+            "rows": self.rows.as_json(),
+            "figures": dict(self.figures),
+            "failure": dict(self.failure) if self.failure else None,
+        }
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished output of a stage in the store."""
+
+    store: Store
+    address: str
+    digest: str
+    files: Mapping[str, Mapping[str, Any]]
+    report: Report
+
+    def table(self, name: str, columns: list[str] | None = None) -> pl.DataFrame:
+        """The Parquet table `name` of this output."""
+        return pl.read_parquet(self.path(name + TABLE_SUFFIX), columns=columns)
+
+    def json(self, name: str) -> Any:
+        """The JSON file `name` (without suffix) of this output."""
+        return json.loads(self.store.read(self.key(name + ".json")))
+
+    def key(self, file: str) -> str:
+        """The store key of a file of this output. Raises NotFound for a file it does not have."""
+        if file not in self.files:
+            raise NotFound(f"{self.address} has no {file}", expected=", ".join(sorted(self.files)))
+        return f"{self.address}/{file}"
+
+    def path(self, file: str) -> Path:
+        """A local path of the file; downloaded once into the scratch folder from a store that is not local."""
+        key = self.key(file)
+        local = self.store.local_path(key)
+        if local is not None:
+            return local
+        cached = scratch("cache") / self.digest / file
+        if not cached.exists():
+            self._download(key, cached, str(self.files[file]["sha256"]))
+        return cached
+
+    def folder(self, prefix: str) -> Path:
+        """A local folder that holds the files under `prefix/` of this output."""
+        names = [name for name in self.files if name.startswith(prefix + "/")]
+        if not names:
+            raise NotFound(f"{self.address} has no folder {prefix}", expected=", ".join(sorted(self.files)))
+        if (local := self.store.local_path(self.address)) is not None:
+            return local / prefix
+        for name in names:
+            self.path(name)
+        return scratch("cache") / self.digest / prefix
+
+    def _download(self, key: str, path: Path, sha256: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.store.download(key, path)
+        if _sha256(path) != sha256:
+            path.unlink()
+            raise StoreError(
+                "a file is not what its manifest says",
+                where=self.store.uri_of(key),
+                expected=f"sha256 {sha256}",
+                do="delete the stage's manifest beside it and run the stage again",
+            )
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a stage reads: earlier outputs by stage name, the task, and what the run pinned when it began.
+
+    `champion` holds the version id that served each task when the run began, `onboarded` the languages onboarded until then,
+    `approvals` what people have answered since, for the stages that go by it, `decisions` the names of the objects that held
+    people's decisions about labels when the run began (relevance_core.runs.review).
+    """
+
+    artifacts: Mapping[str, Artifact] = field(default_factory=dict)
+    task: Task | None = None
+    champion: Mapping[str, str] = field(default_factory=dict)
+    onboarded: tuple[str, ...] = ()
+    approvals: Mapping[Task, Approval] = field(default_factory=dict)
+    decisions: tuple[str, ...] = ()
+
+    def __getitem__(self, stage: str) -> Artifact:
+        if stage not in self.artifacts:
+            raise NotFound(f"the output of stage {stage} is missing", do=f"run `relevance stage {stage}` of this run first")
+        return self.artifacts[stage]
+
+
+class Output:
+    """Where a stage's body writes. Files are uploaded as they come and become visible with the manifest, which is last.
+
+    `work` is a scratch folder of this very output: it survives a killed process, so a long computation can keep checkpoints there.
+    """
+
+    def __init__(self, store: Store, address: str, name: str, say: Callable[[str], None]) -> None:
+        self.store, self.address, self.name, self.say = store, address, name, say
+        self.files: dict[str, dict[str, Any]] = {}
+        self.work = scratch("work") / address.replace("/", "_")
+
+    def table(self, name: str, frame: pl.DataFrame) -> None:
+        """Writes a Parquet table; the same frame gives the same bytes."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        path = self.work / (name + TABLE_SUFFIX)
+        frame.write_parquet(path, compression="zstd", statistics=True)
+        self.file(name + TABLE_SUFFIX, path)
+
+    def json(self, name: str, value: Any) -> None:
+        """Writes a JSON file."""
+        self.bytes(name + ".json", json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode())
+
+    def bytes(self, file: str, data: bytes) -> None:
+        """Writes a file from memory."""
+        self.store.write(f"{self.address}/{file}", data)
+        self.files[file] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+    def file(self, file: str, path: Path) -> None:
+        """Uploads a local file."""
+        self.store.upload(path, f"{self.address}/{file}")
+        self.files[file] = {"size": path.stat().st_size, "sha256": _sha256(path)}
+
+    def folder(self, prefix: str, path: Path) -> None:
+        """Uploads every file below a local folder as `prefix/…`."""
+        for item in sorted(path.rglob("*")):
+            if item.is_file():
+                self.file(f"{prefix}/{item.relative_to(path).as_posix()}", item)
+
+
+_BY_PEOPLE: Final = ("decisions", "approvals")
+"""Pinned inputs that count only where there are some: without any, what a store has finished stays finished."""
+
+Body = Callable[[Settings, Inputs, Output], Report]
+Run = Callable[..., Report]
+
+
+def stage(
+    name: str,
+    *,
+    uses: tuple[str, ...] | Callable[[Settings], tuple[str, ...]],
+    version: int = 1,
+    by_task: bool = False,
+    pinned: tuple[str, ...] | Callable[[Settings], tuple[str, ...]] = (),
+    fingerprint: Callable[[Settings], str] | None = None,
+) -> Callable[[Body], Run]:
+    """Makes a stage's `run(settings, inputs, store, say=…)` from its body.
+
+    uses: the settings (dotted names) that its output depends on, or a function that says so by the settings. version: raised
+    whenever the code changes the output for the same inputs. by_task: whether it runs once a task. pinned: which of "champion",
+    "onboarded", "approvals", "decisions" its output depends on, or such a function. fingerprint: a digest of what the stage reads
+    from outside the store; "" for nothing.
+    """
+
+    def decorate(body: Body) -> Run:
+        @functools.wraps(body)
+        def run(settings: Settings, inputs: Inputs, store: Store, say: Callable[[str], None] = print_nothing) -> Report:
+            outside = fingerprint(settings) if fingerprint else ""
+            depends = pinned(settings) if callable(pinned) else pinned
+            used = uses(settings) if callable(uses) else uses
+            key = output_key(name, version, used, depends, outside, settings, inputs)
+            address = f"stages/{name}{'-' + inputs.task.lower() if inputs.task else ''}/{key}"
+            who = label(name, inputs.task)
+            with _alone(address, functools.partial(say, f"{who}: another process of this machine is at it; waiting for that one")):
+                found = open_artifact(store, address)
+                if found is not None:
+                    say(f"{who}: found finished output {address}")
+                    return found.report
+                say(f"{who}: started")
+                out = Output(store, address, name, say)
+                started = time.monotonic()
+                report = body(settings, inputs, out)
+                finished = _finish(out, report, name, inputs.task)
+                say(f"{who}: {finished.rows.kept} rows kept, {time.monotonic() - started:.1f} s")
+                return finished
+
+        run.stage_name, run.by_task = name, by_task  # type: ignore[attr-defined]
+        return run
+
+    return decorate
+
+
+@contextmanager
+def _alone(address: str, say_waiting: Callable[[], None]) -> Iterator[None]:
+    """Keeps two processes of this machine off one output's scratch folder: a task that was taken for dead may still be running."""
+    lock = FileLock(scratch("locks") / address.replace("/", "_"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        say_waiting()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def output_key(
+    name: str, version: int, uses: tuple[str, ...], pinned: tuple[str, ...], outside: str, settings: Settings, inputs: Inputs
+) -> str:
+    """The key of a stage's output: a digest of all that it depends on."""
+    values = settings.model_dump(mode="json")
+    parts: dict[str, Any] = {
+        "stage": name,
+        "version": version,
+        "task": inputs.task,
+        "settings": {use: functools.reduce(lambda part, step: part[step], use.split("."), values) for use in sorted(uses)},
+        "inputs": {stage: artifact.digest for stage, artifact in sorted(inputs.artifacts.items())},
+        "outside": outside,
+        "pinned": {what: getattr(inputs, what) for what in pinned if what not in _BY_PEOPLE or getattr(inputs, what)},
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def open_artifact(store: Store, address: str, verify: bool = True) -> Artifact | None:
+    """The finished output at `address`, or None when there is none or a file of it is missing or has another size.
+
+    verify: whether its files are looked at. What only shows an output takes the manifest's word, which is a single read.
+    """
+    if not store.exists(f"{address}/{MANIFEST}"):
+        return None
+    manifest = json.loads(store.read(f"{address}/{MANIFEST}"))
+    if verify and not _intact(store, address, manifest["files"]):
+        return None
+    rows = manifest["rows"]
+    report = Report(
+        Rows(rows["in"] - rows["made"], rows["made"], rows["kept"], rows["quarantined"], rows["dropped"], rows["reasons"]),
+        manifest["figures"],
+        manifest["stage"],
+        manifest["task"],
+        address,
+        manifest["digest"],
+        found=True,
+        failure=manifest["failure"],
+    )
+    return Artifact(store, address, manifest["digest"], manifest["files"], report)
+
+
+def _intact(store: Store, address: str, files: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether every file has its size, and on a local store its sha256 too (elsewhere that is checked when it is downloaded)."""
+    sizes = {entry.key.removeprefix(address + "/"): entry.size for entry in store.list(address + "/")}
+    if any(sizes.get(name) != entry["size"] for name, entry in files.items()):
+        return False
+    local = store.local_path(address)
+    return local is None or all(_sha256(local / name) == entry["sha256"] for name, entry in files.items())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def label(name: str, task: Task | None) -> str:
+    """How a stage is named in messages: `mine QC`."""
+    return f"{name} {task}" if task else name
+
+
+def scratch(kind: str) -> Path:
+    """A folder of this machine for caches ("cache") and unfinished work ("work"), under RELEVANCE_SCRATCH or ~/.cache/relevance."""
+    path = Path(os.environ.get("RELEVANCE_SCRATCH", Path.home() / ".cache" / "relevance")) / kind
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def print_nothing(text: str) -> None:
+    """The default `say`: a stage called from code is silent."""
+
+
+def _finish(out: Output, report: Report, name: str, task: Task | None) -> Report:
+    """Writes the manifest, last, and removes the scratch folder."""
+    digest = hashlib.sha256(json.dumps({k: v["sha256"] for k, v in sorted(out.files.items())}).encode()).hexdigest()
+    figures = json.loads(json.dumps(report.figures))
+    finished = Report(report.rows, figures, name, task, out.address, digest, failure=report.failure)
+    manifest = finished.as_json() | {"files": out.files}
+    del manifest["found"], manifest["address"]
+    out.store.write(f"{out.address}/{MANIFEST}", json.dumps(manifest, indent=1, sort_keys=True).encode())
+    shutil.rmtree(out.work, ignore_errors=True)
+    return finished

@@ -1,0 +1,117 @@
+"""Scores by vLLM's offline engine, which keeps the keys and values of every beginning that prompts have in common, not only of the
+template's.
+
+vLLM pins a torch of its own, so each pass is a process of the environment that has it (`vllm_pass`), which loads the base, applies
+the adapter unmerged, and ends. It takes half a minute or more to start: for long passes on a GPU. One GPU.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import AutoTokenizer
+
+from relevance_core.errors import ModelError
+from relevance_core.models.base_ref import BaseRef, answer_ids
+from relevance_core.models.lm import Progress, Say
+from relevance_core.prompts import PairText, Prompt
+from relevance_core.scoring import vllm_pass
+
+_RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
+"""The bounds that vLLM takes for an adapter's rank."""
+_ENVIRONMENT: Final[Mapping[str, str]] = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_NO_USAGE_STATS": "1",
+    # The engine lives in the pass's own process, so that nothing outlives it.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+    "VLLM_PLUGINS": "",
+}
+_LAST_CHARACTERS: Final = 2000
+
+
+class VllmScorer:
+    """What `Scorer` is, with another engine. python: the interpreter of the environment that has vLLM.
+
+    Raises ModelError when the base's tokenizer does not have the answers as single tokens.
+    """
+
+    def __init__(self, base: BaseRef, adapter: Path | None, prompt: Prompt, python: Path) -> None:
+        self._base, self._adapter, self._prompt, self._python = base, adapter, prompt, python
+        self._tokenizer = AutoTokenizer.from_pretrained(base.source, revision=base.revision)
+        self.answers = answer_ids(self._tokenizer)
+
+    def encode(self, rows: Iterable[PairText]) -> list[list[int]]:
+        """The token ids of each row's prompt."""
+        return self._prompt.encode(self._tokenizer, rows)
+
+    def score(self, rows: Iterable[PairText], say: Say) -> npt.NDArray[np.float64]:
+        """p(yes) of each (task, query, target, english), in the rows' order."""
+        return self.score_ids(self.encode(rows), say)
+
+    def score_ids(self, prompts: Sequence[list[int]], say: Say) -> npt.NDArray[np.float64]:
+        """p(yes) of each prompt, given as token ids, in their order. Raises ModelError, with vLLM's last words, when it fails."""
+        if not prompts:
+            return np.empty(0)
+        gc.collect()
+        torch.cuda.empty_cache()  # what a training in this process has left on the GPU is vLLM's to take
+        with tempfile.TemporaryDirectory(prefix="relevance-pass-") as name:
+            folder = Path(name)
+            self._write(folder, prompts)
+            say(f"vLLM starts, to score {len(prompts)} prompts")
+            self._run(folder, Progress(say, "scored", len(prompts)))
+            return np.asarray(np.load(folder / "scores.npy"))
+
+    def _write(self, folder: Path, prompts: Sequence[list[int]]) -> None:
+        np.save(folder / "ids.npy", np.concatenate([np.array(ids, dtype=np.int32) for ids in prompts]))
+        np.save(folder / "lengths.npy", np.array([len(ids) for ids in prompts]))
+        rank = json.loads((self._adapter / "adapter_config.json").read_text())["r"] if self._adapter else 0
+        half = self._base.dtype == "bfloat16" or (self._base.dtype == "auto" and torch.cuda.is_available())
+        job = {
+            "model": self._base.source,
+            "adapter": str(self._adapter.absolute()) if self._adapter else None,
+            "max_rank": next(bound for bound in _RANKS if bound >= rank),
+            "dtype": "bfloat16" if half else "float32",
+            "longest": max(map(len, prompts)),
+            "answers": self.answers,
+        }
+        (folder / "pass.json").write_text(json.dumps(job))
+
+    def _run(self, folder: Path, progress: Progress) -> None:
+        log = folder / "log"
+        # Kernels that vLLM builds while it runs are built by programs of its own environment.
+        path = os.pathsep.join([str(self._python.parent), os.environ.get("PATH", os.defpath)])
+        # -P: the folder of the program is this package's models, whose names are not vLLM's to import.
+        command = [str(self._python), "-P", vllm_pass.__file__, str(folder)]
+        environment = _ENVIRONMENT | os.environ | {"PATH": path}
+        with (
+            log.open("wb") as errors,
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as process,
+        ):
+            try:
+                for line in process.stdout or ():
+                    if line.strip().isdigit():
+                        progress.at(int(line))
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode:
+            raise ModelError(
+                f"vLLM ended with code {process.returncode}",
+                where=self._base.id,
+                expected=f"scores; it wrote: {log.read_text(errors='replace')[-_LAST_CHARACTERS:]}",
+                do="score with engine.scorer=transformers, or mend what it says",
+            )

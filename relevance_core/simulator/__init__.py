@@ -1,5 +1,0 @@
-"""The marketplace that makes labelled logs for the demo and the tests: deterministic by seed and day."""
-
-from relevance_core.simulator.market import Day, Market, Spoil, catalogue, day, spoil, terms, write
-
-__all__ = ["Day", "Market", "Spoil", "catalogue", "day", "spoil", "terms", "write"]

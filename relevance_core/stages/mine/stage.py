@@ -1,0 +1,283 @@
+"""The *mine* stage: semantic hard negatives of a task."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, cast
+
+import numpy as np
+import polars as pl
+
+from relevance_core import pairs
+from relevance_core.config import MineSettings, Settings
+from relevance_core.pairs import Task
+from relevance_core.runs.stage import Artifact, Inputs, Output, Report, Rows, stage
+from relevance_core.scoring.english import translator_of_run
+from relevance_core.sources import read_targets, target_digests, target_stamp
+from relevance_core.stages.mine.champion import called_relevant, decisions_on, open_champion
+from relevance_core.stages.mine.draws import Draw, at_random, kind_of, sample
+from relevance_core.stages.mine.index import Kind, Vectors, neighbours
+from relevance_core.stages.mine.margin import Margin
+from relevance_core.stages.mine.negatives import English, Guards
+from relevance_core.stages.split import prefix_sides
+
+_TEXTS: Final = dict.fromkeys(("language", "query", "positive", "negative"), pl.String)
+_SHOWN: Final = {**_TEXTS, "similarity": pl.Float32, "rank": pl.Int32}
+_LEDGER: Final = {"pair_id": pl.String, "origin_id": pl.String, **_SHOWN}
+_EXAMPLE: Final = {"reason": pl.String, **_SHOWN}
+_EXAMPLES: Final = 8
+_NAMED: Final = {"positive": pl.col("positive_text"), "negative": pl.col("target")}
+_DOUBT: Final = "the champion's doubt"
+_SLICE: Final = 20_000
+"""Positives whose candidates are judged at a time."""
+
+
+def fingerprint(settings: Settings) -> str:
+    """A digest of the catalogue that `mine.catalogue` names, "" without one."""
+    return target_stamp(settings.mine.catalogue)
+
+
+def _uses(settings: Settings) -> tuple[str, ...]:
+    """Beside `mine` itself only what a part of it that is switched on goes by, so that finished outputs keep their names."""
+    random = ("seed",) if "random" in settings.mine.mix else ()
+    scorer = ("engine.scorer",) if settings.mine.champion_review is not None else ()
+    return ("mine", *random, *scorer, *(("split",) if settings.split.qc_group == "prefix" else ()))
+
+
+def _pinned(settings: Settings) -> tuple[str, ...]:
+    return ("champion", "decisions") if settings.mine.champion_review is not None else ()
+
+
+@stage("mine", uses=_uses, version=2, by_task=True, pinned=_pinned, fingerprint=fingerprint)
+def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
+    """Semantic hard negatives (arXiv 2510.21671, strategy 2): targets that are near a positive and are not relevant.
+
+    How it works. The distinct targets of the catalogue, of `mine.catalogue` and of the training rows are embedded, and the `top_k`
+    nearest of each positive's target are its candidates. Every candidate that may be relevant is left out; the first rule that says
+    so is counted:
+
+    - *labelled*: the query has a label for it, in whatever language or translation: the rows of its group, and those of any query
+      that means the same (the same English words);
+    - *related category* (QC): an ancestor of a positive of that query, or a descendant of its most specific ones;
+    - *near duplicate*: its title has the same words as a positive's, or is as good as identical to it by cosine;
+    - *as good a match*: it holds as many of the query's words, read in English, as the positive does (QI), or more of them (QC,
+      where a category rarely holds more than the noun);
+    - *no evidence* (QI): the positive holds none of the query's words, for a typing error or a wrong label;
+    - *within the margin*, where one is set: it is nearly as like the query as the positive is (arXiv 2407.15831);
+    - *the champion's doubt*, with `champion_review`: the version that serves gives it a higher p(yes). It goes to table `review`,
+      for people. What they call relevant joins the training rows; what they do not may be a negative, and is not asked again.
+
+    Of what is left, `ratio` negatives a positive are drawn in each language, near ones rather than far ones, a first one for each
+    positive before any second one. `mix` gives a part of that number to further neighbours and to any targets, after the same
+    rules. A negative takes the query, language, group, English translation and event time of its positive.
+
+    What it does not do. It never sees a dev row: no negative is mined for a dev query, no dev label is a guard. A target is on no
+    side, so one that only dev rows have may be a negative of a training query; where categories are split (`split.qc_group=prefix`)
+    those of dev prefixes are no candidates.
+
+    Known limits. The packaged embedder reads English: targets in other languages need another one. Without a translator only
+    English queries can be compared with a title, and QI makes negatives for no others. Search is exact below `index_from` targets,
+    where its time grows with positives × targets; above, the figures tell how many of the nearest it finds. The champion has seen
+    many of these queries in training, and is only asked in languages that it was trained on, about candidates that were drawn.
+    """
+    task = cast(Task, inputs.task)
+    translated = inputs["translate"]
+    given = translated.table("train").filter(task=task)
+    if not settings.mine.enabled or given.filter(label=1).is_empty():
+        return _as_it_is(settings, given, out)
+    targets, listed = _targets(inputs["ingest"], given, task, settings)
+    decided = decisions_on(settings, task, inputs, out)
+    relevant = called_relevant(decided, given, targets)
+    train = pl.concat([given, relevant])
+    market = _market(settings, train, targets, out)
+    found = find(settings, market, out)
+    english = English(translator_of_run(settings, translated), out.store)
+    fates = _fates(
+        found, market, Guards(train, targets, settings.mine, task, english, _margin(settings, market, english)), settings
+    )
+    champion = open_champion(settings, task, inputs, decided, out)
+    draw = sample(fates.usable, train, settings.mine, task, settings.seed, champion.doubts if champion else None)
+    negatives = _as_rows(draw.chosen, train)
+    out.table("train", pl.concat([train, negatives.select(train.columns)]).sort("pair_id"))
+    out.table("ledger", negatives.with_columns(**_NAMED).select(list(_LEDGER)).sort("pair_id"))
+    out.table("examples", fates.examples)
+    if champion:
+        out.table("review", champion.asks(_as_rows(draw.doubted, train)))
+    figures = _figures(market, found, fates, draw) | {"added_by_language": _counts(negatives, "language")}
+    out.say(f"mine {task}: {len(negatives)} negatives of {figures['candidates']} candidates")
+    if settings.mine.catalogue:
+        figures["listed"] = listed
+    if settings.mine.mix != {"hard": 1.0}:
+        figures["added_by_kind"] = _counts(negatives.with_columns(kind=kind_of(settings.mine.top_k)), "kind")
+    if settings.mine.champion_review is not None:
+        figures |= {"champion": champion.version if champion else None}
+        figures |= {"doubted": len(draw.doubted), "called_relevant": len(relevant)}
+    made = len(negatives) + len(relevant)
+    return Report(Rows(incoming=len(given), made=made, kept=len(given) + made), figures)
+
+
+def _figures(market: Market, found: Found, fates: Fates, draw: Draw) -> dict[str, Any]:
+    reasons = fates.reasons + Counter({_DOUBT: len(draw.doubted)})
+    usable = len(fates.usable) - len(draw.doubted)
+    return {
+        "enabled": True,
+        "targets": len(market.targets),
+        "positives": len(market.positives),
+        "index": found.kind,
+        "recall": round(found.recall, 4),
+        "candidates": reasons.total() + usable,
+        "excluded": dict(sorted(reasons.items())),
+        "usable": usable,
+        "added": len(draw.chosen),
+    }
+
+
+def _as_it_is(settings: Settings, train: pl.DataFrame, out: Output) -> Report:
+    """The output of a task that gets no negatives."""
+    out.table("train", train.sort("pair_id"))
+    out.table("ledger", pl.DataFrame(schema=_LEDGER))
+    out.table("examples", pl.DataFrame(schema=_EXAMPLE))
+    nothing: dict[str, Any] = {"targets": 0, "positives": 0, "index": None, "recall": None, "candidates": 0, "excluded": {}}
+    nothing |= {"usable": 0, "added": 0, "added_by_language": {}}
+    return Report(Rows(incoming=len(train), kept=len(train)), {"enabled": settings.mine.enabled, **nothing})
+
+
+def _targets(ingest: Artifact, train: pl.DataFrame, task: Task, settings: Settings) -> tuple[pl.DataFrame, int]:
+    """The distinct targets (target, target_id), sorted, with `place`, their position; the id is the catalogue's if it has one.
+
+    Beside them, how many of them `mine.catalogue` alone has.
+    """
+    catalogue = ingest.table("catalogue").filter(task=task)
+    frames = [frame.select("target", "target_id").sort("target", "target_id") for frame in (catalogue, train)]
+    known = pl.concat(frames).drop_nulls("target").unique("target", keep="first", maintain_order=True)
+    distinct = known
+    if settings.mine.catalogue:
+        more = read_targets(settings.mine.catalogue, task)
+        if (known["target_id"] == target_digests(known["target"])).all():
+            # Where logs have no ids a target has its digest everywhere, whatever a catalogue calls it.
+            more = more.with_columns(target_id=target_digests(more["target"]))
+        distinct = pl.concat([known, more]).unique("target", keep="first", maintain_order=True)
+    if task == "QC" and settings.split.qc_group == "prefix":
+        distinct = distinct.filter(prefix_sides(distinct["target"], settings.split) == "train")
+    listed = len(distinct.join(known, on="target", how="anti"))
+    return distinct.sort("target").with_columns(place=pl.int_range(pl.len(), dtype=pl.Int64)), listed
+
+
+class Market(NamedTuple):
+    """What is searched.
+
+    targets: `target target_id place`. vectors: (n, d), theirs by place. positives: a row each, `origin_id query language group
+    positive_text positive`, sorted by the first; `positive` is the place. train: the rows that they are of. embed: of texts.
+    """
+
+    targets: pl.DataFrame
+    vectors: Vectors
+    positives: pl.DataFrame
+    train: pl.DataFrame
+    embed: Callable[[pl.Series], Vectors]
+
+
+def _market(settings: Settings, train: pl.DataFrame, targets: pl.DataFrame, out: Output) -> Market:
+    from relevance_core.models.embedder import embed, open_embedder
+
+    embedder = open_embedder(settings.mine.embedder, settings.engine)
+    positives = train.filter(label=1).select("query", "language", "group", positive_text="target", origin_id="pair_id")
+    positives = positives.join(targets.select(positive_text="target", positive="place"), on="positive_text").sort("origin_id")
+
+    def embedded(texts: pl.Series) -> Vectors:
+        return embed(texts, embedder, out.store, out.say)
+
+    return Market(targets, embedded(targets["target"]), positives, train, embedded)
+
+
+def _margin(settings: Settings, market: Market, english: English) -> Margin | None:
+    if settings.mine.absolute_margin is None and settings.mine.relative_margin is None:
+        return None
+    return Margin(market.train, market.targets, market.vectors, settings.mine, english, market.embed)
+
+
+class Found(NamedTuple):
+    """What the search found.
+
+    near: `positive candidate similarity rank` for every place of a positive, `rank` from 1. kind: the index that was searched.
+    recall: the share of the exact neighbours that it finds.
+    """
+
+    near: pl.DataFrame
+    kind: Kind
+    recall: float
+
+
+def find(settings: Settings, market: Market, out: Output) -> Found:
+    """The nearest targets of each positive's target: `top_k`, with easy negatives `easy_top` of them."""
+    mine, targets = settings.mine, len(market.targets)
+    anchors = market.positives["positive"].unique().sort().to_numpy()
+    kind = index_kind(mine, targets)
+    count = mine.easy_top if "easy" in mine.mix else mine.top_k
+    near, similarity, recall = neighbours(market.vectors, anchors, count, kind, settings.engine.threads)
+    if kind != "flat":
+        out.say(f"mine: {kind} index of {targets} targets, {recall:.3f} of the nearest found")
+    depth = near.shape[1]
+    listed = pl.DataFrame(
+        {
+            "positive": np.repeat(anchors, depth),
+            "candidate": near.reshape(-1),
+            "similarity": similarity.reshape(-1),
+            "rank": np.tile(np.arange(1, depth + 1, dtype=np.int32), len(anchors)),
+        }
+    )
+    return Found(listed.filter(pl.col("candidate") >= 0, pl.col("rank") > mine.skip_ranks), kind, recall)
+
+
+def index_kind(mine: MineSettings, targets: int) -> Kind:
+    """The index for that many targets."""
+    if mine.index == "auto":
+        return "flat" if targets < mine.index_from else "ivf"
+    return mine.index
+
+
+class Fates(NamedTuple):
+    """What became of the candidates.
+
+    usable: those that may become negatives. reasons: how many each rule left out. examples: some of every fate, for people.
+    """
+
+    usable: pl.DataFrame
+    reasons: Counter[str]
+    examples: pl.DataFrame
+
+
+def _fates(found: Found, market: Market, guards: Guards, settings: Settings) -> Fates:
+    """Judges the candidates, some thousand positives at a time: all at once they would be the most that this stage ever holds."""
+    mine, named = settings.mine, market.targets.rename({"place": "candidate"})
+    usable, examples, reasons = [], [], Counter[str]()
+    for positives in market.positives.iter_slices(_SLICE):
+        tried = positives.join(found.near, on="positive")
+        if "random" in mine.mix:
+            tried = pl.concat([tried, at_random(positives, market.vectors, mine.top_k, settings.seed).select(tried.columns)])
+        candidates = tried.join(named, on="candidate").sort("origin_id", "rank", "candidate", nulls_last=True)
+        judged = candidates.with_columns(reason=guards.judge(candidates))
+        usable.append(judged.filter(pl.col("reason").is_null()).drop("reason"))
+        reasons.update(_counts(judged.drop_nulls("reason"), "reason"))
+        examples.append(_first_of_each(judged.with_columns(pl.col("reason").fill_null("usable"))))
+    shown = _first_of_each(pl.concat(examples)).sort("reason", "origin_id").with_columns(**_NAMED)
+    return Fates(pl.concat(usable), reasons, shown.select(list(_EXAMPLE)))
+
+
+def _first_of_each(judged: pl.DataFrame) -> pl.DataFrame:
+    """The first candidate of each of the first positives with that fate."""
+    one_each = judged.unique(["reason", "origin_id"], keep="first", maintain_order=True)
+    return one_each.group_by("reason", maintain_order=True).head(_EXAMPLES)
+
+
+def _as_rows(chosen: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
+    """The negatives as training rows, with what the ledger says of them beside."""
+    inherited = train.drop("target", "target_id", "label", "origin", "origin_id").rename({"pair_id": "origin_id"})
+    rows = chosen.drop("query", "language", "group", "positive", "candidate").join(inherited, on="origin_id")
+    rows = rows.with_columns(pair_id=pl.lit(""), label=pl.lit(0, pl.Int8), origin=pl.lit("negative"))
+    return pairs.with_ids(rows).sort("pair_id")
+
+
+def _counts(frame: pl.DataFrame, column: str) -> dict[str, int]:
+    return dict(frame.group_by(column).len().sort(column).iter_rows())

@@ -1,0 +1,63 @@
+"""Task-adaptive pretraining: what *train* teaches an adapter before the task itself (`train.tapt`).
+
+Gururangan et al., ACL 2020, for raw text of the task; arXiv 2510.25428 for the other task first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import polars as pl
+
+from relevance_core.config import Settings
+from relevance_core.pairs import Task
+from relevance_core.runs.stage import Artifact
+
+if TYPE_CHECKING:
+    from relevance_core.models.trainer import Job
+
+OTHER: Final[dict[Task, Task]] = {"QC": "QI", "QI": "QC"}
+
+
+def first_training(
+    settings: Settings, task: Task, translate: Artifact, job: Job, say: Callable[[str], None]
+) -> tuple[Path | None, dict[str, Any]]:
+    """The folder of an adapter to begin the task's training with, and what is told of how it was made.
+
+    other-task: trained on the other task's training rows, translated ones too, as they leave *translate*: without mined negatives
+    and not filtered, since the two tasks' stages run side by side. text: trained as a language model on the distinct queries and
+    targets of the task's own training rows; their labels are not read. In both the adapter has the shape of `job`, the training
+    its settings but `train.tapt_epochs`; it lies beside `job.work`, checkpoints and all. Where there is nothing to learn from, the
+    folder is None and `skipped` says why.
+    """
+    from relevance_core.models.trainer import train
+
+    kind = settings.train.tapt
+    rows, lacking = _rows(kind, task, translate)
+    if lacking:
+        say(f"{kind} training left out: {lacking}")
+        return None, {"kind": kind, "skipped": lacking}
+    first = replace(
+        job,
+        settings=job.settings.model_copy(update={"epochs": settings.train.tapt_epochs}),
+        work=job.work.with_name("first-checkpoints"),
+        out=job.out.with_name("first-adapter"),
+        objective="text" if kind == "text" else "answer",
+    )
+    result = train(rows, first, lambda text: say(f"{kind}: {text}"))
+    return first.out, {"kind": kind} | {name: result[name] for name in ("rows", "steps", "final_loss")}
+
+
+def _rows(kind: str, task: Task, translate: Artifact) -> tuple[pl.DataFrame, str]:
+    """The rows of the first training, and why there is none ("" where there is one). Training side only."""
+    train = translate.table("train")
+    if kind == "text":
+        own = train.filter(task=task)
+        texts = pl.concat([own["query"], own["target"]]).drop_nulls().unique().sort()
+        return pl.DataFrame({"text": texts}), "" if len(texts) else f"{task} has no training rows"
+    rows = train.filter(task=OTHER[task]).sort("pair_id")
+    labels = rows.filter(pl.col("weight") > 0)["label"].unique().sort().to_list()
+    return rows, "" if labels == [0, 1] else f"{OTHER[task]} has no training rows of both labels"

@@ -1,0 +1,217 @@
+"""Stage *validate*: rows that break a rule go to quarantine, a batch that breaks one stops the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import polars as pl
+
+from relevance_core.config import Settings
+from relevance_core.pairs import ORIGINALS, SCHEMA
+from relevance_core.runs.stage import Inputs, Output, Report, Rows, stage
+from relevance_core.sources.columns import REQUIRED
+from relevance_core.stages.validate.data_docs import write_data_docs
+from relevance_core.stages.validate.expectations import BATCH_RULES, ROW_RULES, Checked, Rule, check, known_languages
+
+Figure = tuple[str, str, float, int]
+"""A batch rule's name, the scope, the figure, and the rows that it was made from."""
+
+KEPT: Final = (*SCHEMA, *ORIGINALS, "fresh")
+_KEY: Final = ("task", "language", "query", "target", "label")
+
+
+@stage("validate", uses=("validation", "window"))
+def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
+    """Checks the pairs with Great Expectations and settles contradicting labels.
+
+    Row rules (expectations.ROW_RULES) look at every row, history too; a row that breaks one goes to `quarantine` with the first
+    rule that it breaks. Of a pair with both labels, the latest event wins, the other row is dropped as superseded; two events of
+    the same time settle nothing and both rows are dropped as contradicting. Batch rules (BATCH_RULES) look at the fresh rows alone,
+    before the contradictions are settled; counts of rows, and languages' shares, are those of the rows that arrived, so that a pair
+    that comes every day counts every day.
+
+    Leaves `pairs` (unique by pair_id), `quarantine` (with `rule`), `rules.json` (every rule's figure and bound, by scope) and
+    `data_docs/`. A batch that breaks a rule leaves all this too, and a report whose `failure` names every broken rule; the pipeline
+    stops there.
+
+    It repairs nothing, and it can't see a wrong label: that is *denoise*'s part.
+    """
+    pairs = inputs["ingest"].table("pairs")
+    arrived = inputs["ingest"].json("window")
+    out.say(f"validate: {pairs.height} rows against {len(ROW_RULES)} row rules and {len(BATCH_RULES)} batch rules")
+    rows = check(ROW_RULES, _row_columns(pairs), settings, "rows")
+    pairs = pairs.with_columns(_first_broken(rows, pairs.height))
+    quarantine, valid = pairs.filter(pl.col("rule").is_not_null()), pairs.filter(pl.col("rule").is_null())
+    figures = pl.DataFrame(list(_figures(pairs, valid, arrived, settings)), schema=_FIGURES, orient="row")
+    wide = _wide(figures)
+    batch = check(BATCH_RULES, wide, settings, "batch")
+    kept, dropped = settle(valid)
+
+    out.table("pairs", kept.select(KEPT))
+    out.table("quarantine", quarantine)
+    rules = [*_row_results(rows, pairs, settings), *_batch_results(batch, figures, wide, settings)]
+    out.json("rules", rules)
+    write_data_docs({"rows": rows.result, "batch": batch.result}, rules, out.work / "data_docs", "Validation")
+    out.folder("data_docs", out.work / "data_docs")
+    return _report(kept, quarantine, dropped, rules, arrived, out)
+
+
+_FIGURES: Final = {"rule": pl.String(), "scope": pl.String(), "figure": pl.Float64(), "rows": pl.Int64()}
+
+
+def _row_columns(pairs: pl.DataFrame) -> pl.DataFrame:
+    """What the row rules look at. `key` is null for a row without a key: other rules tell it."""
+    key = pl.when(pl.all_horizontal(pl.col(_KEY).is_not_null())).then(pl.concat_str("pair_id", "label", separator="/"))
+    return pairs.select(*dict.fromkeys(rule.column for rule in ROW_RULES if rule.column != "key"), key.alias("key"))
+
+
+def _first_broken(checked: Checked, height: int) -> pl.Series:
+    """For each row the first rule that it breaks, or null."""
+    broken: list[str | None] = [None] * height
+    for rule in reversed(ROW_RULES):
+        for position in checked.failing[rule.name]:
+            broken[position] = rule.name
+    return pl.Series("rule", broken, dtype=pl.String)
+
+
+def settle(pairs: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
+    """One row a pair, and how many rows went, by why: of a pair with both labels the latest event wins (`superseded`: the others);
+    none does where the latest events have the same time (`contradicting`).
+    """
+    twice = pairs.filter(pl.col("pair_id").is_duplicated())
+    newest = twice.filter(pl.col("event_time") == pl.col("event_time").max().over("pair_id"))
+    winners = newest.filter(~pl.col("pair_id").is_duplicated())
+    tied = twice.filter(~pl.col("pair_id").is_in(winners["pair_id"].implode()))
+    kept = pl.concat([pairs.filter(~pl.col("pair_id").is_duplicated()), winners]).sort("event_time", "pair_id")
+    return kept, {"contradicting": tied.height, "superseded": twice.height - tied.height - winners.height}
+
+
+def _figures(pairs: pl.DataFrame, valid: pl.DataFrame, arrived: Mapping[str, Any], settings: Settings) -> Iterator[Figure]:
+    """The figures of every batch rule that can be judged."""
+    for column in REQUIRED:
+        files = len(arrived["missing_columns"].get(column, ()))
+        yield "files_without_column", column, float(files), files
+    rows = arrived["fresh_rows"]
+    yield "rows", "window", float(rows), rows
+    if arrived["history_rows"]:
+        daily_mean = arrived["history_rows"] / arrived["history_days"]
+        yield "rows_of_daily_mean", "window", rows / arrived["window"]["days"] / daily_mean, rows
+    fresh = pairs.filter("fresh")
+    if fresh.height:
+        yield "quarantined_share", "window", fresh["rule"].count() / fresh.height, fresh.height
+    fresh = valid.filter("fresh")
+    yield from _positive_rates(fresh, settings)
+    yield from _language_changes(arrived["rows_by_language"], settings)
+    if fresh.height:
+        both = valid.filter(pl.col("pair_id").is_duplicated())["pair_id"].unique()
+        ids = fresh["pair_id"].unique()
+        yield "contradicting_share", "window", int(ids.is_in(both.implode()).sum()) / ids.len(), ids.len()
+
+
+def _positive_rates(fresh: pl.DataFrame, settings: Settings) -> Iterator[Figure]:
+    rates = fresh.group_by("task", "language").agg(pl.col("label").mean().alias("rate"), pl.len()).sort("task", "language")
+    for task, language, rate, rows in rates.iter_rows():
+        if rows >= settings.validation.rate_min_rows:
+            yield "positive_rate", f"{task} {language}", rate, rows
+
+
+def _language_changes(rows: Mapping[str, Mapping[str, int]], settings: Settings) -> Iterator[Figure]:
+    """How far each language's share of the fresh rows is from its share of the history, where both are large enough to tell."""
+    known = known_languages(settings)
+    now, before = ({language: rows[name].get(language, 0) for language in known} for name in ("fresh", "history"))
+    if min(sum(now.values()), sum(before.values())) < settings.validation.rate_min_rows:
+        return
+    for language in known:
+        if now[language] or before[language]:
+            change = abs(now[language] / sum(now.values()) - before[language] / sum(before.values()))
+            yield "language_share_change", language, change, now[language]
+
+
+def _wide(figures: pl.DataFrame) -> pl.DataFrame:
+    """One row a figure, in the column of its rule: what the batch's expectations look at."""
+    columns = [pl.when(pl.col("rule") == rule.name).then("figure").cast(pl.Float64).alias(rule.name) for rule in BATCH_RULES]
+    return figures.select("scope", *columns)
+
+
+def _row_results(checked: Checked, pairs: pl.DataFrame, settings: Settings) -> list[dict[str, Any]]:
+    """One entry a row rule; its figure is the share of all rows that break it."""
+    entries = []
+    for rule in ROW_RULES:
+        rows = len(checked.failing[rule.name])
+        share = rows / pairs.height if pairs.height else 0.0
+        entries.append(_entry(rule, settings, scope="rows", figure=share, rows=rows, passed=not rows))
+    return entries
+
+
+def _batch_results(checked: Checked, figures: pl.DataFrame, wide: pl.DataFrame, settings: Settings) -> list[dict[str, Any]]:
+    """One entry a batch rule and scope; a rule that could not be judged has one with a null figure."""
+    entries = []
+    for rule in BATCH_RULES:
+        broken = set(checked.failing[rule.name])
+        positions = wide.with_row_index().filter(pl.col(rule.name).is_not_null())["index"].to_list()
+        for position in positions:
+            _, scope, figure, rows = figures.row(position)
+            entries.append(_entry(rule, settings, scope=scope, figure=figure, rows=rows, passed=position not in broken))
+        if not positions:
+            entries.append(_entry(rule, settings, scope="", figure=None, rows=0, passed=True))
+    return entries
+
+
+def _entry(rule: Rule, settings: Settings, **result: Any) -> dict[str, Any]:
+    if result["figure"] is not None:
+        result["figure"] = round(result["figure"], 6)
+    return {"rule": rule.name, "kind": rule.kind, "column": rule.column, "bound": rule.bound(settings), **result}
+
+
+def _report(
+    kept: pl.DataFrame,
+    quarantine: pl.DataFrame,
+    dropped: Mapping[str, int],
+    rules: list[dict[str, Any]],
+    arrived: Mapping[str, Any],
+    out: Output,
+) -> Report:
+    reasons = {f"dropped: {why}": rows for why, rows in dropped.items() if rows}
+    gone = sum(reasons.values())
+    by_rule = quarantine.group_by("rule").len().sort("rule")
+    reasons |= {f"quarantined: {rule}": rows for rule, rows in by_rule.iter_rows()}
+    rates = kept.group_by("task", "language").agg(pl.col("label").mean(), pl.len()).sort("task", "language")
+    broken = [entry for entry in rules if not entry["passed"]]
+    figures = {
+        "rules_passed": len(rules) - len(broken),
+        "rules_failed": len(broken),
+        "failed": [f"{entry['rule']} {entry['scope']}".strip() for entry in broken],
+        "positive_rate": {
+            f"{task} {language}": {"rate": round(rate, 4), "rows": rows} for task, language, rate, rows in rates.iter_rows()
+        },
+        "data_docs": "data_docs/index.html",
+    }
+    rows = Rows(kept.height + quarantine.height + gone, 0, kept.height, quarantine.height, gone, reasons)
+    stopping = [entry for entry in broken if entry["kind"] == "batch"]
+    return Report(rows, figures, failure=_failure(stopping, quarantine, arrived, out) if stopping else None)
+
+
+def _failure(broken: list[dict[str, Any]], quarantine: pl.DataFrame, arrived: Mapping[str, Any], out: Output) -> dict[str, str]:
+    """Every broken batch rule with its figure and bound, and what to do about each."""
+    advice = {rule.name: rule.do for rule in BATCH_RULES}
+    told = [
+        f"{entry['rule']} of {entry['scope']} is {entry['figure']:g} ({_details(entry, quarantine, arrived)})" for entry in broken
+    ]
+    return {
+        "what": f"the batch breaks {len(broken)} rule{'s' if len(broken) > 1 else ''}: {'; '.join(told)}",
+        "where": out.store.uri_of(out.address),
+        "expected": "; ".join(dict.fromkeys(f"{entry['rule']} {entry['bound']}" for entry in broken)),
+        "do": "; ".join(dict.fromkeys(advice[entry["rule"]] for entry in broken)),
+    }
+
+
+def _details(entry: Mapping[str, Any], quarantine: pl.DataFrame, arrived: Mapping[str, Any]) -> str:
+    """What a figure was made from: the files, the row rules behind the quarantine, or the number of rows."""
+    if entry["rule"] == "files_without_column":
+        files = arrived["missing_columns"][entry["scope"]]
+        return ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+    if entry["rule"] == "quarantined_share":
+        rules = quarantine.filter("fresh").group_by("rule").len().sort("len", "rule", descending=[True, False])
+        return f"of {entry['rows']} rows: {', '.join(f'{rule} {rows}' for rule, rows in rules.iter_rows())}"
+    return "in the window" if entry["rule"] == "rows" else f"of {entry['rows']} rows"

@@ -1,0 +1,1 @@
+"""Measures on a user's rows what each strategy adds."""

@@ -1,0 +1,146 @@
+"""*ablate*: what each strategy adds, measured on one's own rows (the ablation of arXiv 2510.21671 as one command).
+
+A table begins with plain fine-tuning, and each further row switches one strategy on and keeps those before it. A cell is one
+training: a row, a seed and a task. Cells are runs of the loop as far as *evaluate*, in a corner of the store of their own
+(`ablation/`), where there is no registry: nothing that is trained here can serve, and no champion plays a part. Outputs are found
+again as in every run, so a finished cell costs nothing the second time, and what two cells have in common is made once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final, cast
+
+import polars as pl
+
+from relevance_core import config, loop
+from relevance_core.config import Settings
+from relevance_core.errors import DataError, NotFound
+from relevance_core.pairs import Task, map_distinct, query_group
+from relevance_core.prompts import prompt_from
+from relevance_core.runs.stage import Inputs, Output, Report, Rows, open_artifact, stage
+from relevance_core.scoring.bases import open_base
+from relevance_core.scoring.english import with_english
+from relevance_core.scoring.scorers import TEXT, open_scorer
+from relevance_core.sources import read_labelled
+from relevance_core.stages.ingest import fingerprint
+from relevance_core.store import Store, open_store
+from relevance_core.tools.ablation.strategies import Row
+
+Say = Callable[[str], None]
+
+CORNER: Final = "ablation"
+ANSWERS: Final = ("pair_id", "group", "language", "label", "p")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which cells are made. judge: a labelled file whose rows judge instead of the split's judgement rows; '' for none."""
+
+    settings: Settings
+    rows: tuple[Row, ...]
+    seeds: tuple[int, ...]
+    judge: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one training answered.
+
+    answers: ANSWERS of the rows that judge; calibration: of the split's calibration rows, which judge nothing; threshold: what
+    those give.
+    """
+
+    row: str
+    seed: int
+    task: Task
+    answers: pl.DataFrame = field(repr=False)
+    threshold: float
+    calibration: pl.DataFrame = field(repr=False)
+
+
+def check(plan: Plan) -> None:
+    """Raises the error of what would otherwise fail after hours: a row's settings, a seed's rows, the file that judges."""
+    for seed in plan.seeds:
+        for row in plan.rows:
+            settings_of(plan, row, seed)
+        fingerprint(settings_of(plan, plan.rows[0], seed))
+    if plan.judge:
+        for task in plan.settings.tasks:
+            _judging(plan.judge, task)
+
+
+def _judging(uri: str, task: Task) -> pl.DataFrame:
+    """The task's rows of the file that judges, with `group`. Raises NotFound and DataError."""
+    rows = read_labelled(uri, task=task).filter(task=task)
+    if rows.is_empty():
+        raise DataError(
+            f"the file that judges has no row of the task {task}", where=uri, do="leave the task out, or give another file"
+        )
+    return rows.with_columns(map_distinct(rows["query"], query_group, "group"))
+
+
+def cells(plan: Plan, store: Store, say: Say) -> list[Cell]:
+    """Makes every cell, or finds it; a row that only moves the threshold takes the answers of the row before it."""
+    corner = open_store(f"{store.uri.rstrip('/')}/{CORNER}")
+    found, trained = [], 0
+    total = len(plan.seeds) * len({_key(row) for row in plan.rows})
+    for seed in plan.seeds:
+        made: dict[str, dict[Task, Cell]] = {}
+        for row in plan.rows:
+            if _key(row) not in made:
+                trained += 1
+                say(f"ablate: {row.name}, seed {seed}: training {trained} of {total}")
+                made[_key(row)] = _train(plan, row, seed, corner, say)
+            found += [replace(cell, row=row.name) for cell in made[_key(row)].values()]
+    return found
+
+
+def _key(row: Row) -> str:
+    return json.dumps(row.settings, sort_keys=True)
+
+
+def settings_of(plan: Plan, row: Row, seed: int) -> Settings:
+    """The settings of a cell: the user's own, then the row's, then the seed, which also stands for `{seed}` in the source."""
+    values = config.merge(plan.settings.model_dump(), row.settings)
+    uri = plan.settings.source.uri.replace("{seed}", str(seed))
+    return config.build(config.merge(values, {"seed": seed, "source": {"uri": uri}}))
+
+
+def _train(plan: Plan, row: Row, seed: int, store: Store, say: Say) -> dict[Task, Cell]:
+    settings = settings_of(plan, row, seed)
+    run = loop.begin(settings, store, say=say)
+    loop.learn(run)
+    found = {}
+    for task in settings.tasks:
+        evaluated = run.artifact("evaluate", task)
+        scores = evaluated.table("scores", [*ANSWERS, "part"])
+        answers, calibration = (scores.filter(part=part).drop("part") for part in ("judgement", "calibration"))
+        if plan.judge:
+            answers = _judged(plan.judge, run, task)
+        found[task] = Cell(row.name, seed, task, answers, evaluated.report.figures["threshold"], calibration)
+    return found
+
+
+def _judged(uri: str, run: loop.Run, task: Task) -> pl.DataFrame:
+    """What a cell's adapter says of the rows of a file, scored once."""
+    settings = run.settings.model_copy(update={"source": config.SourceSettings(uri=uri, task=task)})
+    inputs = Inputs({"train": run.artifact("train", task)} | {name: run.artifact(name) for name in ("base", "translate")}, task)
+    report = judge(settings, inputs, run.store, say=run.say)
+    found = open_artifact(run.store, report.address)
+    if found is None:
+        raise NotFound("the scores of the judging file are gone", where=run.store.uri_of(report.address), do="run it again")
+    return found.table("answers")
+
+
+@stage("judge", uses=("prompt", "base.model", "base.dtype", "engine.scorer", "source"), by_task=True, fingerprint=fingerprint)
+def judge(settings: Settings, inputs: Inputs, out: Output) -> Report:
+    """Scores the task's rows of the labelled file `source.uri` with an adapter that is in no registry: `answers` (ANSWERS)."""
+    rows = _judging(settings.source.uri, cast(Task, inputs.task))
+    base, adapter = open_base(inputs["base"], settings.base.dtype), inputs["train"].folder("adapter")
+    scorer = open_scorer(settings, base, adapter, prompt_from(settings))
+    p = scorer.score(with_english(rows, settings, inputs["translate"]).select(TEXT).iter_rows(), out.say)
+    out.table("answers", rows.with_columns(p=pl.Series(p, dtype=pl.Float64)).select(ANSWERS))
+    return Report(Rows(len(rows), kept=len(rows)), {})

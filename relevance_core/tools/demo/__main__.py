@@ -1,0 +1,67 @@
+"""`python -m relevance_core.tools.demo run|up|down`: what `make demo`, `make up` and `make down` call."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from relevance_core.errors import RelevanceError
+from relevance_core.tools.demo.nights import PROJECT, Demo
+
+
+def main() -> int:
+    """Runs one command; the exit status is 1 where something failed, with the cause on stderr."""
+    parser = argparse.ArgumentParser(
+        prog="python -m relevance_core.tools.demo", description="the loop in a real Airflow on this machine"
+    )
+    parser.add_argument("command", choices=["run", "up", "down"])
+    parser.add_argument("--folder", type=Path, default=PROJECT / ".demo", help="where everything of the demo lies")
+    parser.add_argument("--port", type=int, default=int(os.environ.get("RELEVANCE_UI_PORT") or 8080), help="the UI's port")
+    options = parser.parse_args()
+    # `kill` must stop the Airflow that was started here, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, _interrupt)
+    folder = options.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    demo = Demo(folder, say)
+    try:
+        match options.command:
+            case "run":
+                demo.run(options.port)
+            case "up":
+                up(demo, options.port)
+            case "down":
+                demo.airflow.stop()
+    except RelevanceError as error:
+        say(f"failed: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on from the finished stages")
+        return 130
+    return 0
+
+
+def up(demo: Demo, port: int) -> None:
+    """Starts Airflow, leaves it running, and says how to get in."""
+    demo.up(port).close()
+    login = demo.airflow.login()
+    say(f"Airflow runs at {login['url']}")
+    say(f"user {login['user']}, password {login['password']}  (kept in {demo.airflow.login_file})")
+    say("make down stops it")
+
+
+def say(text: str) -> None:
+    """One line for the person who started it."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

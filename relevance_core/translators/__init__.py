@@ -1,0 +1,42 @@
+"""Translators of queries: the glossary that is the embedded default, translation models, and chains of them.
+
+A translator is anything with a `name`, a `version` (a digest of all that decides what it answers), `can` and `translate`. What a
+run used is kept in the store by `save`, so that `open_translator` gives the same answers years later, wherever pairs are scored.
+"""
+
+from relevance_core.translators.chain import Chain
+from relevance_core.translators.doubts import REASONS, Answer, doubts
+from relevance_core.translators.endpoint import EndpointTranslator
+from relevance_core.translators.glossary import GlossaryTranslator, Term, glossary_from, read_brands, read_terms
+from relevance_core.translators.kept import open_translator, save, translator_from
+from relevance_core.translators.memory import add_english, held, remembered
+from relevance_core.translators.protocol import Machine, Translated, Translator
+from relevance_core.translators.seq2seq import Seq2SeqTranslator
+from relevance_core.translators.words import UNITS, UNSPACED, Keepsakes, tokens
+
+__all__ = [
+    "REASONS",
+    "UNITS",
+    "UNSPACED",
+    "Answer",
+    "Chain",
+    "EndpointTranslator",
+    "GlossaryTranslator",
+    "Keepsakes",
+    "Machine",
+    "Seq2SeqTranslator",
+    "Term",
+    "Translated",
+    "Translator",
+    "add_english",
+    "doubts",
+    "glossary_from",
+    "held",
+    "open_translator",
+    "read_brands",
+    "read_terms",
+    "remembered",
+    "save",
+    "tokens",
+    "translator_from",
+]

@@ -1,0 +1,113 @@
+"""Translators as settings name them, and as the store keeps them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from relevance_core.config import TranslateSettings
+from relevance_core.errors import DataError, NotFound, SettingsError
+from relevance_core.store import Store
+from relevance_core.translators.chain import Chain
+from relevance_core.translators.endpoint import EndpointTranslator
+from relevance_core.translators.glossary import GlossaryTranslator, read_brands, read_terms
+from relevance_core.translators.protocol import HERE, Machine, Translator
+from relevance_core.translators.seq2seq import Seq2SeqTranslator
+
+_GLOSSARY = "glossary"
+_ABOUT = "translator.json"
+
+
+def translator_from(
+    settings: TranslateSettings, glossary: GlossaryTranslator | None, brands: tuple[str, ...], machine: Machine
+) -> Translator | None:
+    """The translator that `translate.translator` names: one, or a chain of several; None where that is the glossary and there
+    is none.
+
+    brands: what the answers of a chain must keep. Raises ModelError for a model that is not on this machine.
+    """
+    named = [glossary if entry == _GLOSSARY else _model(entry, settings.max_new_tokens, machine) for entry in settings.translator]
+    parts = tuple(part for part in named if part is not None)
+    return Chain(parts, settings.max_untranslated, brands) if len(parts) > 1 else next(iter(parts), None)
+
+
+def _model(entry: str, max_new_tokens: int, machine: Machine) -> Translator:
+    """The translator of an entry such as `vllm:ByteDance-Seed/Seed-X-PPO-7B@main`."""
+    kind, _, model = entry.partition(":")
+    name, _, revision = model.partition("@")
+    if kind == "vllm":
+        return EndpointTranslator(name, revision or "main", max_new_tokens, machine)
+    return Seq2SeqTranslator.find(name, revision or "main", max_new_tokens, machine)
+
+
+def save(translator: Translator, store: Store) -> dict[str, str]:
+    """Keeps a translator in the store and returns the reference that `open_translator` opens: `{name, version, key}`.
+
+    A model's weights are not kept, only which they are. Raises SettingsError for a translator of a kind that is not known here.
+    """
+    key = f"translators/{translator.name}-{translator.version}"
+    for file, data in _files(translator, store).items():
+        store.create(f"{key}/{file}", data)
+    return {"name": translator.name, "version": translator.version, "key": key}
+
+
+def _files(translator: Translator, store: Store) -> dict[str, bytes]:
+    """What is kept of a translator, the file that makes it one last."""
+    match translator:
+        case GlossaryTranslator():
+            rows = "".join("\t".join(term) + "\n" for term in (("term_id", "language", "name"), *translator.terms))
+            return {"brands.txt": _lines(translator.brands), "terms.tsv.gz": gzip.compress(rows.encode(), mtime=0)}
+        case EndpointTranslator():
+            about = _about(translator, "model", "revision", "max_new_tokens")
+        case Seq2SeqTranslator():
+            about = _about(translator, "model", "revision", "kind", "pair", "max_new_tokens", "source")
+        case Chain():
+            parts = [save(part, store) for part in translator.parts]
+            about = {"parts": parts, "max_untranslated": translator.max_untranslated, "brands": translator.brands}
+        case _:
+            raise SettingsError(
+                f"translator {translator.name} can't be kept in the store", expected="glossary, vllm, seq2seq or chain"
+            )
+    return {_ABOUT: json.dumps(about, indent=1, sort_keys=True, ensure_ascii=False).encode()}
+
+
+def _about(translator: Translator, *fields: str) -> dict[str, Any]:
+    return {name: getattr(translator, name) for name in fields}
+
+
+def _lines(texts: tuple[str, ...]) -> bytes:
+    return "".join(text + "\n" for text in texts).encode()
+
+
+def open_translator(ref: Mapping[str, str], store: Store, machine: Machine = HERE) -> Translator:
+    """The translator that `save` kept under `ref`; no model is loaded, and no server asked, before it translates.
+
+    machine: where its models run here. Raises NotFound, or DataError if what is there has another version.
+    """
+    translator = _opened(ref, store, machine)
+    if translator.version != ref["version"]:
+        raise DataError(
+            f"the translator's version is {translator.version}",
+            where=store.uri_of(ref["key"]),
+            expected=ref["version"],
+            do="restore the folder, or use the release of this package that wrote it",
+        )
+    return translator
+
+
+def _opened(ref: Mapping[str, str], store: Store, machine: Machine) -> Translator:
+    key = ref["key"]
+    if ref["name"] == _GLOSSARY:
+        terms = read_terms(store.read(f"{key}/terms.tsv.gz"), store.uri_of(f"{key}/terms.tsv.gz"))
+        return GlossaryTranslator(terms, read_brands(store.read(f"{key}/brands.txt")))
+    if ref["name"] not in ("vllm", "seq2seq", "chain"):
+        raise NotFound(f"no translator named {ref['name']!r}", expected="glossary, vllm, seq2seq or chain")
+    about = json.loads(store.read(f"{key}/{_ABOUT}"))
+    if ref["name"] == "vllm":
+        return EndpointTranslator(**about, machine=machine)
+    if ref["name"] == "seq2seq":
+        return Seq2SeqTranslator(**about | {"pair": about["pair"] and tuple(about["pair"])}, machine=machine)
+    parts = tuple(open_translator(part, store, machine) for part in about["parts"])
+    return Chain(parts, about["max_untranslated"], tuple(about["brands"]))

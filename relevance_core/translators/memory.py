@@ -1,0 +1,103 @@
+"""The translation memory: a text is translated once per translator, and what was answered is kept as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import polars as pl
+
+from relevance_core.errors import ServingError
+from relevance_core.store import Store
+from relevance_core.store.memory import Memory
+from relevance_core.translators.chain import Chain
+from relevance_core.translators.protocol import Translated, Translator
+
+_SCHEMA: Final = {"text": pl.String, "translation": pl.String, "untranslated": pl.Int32, "words": pl.Int32}
+
+
+def remembered(translator: Translator, store: Store, texts: pl.Series, source: str, target: str) -> tuple[pl.DataFrame, int]:
+    """The translations of the distinct `texts`: (text, translation, untranslated, words), sorted by text; and how many of them the
+    translation memory held.
+
+    The memory is `memory/<translator>-<version>/<source>-<target>` of the store: a text is translated once per version, ever. It
+    learns after every `batch` of the translator, so that what breaks off goes on from there; the translators of a chain have
+    memories of their own besides, which outlive a change of the others. Raises ServingError, with how many texts it kept, when a
+    translator's server is gone.
+    """
+    wanted, memory = _distinct(texts), _memory(translator, store, source, target)
+    known = memory.recall(wanted)
+    missing = wanted if known is None else wanted.filter(~wanted.is_in(known["text"].implode()))
+    together = [] if known is None else [known.select(list(_SCHEMA))]
+    for start in range(0, len(missing), translator.batch):
+        asked = missing.slice(start, translator.batch)
+        try:
+            answers = _answers(translator, store, asked.to_list(), source, target)
+        except _BrokenOff:
+            raise
+        except ServingError as error:
+            raise _broken_off(error, len(wanted) - len(missing) + start, len(wanted)) from error
+        made = pl.DataFrame([(text, *answer) for text, answer in zip(asked, answers, strict=True)], schema=_SCHEMA, orient="row")
+        memory.learn(made)
+        together.append(made)
+    return pl.concat([pl.DataFrame(schema=_SCHEMA), *together]).sort("text"), len(wanted) - len(missing)
+
+
+class _BrokenOff(ServingError):
+    """A translation that a server broke off, with what is known of it said."""
+
+
+def _broken_off(error: ServingError, known: int, wanted: int) -> _BrokenOff:
+    return _BrokenOff(
+        f"{error.what}; {known} of the {wanted} texts are in the translation memory",
+        where=error.where,
+        expected=error.expected,
+        do=f"{error.do or 'see the server'}; run again: it goes on from what is there",
+    )
+
+
+def _answers(translator: Translator, store: Store, texts: list[str], source: str, target: str) -> list[Translated]:
+    if not isinstance(translator, Chain):
+        return translator.translate(texts, source, target)
+
+    def ask(part: Translator, asked: Sequence[str]) -> list[Translated]:
+        found, _ = remembered(part, store, pl.Series("text", asked, dtype=pl.String), source, target)
+        known = {text: Translated(*answer) for text, *answer in found.iter_rows()}
+        return [known[text] for text in asked]
+
+    return translator.in_turn(texts, source, target, ask)
+
+
+def held(translator: Translator, store: Store, texts: pl.Series, source: str, target: str) -> tuple[int, int]:
+    """How many distinct texts there are, and how many of them `remembered` would find in the memory. Translates nothing.
+
+    Of a chain, what the memories of its translators hold besides is not counted.
+    """
+    wanted = _distinct(texts)
+    known = _memory(translator, store, source, target).recall(wanted)
+    return len(wanted), 0 if known is None else len(known)
+
+
+def _distinct(texts: pl.Series) -> pl.Series:
+    return texts.drop_nulls().unique().sort().alias("text")
+
+
+def _memory(translator: Translator, store: Store, source: str, target: str) -> Memory:
+    return Memory(store, f"memory/{translator.name}-{translator.version}/{source}-{target}", "text")
+
+
+def add_english(frame: pl.DataFrame, translator: Translator | None, store: Store) -> pl.DataFrame:
+    """`frame` (`language`, `query`) with `english`: the query's English translation, from the query's own text alone.
+
+    It is null for English queries, for languages that the translator can't read, and everywhere without a translator. Training,
+    evaluation and scoring all come through here, so that the same query reads the same in each of them.
+    """
+    if "english" in frame.columns:
+        frame = frame.drop("english")
+    pieces = [pl.DataFrame(schema={"language": pl.String, "query": pl.String, "english": pl.String})]
+    for language in frame["language"].unique().drop_nulls().sort() if translator else ():
+        if translator and language != "en" and translator.can(language, "en"):
+            texts = frame.filter(language=language)["query"]
+            known, _ = remembered(translator, store, texts, language, "en")
+            pieces.append(known.select(pl.lit(language).alias("language"), query="text", english="translation"))
+    return frame.join(pl.concat(pieces), on=["language", "query"], how="left", maintain_order="left")

@@ -1,0 +1,98 @@
+"""Settings: checked when built, merged in a documented order, and documented."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from relevance_core import config
+from relevance_core.config.table import as_markdown
+from relevance_core.errors import SettingsError
+from tests.support.places import DOCS
+
+
+def test_the_later_source_of_a_setting_wins(tmp_path: Path) -> None:
+    """A file is laid over the defaults, the environment over the file, --set over both."""
+    file = tmp_path / "loop.toml"
+    file.write_text("seed = 1\n[train]\nepochs = 1\nr = 8\n")
+    settings = config.load(file, ["train.r=4"], {"RELEVANCE_SETTINGS": '{"seed": 2, "train": {"r": 6}}'})
+    assert (settings.seed, settings.train.epochs, settings.train.r) == (2, 1, 4)
+
+
+@pytest.mark.parametrize(
+    ("override", "where"),
+    [("train.epoch=1", "train.epoch"), ("gate.min_f1=3", "gate.min_f1"), ("tasks=QX", "tasks.0"), ("onboard=German", "onboard.0")],
+)
+def test_a_setting_that_cannot_be_meant_is_refused_by_name(override: str, where: str) -> None:
+    """An unknown name or a value out of bounds raises an error that names the setting."""
+    with pytest.raises(SettingsError) as caught:
+        config.load(overrides=[override])
+    assert caught.value.where == where
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
+    """A misspelt setting's error lists the names beside it."""
+    with pytest.raises(SettingsError, match="known: r, alpha, dropout"):
+        config.load(overrides=["train.epoch=1"])
+
+
+def test_the_window_ends_where_it_is_told() -> None:
+    """Without a start the fresh window is `days` long and history reaches `history_days` before it."""
+    window = config.load(overrides=["window.end=2026-10-08", "window.days=2", "window.history_days=3"]).window
+    assert window.bounds() == (datetime(2026, 10, 6, tzinfo=UTC), datetime(2026, 10, 8, tzinfo=UTC))
+    assert window.history_start() == datetime(2026, 10, 3, tzinfo=UTC)
+
+
+def test_a_window_is_never_derived_from_the_clock() -> None:
+    """A run without a window end is refused."""
+    with pytest.raises(SettingsError, match="no end"):
+        config.load().window.bounds()
+
+
+def test_a_database_password_is_never_dumped() -> None:
+    """The connection's URL is masked wherever settings are printed or stored."""
+    settings = config.load(overrides=["source.connection=postgresql://u:hunter2@db/x"])
+    assert "hunter2" not in settings.model_dump_json() + repr(settings)
+
+
+def test_strategies_that_are_off_are_not_written() -> None:
+    """Settings that came later leave a store's runs and outputs their names: off, they are not dumped; on, they are read again."""
+    later = {"augment": {"share": 0.5}, "train": {"tapt": "off"}, "evaluate": {"corrupted": False}}
+    written = config.build(later).model_dump(mode="json", exclude={"source"})
+    assert written == config.Settings().model_dump(mode="json", exclude={"source"})
+    assert {"augment", "evaluate"}.isdisjoint(written)
+    assert {"tapt", "tapt_epochs"}.isdisjoint(written["train"])
+    on = {"augment": {"enabled": True}, "train": {"tapt": "text", "tapt_epochs": 2}, "evaluate": {"corrupted": True}}
+    again = config.build(config.build(on).model_dump(mode="json", exclude={"source"}))
+    assert (again.augment.enabled, again.train.tapt, again.train.tapt_epochs, again.evaluate.corrupted) == (True, "text", 2, True)
+
+
+def test_an_adapter_has_one_beginning() -> None:
+    """A warm start and a first training at once are refused, with both names."""
+    with pytest.raises(SettingsError, match="tapt text and warm_start are two beginnings"):
+        config.build({"train": {"tapt": "text", "warm_start": True}})
+
+
+@pytest.mark.parametrize("beginning", [{"warm_start": True}, {"tapt": "other-task"}])
+def test_a_shared_adapter_begins_from_nothing(beginning: dict[str, object]) -> None:
+    """The beginnings of one task do not go with an adapter of both."""
+    with pytest.raises(SettingsError, match="a shared adapter begins from nothing"):
+        config.build({"train": {"shared": True} | beginning})
+
+
+def test_settings_import_nothing_heavy() -> None:
+    """A DAG file may import the settings: they bring in neither torch nor pandas nor Airflow."""
+    heavy = ("torch", "pandas", "polars", "airflow", "boto3")
+    code = f"import sys, relevance_core.config; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_settings_page_is_what_the_code_says() -> None:
+    """docs/settings.md is the output of `relevance settings`."""
+    page = DOCS / "settings.md"
+    assert page.read_text(encoding="utf-8") == as_markdown()

@@ -1,0 +1,203 @@
+"""What a run's first task says: the plan for the languages that come in, against what *translate* then does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from relevance_core import loop
+from relevance_core.config import Settings
+from relevance_core.plan import forecast, unknown
+from relevance_core.runs.stage import Artifact, Inputs
+from relevance_core.stages.translate import stage as translate
+from relevance_core.store import Store
+from relevance_core.translators import held, remembered
+from tests.stages.test_translate import glossary, inputs_of, ran, settings_of
+from tests.support.stage_cases import log
+
+TRAIN = (
+    ("es", "camisa roja", "shirts", 1),
+    ("es", "camisa roja", "shoes", 0),
+    ("es", "zapatillas", "shoes", 1),
+    ("en", "red shirt", "shirts", 1),
+    ("en", "red shoes", "shirts", 0),
+)
+"""Two Spanish queries in three rows, two English ones in two."""
+
+
+@pytest.fixture
+def earlier(store: Store) -> Inputs:
+    """An earlier run's *ingest* and *split*: TRAIN, and a German judgement row."""
+    return inputs_of(store, log(*TRAIN), log(("de", "rotes hemd", "shirts", 1)))
+
+
+def reckoned(
+    settings: Settings, earlier: Inputs, onboarded: tuple[str, ...] = ("de",), **served: tuple[str, ...]
+) -> dict[str, Any]:
+    return forecast(settings, onboarded, served, "before", earlier["split"], translate.translator_of(settings, earlier["ingest"]))  # type: ignore[arg-type]
+
+
+def test_rows_sources_and_texts_by_language_and_task(store: Store, earlier: Inputs) -> None:
+    """German gets as many rows as Spanish has, 3; from Spanish alone these are its 3 rows, 2 texts, of which the memory has 1."""
+    settings = settings_of(translate={"min_rows": 0, "sources": ("es",)})
+    remembered(glossary(brands=["veltano"]), store, pl.Series(["zapatillas"]), "es", "de")
+    plan = reckoned(settings, earlier)
+    assert plan["languages"] == {
+        "de": {
+            "QC": {
+                "why": "onboarded",
+                "rows": 3,
+                "sources": {"es": 3},
+                "texts": 2,
+                "remembered": 1,
+                "judgement_rows": 1,
+                "asks": True,
+            }
+        }
+    }
+    assert (plan["from"], plan["translator"]["name"]) == ("before", "glossary")
+    assert plan["text"] == [
+        f"reckoned with the rows of run before; the translator is glossary {plan['translator']['version']}",
+        "de QC (onboarded): 3 rows from es 3; 2 texts, 1 of them in the translation memory; "
+        "1 judgement rows, too few: a person will be asked",
+    ]
+    assert json.loads(json.dumps(plan)) == plan
+
+
+def test_the_plan_is_what_translate_then_does(store: Store, earlier: Inputs) -> None:
+    """On the same rows: as many of each source sampled, by the same translator; after it, every text is in the memory."""
+    settings = settings_of(translate={"min_rows": 4})
+    plan = reckoned(settings, earlier)
+    output = ran(store, settings, earlier)
+    figures = output.report.figures
+    assert {language: tasks["QC"]["rows"] for language, tasks in plan["languages"].items()} == {
+        language: about["sampled"] for language, about in figures["languages"].items()
+    }
+    assert {language: tasks["QC"]["why"] for language, tasks in plan["languages"].items()} == {
+        "de": "onboarded",
+        "en": "below the row quota",
+        "es": "below the row quota",
+    }
+    assert plan["translator"]["version"] == figures["translator"]["version"]
+    german = pl.concat(
+        [output.table("train").filter(language="de", origin="translation").select("origin_id"), _rejected(output, "de")]
+    )
+    sources = log(*TRAIN).filter(pl.col("pair_id").is_in(german["origin_id"].implode())).group_by("language").len()
+    assert plan["languages"]["de"]["QC"]["sources"] == dict(sources.sort("language").iter_rows())
+    after = reckoned(settings, earlier)["languages"]["de"]["QC"]
+    assert after["remembered"] == after["texts"] > 0
+
+
+def test_who_is_asked(earlier: Inputs) -> None:
+    """Not for a language that the champion was trained on, nor with a bound that the rows reach with both labels."""
+    settings = settings_of(gate={"min_evidence_rows": 1})
+    assert reckoned(settings, earlier)["languages"]["de"]["QC"]["asks"], "one row has one label"
+    assert not reckoned(settings, earlier, QC=("de", "en", "es"))["languages"]["de"]["QC"]["asks"]
+    assert not reckoned(settings_of(tasks="QI"), earlier)["languages"]["de"]["QC"]["asks"], "the gate of QC is not asked"
+
+
+def test_what_cannot_be_translated_is_said(earlier: Inputs) -> None:
+    """The glossary has no Polish."""
+    plan = reckoned(settings_of(), earlier, ("pl",))
+    assert plan["languages"]["pl"]["QC"]["rows"] == 0
+    assert plan["text"][1] == "pl QC (onboarded): no rows, since nothing can be translated into it"
+
+
+@pytest.mark.parametrize(
+    ("enabled", "expected"), [(True, "no language comes in, and none has fewer rows"), (False, "translate.enabled is off")]
+)
+def test_nothing_to_do_is_said(earlier: Inputs, enabled: bool, expected: str) -> None:
+    """A night that brings in nothing, and one without the strategy, say so in a line."""
+    plan = reckoned(settings_of(translate={"min_rows": 0, "enabled": enabled}), earlier, () if enabled else ("de",))
+    assert plan["languages"] == {}
+    (line,) = plan["text"]
+    assert line.startswith(expected)
+
+
+def test_the_first_run_says_when_it_will_be_known(store: Store) -> None:
+    """Without an earlier run there are the bounds of the settings, and the stage after which the rest is known."""
+    settings = settings_of(tasks="QC", translate={"rows": {"QC": 40}, "sources": ("es", "en")})
+    plan = unknown(settings, ("de",))
+    assert plan["languages"]["de"]["QC"]["rows"] == 40
+    assert plan["languages"]["de"]["QC"]["sources"] is None
+    assert plan["text"][0].startswith("there is no earlier run to reckon with: rows, sources and cost are known after *split*")
+    assert plan["text"][1:] == ["de QC: at most 40 rows from es, en"]
+
+
+def onboarding(folder: Path, terms: bytes) -> Settings:
+    """A run that brings in German from Spanish, with this glossary beside its logs."""
+    folder.mkdir()
+    (folder / "logs.jsonl").write_text("{}\n")
+    (folder / "terms.tsv.gz").write_bytes(terms)
+    translated = {"sources": ("es",), "min_rows": 0}
+    return settings_of(
+        tasks="QC", window={"end": "2026-10-08"}, onboard="de", translate=translated, source={"uri": str(folder / "logs.jsonl")}
+    )
+
+
+def test_a_run_keeps_its_plan(store: Store, earlier: Inputs, tmp_path: Path) -> None:
+    """The plan is reckoned with the newest other run whose rows are whole, once, and said each time."""
+    said: list[str] = []
+    settings = onboarding(tmp_path / "shop", store.read(earlier["ingest"].key("terms.tsv.gz")))
+    for name in ("2026-10-06-a", "2026-10-07-b"):
+        refer(store, name, "split", earlier["split"])
+    store.write("runs/2026-10-07-b/split.json", json.dumps({"address": "stages/split/gone"}).encode())
+    run = loop.begin(settings, store, "2026-10-08-c", said.append, dag_run="manual__1")
+    plan = run.plan()
+    assert (plan["from"], plan["languages"]["de"]["QC"]["rows"]) == ("2026-10-06-a", 3)
+    assert said == [f"plan: {line}" for line in plan["text"]]
+    translate.run(settings, earlier, store)
+    assert run.plan() == plan
+    assert json.loads(store.read("runs/2026-10-08-c/plan.json")) == plan
+
+
+def test_a_forecast_that_fails_fails_no_run(store: Store, earlier: Inputs, tmp_path: Path) -> None:
+    """Where the glossary can't be read, the plan says so and is that of a first run."""
+    refer(store, "2026-10-06-a", "split", earlier["split"])
+    said: list[str] = []
+    plan = loop.begin(onboarding(tmp_path / "shop", b"no gzip"), store, "2026-10-08-c", said.append).plan()
+    assert plan["from"] == ""
+    assert any(line.startswith("plan: run 2026-10-06-a can't be reckoned with: ") for line in said)
+
+
+def test_begin_keeps_airflows_name_of_the_run(store: Store) -> None:
+    """It is in the record of the run, empty from the command line; a second begin does not change it."""
+    settings = settings_of(window={"end": "2026-10-08"})
+    loop.begin(settings, store, "a", dag_run="manual__1")
+    loop.begin(settings, store, "a")
+    loop.begin(settings, store, "b")
+    assert [json.loads(store.read(f"runs/{name}/run.json"))["dag_run"] for name in "ab"] == ["manual__1", ""]
+
+
+def test_a_run_from_before_a_setting_is_still_that_run(store: Store) -> None:
+    """A record that lacks a setting is of a run with its default: such a run is found again, one with another value is not."""
+    settings = settings_of(window={"end": "2026-10-08"})
+    loop.begin(settings, store, "a")
+    record = json.loads(store.read("runs/a/run.json"))
+    del record["settings"]["approval"], record["dag_run"]
+    store.write("runs/a/run.json", json.dumps(record).encode())
+    assert loop.open_run(store, "a", Settings()).settings.approval.hours == 12
+    with pytest.raises(loop.SettingsError, match=r"other settings; .*approval"):
+        loop.begin(settings_of(window={"end": "2026-10-08"}, approval={"hours": 1}), store, "a")
+
+
+def test_held_counts_without_translating(store: Store) -> None:
+    """Of the texts a, b, a and null two are distinct, and the memory has one of them; it has no more afterwards."""
+    translator = glossary()
+    remembered(translator, store, pl.Series(["a"]), "es", "en")
+    texts = pl.Series(["a", "b", "a", None])
+    assert held(translator, store, texts, "es", "en") == held(translator, store, texts, "es", "en") == (2, 1)
+    assert held(translator, store, texts, "es", "de") == (2, 0)
+
+
+def refer(store: Store, run_id: str, stage: str, artifact: Artifact) -> None:
+    """Records an output in a run, as the pipeline does."""
+    store.write(f"runs/{run_id}/{stage}.json", json.dumps({"address": artifact.address}).encode())
+
+
+def _rejected(output: Artifact, language: str) -> pl.DataFrame:
+    return output.table("ledger").filter(language=language).select("origin_id")
