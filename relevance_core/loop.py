@@ -54,9 +54,6 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """What each stage reads, whatever the settings. *report* reads whatever is there."""
 
-MODULES: Final = {"base": "base_model"}
-"""Stages whose module has another name than theirs."""
-
 Say = Callable[[str], None]
 
 
@@ -77,7 +74,7 @@ def stage_function(name: str) -> StageFunction:
     """The `run` of a stage. Raises SettingsError for a name that is none."""
     if name not in NEEDS and name != "report":
         raise SettingsError(f"no stage {name!r}", expected=", ".join([*NEEDS, "report"]))
-    return cast(StageFunction, importlib.import_module(f"relevance_core.stages.{MODULES.get(name, name)}").run)
+    return cast(StageFunction, importlib.import_module(f"relevance_core.stages.{name}").run)
 
 
 @dataclass(frozen=True)
