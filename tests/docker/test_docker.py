@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import fnmatch
 import http.server
 import importlib.util
@@ -17,7 +16,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jsonschema
@@ -26,10 +24,10 @@ import yaml
 
 from relevance_core import config
 from relevance_core.cli.main import build_parser
+from tests.support.docker_cases import BUCKET, DOCKER, POLICY, credentials, first_start, load
 from tests.support.places import PROJECT
 from tests.support.registry_cases import moto_server, use_server
 
-DOCKER = PROJECT / "docker"
 COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 GPU = yaml.safe_load((DOCKER / "compose.gpu.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -37,7 +35,6 @@ ONCE = {"store-init", "airflow-init"}
 DOCKERFILES = sorted(DOCKER.glob("*.Dockerfile"))
 PINNED = re.compile(r"[\w./-]+:v?\d+(\.\d+)+[\w.-]*")
 VARIABLE = re.compile(r"\$\{(\w+)")
-BUCKET = "relevance"
 
 
 def test_the_compose_files_are_valid() -> None:
@@ -241,12 +238,6 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return first_start(tmp_path_factory.mktemp("first") / "secrets")
 
 
-def first_start(folder: Path) -> Path:
-    """The secrets, made in `folder`."""
-    subprocess.run([DOCKER / "first-start.sh", folder], check=True, capture_output=True)
-    return folder
-
-
 def test_first_start_makes_every_secret(secrets: Path) -> None:
     """What it makes is what the compose file names, none is empty, the folder is its owner's, and no container may write a file."""
     wanted = {Path(secret["file"]).name for secret in COMPOSE["secrets"].values()}
@@ -295,9 +286,6 @@ def test_secrets_fit_together(secrets: Path) -> None:
 
 
 # The store
-
-
-POLICY = json.loads((DOCKER / "store-policy.json").read_text())
 
 
 def _allowed(who: str, action: str, key: str) -> bool:
@@ -403,28 +391,11 @@ def _commands() -> Iterator[list[str]]:
         yield from (json.loads(words) for words in re.findall(r"^(?:CMD|ENTRYPOINT) (\[.+\])$", path.read_text(), re.MULTILINE))
 
 
-def load(name: str) -> ModuleType:
-    """A script of docker/ as a module."""
-    spec = importlib.util.spec_from_file_location(name, DOCKER / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def _folder_of(package: str) -> Path:
     spec = importlib.util.find_spec(package)
     assert spec is not None
     assert spec.origin is not None
     return Path(spec.origin).parent
-
-
-def credentials(path: Path) -> tuple[str, str]:
-    """The access key and the secret in a file of the AWS tools."""
-    parser = configparser.ConfigParser()
-    parser.read_string(path.read_text())
-    return parser["default"]["aws_access_key_id"], parser["default"]["aws_secret_access_key"]
 
 
 class _answering:  # noqa: N801 - reads as a function

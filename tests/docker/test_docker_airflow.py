@@ -20,8 +20,8 @@ import pytest
 import yaml
 
 from relevance_core.tools.demo.client import Client
-from tests.sources import test_sql
 from tests.support.places import PROJECT
+from tests.support.postgres_server import NEEDS_POSTGRES, QUOTED, postgres_server
 from tests.support.registry_cases import free_port
 
 DOCKER = PROJECT / "docker"
@@ -29,7 +29,7 @@ SERVICES = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]
 PROCESSES = ("airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
 SECONDS = 300.0
 
-pytestmark = [pytest.mark.airflow, pytest.mark.slow, *test_sql.pytestmark]
+pytestmark = [pytest.mark.airflow, pytest.mark.slow, *NEEDS_POSTGRES]
 
 
 @dataclass(frozen=True)
@@ -112,10 +112,10 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     subprocess.run([DOCKER / "first-start.sh", tmp_path / "secrets"], check=True, capture_output=True)
     for folder in ("airflow", "logs", "scratch", "etc"):
         (tmp_path / folder).mkdir()
-    with test_sql._server() as address:
+    with postgres_server() as address:
         database = tmp_path / "secrets" / "airflow_database"
         database.chmod(0o600)
-        database.write_text(f"postgresql+psycopg2://shop:{test_sql.QUOTED}@{address}/postgres")
+        database.write_text(f"postgresql+psycopg2://shop:{QUOTED}@{address}/postgres")
         found = Machine(tmp_path, free_port())
         (tmp_path / "etc" / "settings.toml").write_text(found.here((DOCKER / "settings.toml").read_text()))
         yield found

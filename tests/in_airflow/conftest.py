@@ -18,9 +18,9 @@ from relevance_core.registry import Registry, Release
 from relevance_core.store import open_store
 from relevance_core.tools.demo.launcher import USER
 from relevance_core.tools.demo.nights import DAG
-from tests.in_airflow.forms import answer_by_form, trigger_by_form
-from tests.in_airflow.runs import A_MINUTE, END, HOSTILE, REJECTED, SHORT_SECONDS, WHY, answer, published
+from tests.support.airflow_forms import answer_by_form, trigger_by_form
 from tests.support.airflow_home import MARKET, SETTINGS, VIEWER, Home, airflow_home
+from tests.support.airflow_runs import A_MINUTE, END, HOSTILE, REJECTED, SHORT_SECONDS, WHY, answer, published
 from tests.support.browser import Browser, browser, require_browser
 from tests.support.loop import Done, relevance
 from tests.support.registry_cases import answering_no

@@ -10,9 +10,9 @@ import pytest
 
 from relevance_core.tools.demo.launcher import USER
 from relevance_core.ui.static import names
-from tests.in_airflow.runs import SHORT_SECONDS
+from tests.support.access_cases import CHANGES, NO_PAGES, paths
 from tests.support.airflow_home import VIEWER, Home
-from tests.ui.test_ui_access import CHANGES, NO_PAGES, paths
+from tests.support.airflow_runs import SHORT_SECONDS
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 

@@ -13,9 +13,9 @@ import pytest
 from relevance_core.registry import Registry
 from relevance_core.store import open_store
 from relevance_core.tools.demo.nights import DAG
-from tests.in_airflow.runs import END, events, published, release, reports
-from tests.plugins.test_dags import BY_TASK, STAGES
 from tests.support.airflow_home import Home
+from tests.support.airflow_runs import END, events, published, release, reports
+from tests.support.dag_cases import BY_TASK, STAGES
 from tests.support.loop import Done
 from tests.support.registry_cases import make_adapter, make_meta
 

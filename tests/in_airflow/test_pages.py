@@ -12,8 +12,8 @@ from relevance_core.registry import Registry, Release
 from relevance_core.store import open_store
 from relevance_core.tools.demo.launcher import USER
 from relevance_core.tools.demo.nights import DAG
-from tests.in_airflow.runs import A_MINUTE, HOSTILE, REJECTED, WHY, answers, events, question, release
 from tests.support.airflow_home import Home
+from tests.support.airflow_runs import A_MINUTE, HOSTILE, REJECTED, WHY, answers, events, question, release
 from tests.support.browser import PHONE, Browser
 
 pytestmark = [pytest.mark.browser, pytest.mark.airflow, pytest.mark.slow]

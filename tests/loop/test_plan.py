@@ -16,8 +16,9 @@ from relevance_core.runs.stage import Artifact, Inputs
 from relevance_core.stages.translate import stage as translate
 from relevance_core.store import Store
 from relevance_core.translators import held, remembered
-from tests.stages.test_translate import glossary, inputs_of, ran, settings_of
+from tests.support.gate_cases import refer
 from tests.support.stage_cases import log
+from tests.support.translate_cases import glossary, inputs_of, ran, settings_of
 
 TRAIN = (
     ("es", "camisa roja", "shirts", 1),
@@ -192,11 +193,6 @@ def test_held_counts_without_translating(store: Store) -> None:
     texts = pl.Series(["a", "b", "a", None])
     assert held(translator, store, texts, "es", "en") == held(translator, store, texts, "es", "en") == (2, 1)
     assert held(translator, store, texts, "es", "de") == (2, 0)
-
-
-def refer(store: Store, run_id: str, stage: str, artifact: Artifact) -> None:
-    """Records an output in a run, as the pipeline does."""
-    store.write(f"runs/{run_id}/{stage}.json", json.dumps({"address": artifact.address}).encode())
 
 
 def _rejected(output: Artifact, language: str) -> pl.DataFrame:

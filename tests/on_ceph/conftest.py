@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from tests.support.ceph_rgw import ceph_gateway, require_packages
-
-
-@dataclass(frozen=True)
-class Gateway:
-    """Where it answers, and its cluster's folder."""
-
-    endpoint: str
-    root: Path
+from tests.support.ceph_rgw import Gateway, ceph_gateway, require_packages
 
 
 @pytest.fixture(scope="package")

@@ -24,8 +24,8 @@ from relevance_core.registry.signing import Key
 from relevance_core.runs.stage import print_nothing
 from relevance_core.serving import fleet
 from relevance_core.store import Store, open_store
-from tests.docker.test_docker import BUCKET, DOCKER, POLICY, credentials, first_start, load
-from tests.on_ceph.conftest import Gateway
+from tests.support.ceph_rgw import Gateway
+from tests.support.docker_cases import BUCKET, DOCKER, POLICY, credentials, first_start, load
 from tests.support.registry_cases import free_port, make_adapter, make_meta, use_server
 from tests.support.serving_cases import make_tensors, save_adapter, save_base
 

@@ -7,7 +7,7 @@ import pytest
 from relevance_core.errors import NotFound, StoreError
 from relevance_core.registry import Registry
 from relevance_core.store import Entry, Store, open_store
-from tests.on_ceph.conftest import Gateway
+from tests.support.ceph_rgw import Gateway
 from tests.support.registry_cases import check_race, make_adapter, make_bucket, make_meta, race_creates, race_publishers, use_server
 
 pytestmark = [pytest.mark.ceph, pytest.mark.slow]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import itertools
 import json
 import subprocess
@@ -20,11 +19,10 @@ from relevance_core import languages
 from relevance_core.config import Settings, build
 from relevance_core.errors import SettingsError
 from relevance_core.store import Store
-from tests.runs.test_approvals import judged
+from tests.support.dag_cases import BY_TASK, STAGES, load_module
+from tests.support.gate_cases import judged
 from tests.support.places import PROJECT
 
-STAGES = ["begin", "ingest", "validate", "split", "translate", "base", "rollout", "report"]
-BY_TASK = ["mine", "denoise", "train", "evaluate", "gate", "publish"]
 SHELL_BAIT = "x\"; $(touch owned) `touch owned` {{ 7 * 7 }} ' \n| touch owned"
 
 pytestmark = pytest.mark.airflow
@@ -32,7 +30,7 @@ pytestmark = pytest.mark.airflow
 
 @pytest.fixture(scope="module")
 def rules() -> Any:
-    return _load(PROJECT / "plugins" / "relevance_params.py")
+    return load_module(PROJECT / "plugins" / "relevance_params.py")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +42,7 @@ def load_dag(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
         patch.delenv("RELEVANCE_SETTINGS_FILE", raising=False)
         patch.delenv("RELEVANCE_SETTINGS", raising=False)
         patch.syspath_prepend(str(PROJECT / "plugins"))
-        yield lambda name: _load(PROJECT / "dags" / f"{name}.py").dag
+        yield lambda name: load_module(PROJECT / "dags" / f"{name}.py").dag
 
 
 @pytest.fixture(scope="module")
@@ -379,16 +377,6 @@ def test_settings_file_sets_the_defaults(rules: Any, tmp_path: Path) -> None:
     file.write_text("[gate]\nmin_f1 = 8\n")
     with pytest.raises(SettingsError, match=r"gate\.min_f1"):
         rules.in_force({"RELEVANCE_SETTINGS_FILE": str(file)})
-
-
-def _load(file: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(f"loaded_{file.stem}", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def _setting(settings: Settings, name: str) -> Any:

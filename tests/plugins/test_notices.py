@@ -21,7 +21,8 @@ import pytest
 
 from relevance_core import notices, telemetry
 from relevance_core.errors import SettingsError
-from tests.plugins.test_dags import PROJECT, _load
+from tests.support.dag_cases import load_module
+from tests.support.places import PROJECT
 
 FIGURES: dict[str, Any] = {
     "evaluate": {"f1": 0.9123, "per_language": {"de": {"f1": 0.8}, "en": {"f1": 0.95}}},
@@ -211,10 +212,10 @@ def test_the_deadline_of_the_dag(plugin: Any, monkeypatch: pytest.MonkeyPatch) -
     """A run is due six hours after it was queued; with 0 hours the DAG has no deadline."""
     from airflow.sdk import DeadlineReference
 
-    (alert,) = _load(PROJECT / "dags" / "relevance_retrain.py").dag.deadline
+    (alert,) = load_module(PROJECT / "dags" / "relevance_retrain.py").dag.deadline
     assert (alert.reference, alert.interval) == (DeadlineReference.DAGRUN_QUEUED_AT, timedelta(hours=6))
     monkeypatch.setenv("RELEVANCE_DEADLINE_HOURS", "0")
-    assert _load(PROJECT / "dags" / "relevance_retrain.py").dag.deadline is None
+    assert load_module(PROJECT / "dags" / "relevance_retrain.py").dag.deadline is None
 
 
 @pytest.mark.airflow
@@ -231,7 +232,7 @@ def test_a_notifier_that_cannot_be_built(plugin: Any, monkeypatch: pytest.Monkey
     """A class that is not there, is no notifier or takes other options is found when the DAG file is read."""
     monkeypatch.setenv("RELEVANCE_NOTIFY", json.dumps(named))
     with pytest.raises(SettingsError, match=f"{problem}.*RELEVANCE_NOTIFY"):
-        _load(PROJECT / "dags" / "relevance_rollback.py")
+        load_module(PROJECT / "dags" / "relevance_rollback.py")
 
 
 STAGE = f"""#!{sys.executable}
@@ -256,9 +257,10 @@ from airflow.models.dagrun import DagRun
 from airflow.sdk.observability import stats
 from airflow.sdk.observability.metrics.stats_utils import get_stats_factory
 from airflow.utils.session import create_session
-from tests.plugins.test_notices import PROJECT, _load
+from tests.support.dag_cases import load_module
+from tests.support.places import PROJECT
 stats.initialize(factory=get_stats_factory(), export_legacy_names=False)  # as Airflow's worker does
-dag = _load(PROJECT / "dags" / "relevance_retrain.py").dag
+dag = load_module(PROJECT / "dags" / "relevance_retrain.py").dag
 run_id = dag.test(run_conf={"window.end": "2026-10-08"}, mark_success_pattern=".*approve").run_id
 with create_session() as session:  # what the scheduler leaves for the DAG processor when a run fails
     run = session.query(DagRun).filter_by(run_id=run_id).one()

@@ -13,24 +13,8 @@ from relevance_core.errors import NotFound, RegistryError, SettingsError
 from relevance_core.registry import BaseInfo, Registry
 from relevance_core.registry.signing import Key, require_signed, signature_of
 from relevance_core.store import Store
+from tests.support.keys import PRIVATE, ed25519, secret
 from tests.support.registry_cases import make_adapter, make_meta
-
-PEM = serialization.Encoding.PEM
-PRIVATE = (PEM, serialization.PrivateFormat.PKCS8)
-
-
-def ed25519(folder: Path, name: str = "key") -> tuple[Key, Key]:
-    """A new private key and its public half, both read from their files."""
-    private = Ed25519PrivateKey.generate()
-    (folder / f"{name}.pem").write_bytes(private.private_bytes(*PRIVATE, serialization.NoEncryption()))
-    public = private.public_key().public_bytes(PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    (folder / f"{name}.pub").write_bytes(public)
-    return Key.load(folder / f"{name}.pem"), Key.load(folder / f"{name}.pub")
-
-
-def secret(folder: Path, text: str) -> Key:
-    (folder / "secret").write_text(text + "\n")
-    return Key.load(folder / "secret")
 
 
 @pytest.fixture

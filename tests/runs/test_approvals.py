@@ -3,39 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 
 from relevance_core import loop
 from relevance_core.cli.main import _print_result
-from relevance_core.config import build
 from relevance_core.errors import Conflict
-from relevance_core.pairs import Task
 from relevance_core.runs.approval import Approval, approvals, question, record
 from relevance_core.store import Store
-from tests.loop.test_plan import refer
+from tests.support.gate_cases import METRICS, VERDICT, YES, judged
 from tests.support.stage_cases import artifact
-
-YES = Approval("QC", "0a1b2c3d", True, "ada", "2026-11-20T20:30:00+00:00", "seen by hand")
-
-VERDICT = {
-    "verdict": "needs-approval",
-    "reasons": [
-        {"rule": "floor", "passed": True, "figure": 0.91234, "bound": 0.6, "text": "F1 0.9123, at least 0.6000 wanted"},
-        {
-            "rule": "evidence in de",
-            "passed": False,
-            "figure": 3,
-            "bound": 30,
-            "text": "de comes in | with <b>3</b> rows\n# 30 wanted",
-        },
-    ],
-}
-METRICS: dict[str, Any] = {
-    "per_language": {"en": {"f1": 0.93, "rows": 100}, "de": {"f1": 0.8, "rows": 3}},
-    "champion": {"per_language": {"en": {"f1": 0.9, "rows": 100}}},
-}
 
 
 @pytest.mark.parametrize(
@@ -133,17 +110,3 @@ def test_a_result_says_why_a_version_does_not_serve(store: Store, failed: list[s
         "rollout": artifact(store, "rollout", {}, figures={"waits": waits, "tasks": tasks}),
     }
     assert loop._served(outputs, "QC") == {"promoted": promoted, "number": 1 if promoted else None, "why": why}
-
-
-def judged(store: Store, task: Task, verdict: str, run_id: str = "run") -> loop.Run:
-    """A run whose task has been evaluated, judged and published."""
-    run = loop.begin(build({"window": {"end": "2026-10-08"}}), store, run_id)
-    files = {
-        "evaluate": {"metrics.json": METRICS},
-        "gate": {"verdict.json": VERDICT | {"verdict": verdict}},
-        "publish": {"version.json": {"version": YES.version}},
-    }
-    for stage, contents in files.items():
-        made = artifact(store, stage, {}, {name: json.dumps(value).encode() for name, value in contents.items()})
-        refer(store, run.run_id, f"{stage}-{task.lower()}", made)
-    return run

@@ -14,7 +14,7 @@ import pytest
 from relevance_core.serving import plugin
 from relevance_core.serving.cache import GRACE_SECONDS, AdapterCache
 from relevance_core.serving.guard import MAX_BODY, Guard
-from tests.serving.test_resolver import Clock
+from tests.support.clock import Clock
 
 ONE, TWO, THREE = (f"relevance-qc@{digit * 16}" for digit in "123")
 SCORE = {"prompt": [1, 2], "max_tokens": 1, "logprobs": 2, "logprob_token_ids": [7, 8]}

@@ -25,18 +25,9 @@ from relevance_core.serving.checks import ServedBase, check_servable
 from relevance_core.serving.plugin import AdapterResolver, PluginSettings
 from relevance_core.serving.resolver import AGAIN_SECONDS, Resolver
 from relevance_core.store import FileStore, Store
-from tests.registry.test_signing import ed25519
+from tests.support.clock import Clock
+from tests.support.keys import ed25519
 from tests.support.serving_cases import BASE, DAMAGED, RANK, SHAPES, Bench, config_folder, make_tensors, publish
-
-
-class Clock:
-    """Seconds that pass when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class CountingStore(FileStore):

@@ -23,7 +23,7 @@ from relevance_core.registry import Manifest
 from relevance_core.serving.server import LocalServer, ServerSpec
 from relevance_core.serving.wire import Server, payload
 from relevance_core.store import open_store
-from tests.registry.test_signing import ed25519
+from tests.support.keys import ed25519
 from tests.support.serving_cases import BASE, DAMAGED, Bench, save_base
 
 pytestmark = [pytest.mark.serving, pytest.mark.slow]

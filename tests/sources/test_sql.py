@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -19,57 +12,15 @@ from relevance_core.errors import RelevanceError, SettingsError, StoreError
 from relevance_core.sources import Source, open_source, sql
 from relevance_core.store import Store
 from tests.support.pair_cases import END, ingested
+from tests.support.postgres_server import NEEDS_POSTGRES, QUOTED, postgres_server
 from tests.support.registry_cases import free_port
 
-BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
-PASSWORD = "s3cret word@1"
-QUOTED = "s3cret%20word%401"
+pytestmark = NEEDS_POSTGRES
+
 SELECT = (
     "SELECT task, lang AS language, q AS query, path AS category_path, is_relevant AS label, at AS event_time "
     "FROM judgements WHERE at >= :start AND at < :end"
 )
-
-pytestmark = [
-    pytest.mark.postgres,
-    pytest.mark.skipif(not BINARIES, reason="needs PostgreSQL's server (Debian's package postgresql)"),
-]
-
-
-def _command(user: str, *arguments: str) -> list[str]:
-    """The command as `user`: the server refuses to run as root."""
-    own = [] if user == getpass.getuser() else ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
-    return [*own, *arguments]
-
-
-@contextmanager
-def _server() -> Iterator[str]:
-    """A PostgreSQL on a free loopback port with a user whose password needs quoting; yields host:port."""
-    # pytest's own temporary folders are closed to the server's user.
-    with tempfile.TemporaryDirectory(prefix="relevance-postgres-") as folder:
-        yield from _serve(Path(folder))
-
-
-def _serve(folder: Path) -> Iterator[str]:
-    bin_folder, user = BINARIES[-1].parent, "postgres" if os.getuid() == 0 else getpass.getuser()
-    (folder / "password").write_text(PASSWORD + "\n")
-    if os.getuid() == 0:
-        for path in (folder, folder / "password"):
-            shutil.chown(path, user, user)
-    data, port = folder / "data", free_port()
-
-    def run(name: str, *arguments: str) -> None:
-        command = _command(user, str(bin_folder / name), "-D", str(data), *arguments)
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    run(
-        "initdb", "-U", "shop", "-A", "scram-sha-256", "--pwfile", str(folder / "password"), "-E", "UTF8", "--locale=C", "--no-sync"
-    )
-    run("pg_ctl", "-w", "-l", str(folder / "log"), "-o", f"-p {port} -c listen_addresses=127.0.0.1 -k {folder} -F", "start")
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        run("pg_ctl", "-m", "immediate", "stop")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +28,7 @@ def address() -> Iterator[str]:
     """host:port of a server with five judgements."""
     import psycopg
 
-    with _server() as address:
+    with postgres_server() as address:
         with psycopg.connect(f"postgresql://shop:{QUOTED}@{address}/postgres") as connection:
             connection.execute(
                 "CREATE TABLE judgements (task text, lang text, q text, path text, is_relevant boolean, at timestamptz)"

@@ -19,22 +19,11 @@ from relevance_core.runs.stage import Artifact, Inputs, open_artifact
 from relevance_core.stages.mine import draws, negatives
 from relevance_core.stages.mine import stage as mine
 from relevance_core.store import Store
-from relevance_core.translators import GlossaryTranslator, Term, save
-from tests.support.stage_cases import artifact, log
+from tests.support.mine_cases import SHOP, inputs_of
+from tests.support.stage_cases import log
 
 if TYPE_CHECKING:
     from relevance_core.stages.mine.index import Kind
-
-SHOP = GlossaryTranslator(
-    tuple(
-        Term(*row)
-        for row in (
-            ("red", "en", "red"), ("red", "es", "rojo"), ("red", "es", "rojas"),
-            ("shoe", "en", "shoe"), ("shoes", "en", "shoes"), ("shoes", "en", "footwear"), ("shoes", "es", "zapatillas"),
-            ("hat", "en", "hat"), ("hat", "es", "sombrero"),
-        )
-    )
-)  # fmt: skip
 
 
 def judged(store: Store, task: str, train: pl.DataFrame, targets: list[str], *tried: tuple[int, str]) -> list[str | None]:
@@ -258,24 +247,6 @@ def test_the_digest_is_that_of_the_weights(tmp_path: Path) -> None:
     first = open_embedder(str(tmp_path), EngineSettings())
     (tmp_path / "model.safetensors").write_bytes(b"two")
     assert open_embedder(str(tmp_path), EngineSettings()).digest != first.digest
-
-
-CATALOGUE = pl.DataFrame(
-    {
-        "task": "QI",
-        "target_id": ["i1", "i2", "i3", "i4", "i5"],
-        "target": ["Red leather shoe", "Blue leather shoe", "Red canvas shoe", "Straw hat", "Green leather shoe"],
-    }
-)
-
-
-def inputs_of(store: Store, train: pl.DataFrame) -> Inputs:
-    """The stage's inputs, with the catalogue and a translator."""
-    ingest = artifact(store, "ingest", {"catalogue": CATALOGUE})
-    translated = artifact(
-        store, "translate", {"train": train.with_columns(english=pl.lit("red shoes"))}, figures={"translator": save(SHOP, store)}
-    )
-    return Inputs({"ingest": ingest, "translate": translated}, task="QI")
 
 
 def ran(store: Store, settings: config.Settings, inputs: Inputs) -> Artifact:

@@ -30,11 +30,11 @@ from relevance_core.stages.publish import prompt_info
 from relevance_core.stages.split import prefix_sides
 from relevance_core.store import Store
 from relevance_core.translators import save
-from tests.stages.test_mine import SHOP, inputs_of
+from tests.support.mine_cases import SHOP, inputs_of
+from tests.support.page_cases import overview_page, text_of
 from tests.support.pair_cases import output, row, settings_for, write_rows
 from tests.support.review_cases import TRAIN, finished, listed
 from tests.support.stage_cases import artifact, log
-from tests.ui.test_ui_overview import get, text_of
 
 
 def at_degrees(*degrees: float) -> Vectors:
@@ -460,9 +460,9 @@ def test_the_first_page_counts_what_both_stages_ask(store: Store) -> None:
     ):
         made = artifact(store, name, tables, figures=figures)
         store.write(f"runs/{run_id}/{name}.json", json.dumps(made.report.as_json()).encode())
-    assert "3 labels are doubted and wait for a look (QC 3)" in text_of(get(store))
+    assert "3 labels are doubted and wait for a look (QC 3)" in text_of(overview_page(store))
     review.answer(store, {"QC": {doubted["pair_id"][0]: "no"}}, "ann")
-    assert "2 labels are doubted and wait for a look (QC 2)" in text_of(get(store))
+    assert "2 labels are doubted and wait for a look (QC 2)" in text_of(overview_page(store))
 
 
 class Shop:

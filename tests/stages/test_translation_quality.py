@@ -26,9 +26,9 @@ from relevance_core.translators import (
     doubts,
     read_terms,
 )
-from tests.stages.test_translate import inputs_of, ran, settings_of
 from tests.support.places import REAL_TERMS
 from tests.support.stage_cases import log
+from tests.support.translate_cases import inputs_of, ran, settings_of
 
 TERMS = REAL_TERMS / "terms.tsv.gz"
 

@@ -18,9 +18,9 @@ from relevance_core.plan import unknown
 from relevance_core.stages import ingest, translate
 from relevance_core.stages.translate.choice import Gains, choose, read_gains
 from relevance_core.store import Store
-from tests.stages.test_translate import inputs_of, ran, settings_of
 from tests.support.pair_cases import many, settings_for, write_rows
 from tests.support.stage_cases import log
+from tests.support.translate_cases import inputs_of, ran, settings_of
 
 KNOWN = {"de": {"en": {"gain": 0.02, "low": 0.004}, "es": {"gain": 0.01, "low": -0.002}, "fr": {"gain": 0.03, "low": 0.01}}}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,29 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi.routing import APIRoute
 from starlette.types import Message, Receive, Scope, Send
 
-from relevance_core.store import Store
 from relevance_core.tools.demo.nights import PROJECT
 from relevance_core.ui.access import POLICY, Gate, Right, User, same_origin
-from relevance_core.ui.app import create_app, pages
-from relevance_core.ui.site import Site
-from relevance_core.ui.static import names
+from relevance_core.ui.app import create_app
+from tests.support.access_cases import CHANGES, no_store, paths
 
 HOST = "shop.example:8080"
-CHANGES = ("POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PURGE")
-NO_PAGES = (
-    "nothing",
-    "docs",
-    "redoc",
-    "openapi.json",
-    "docs/oauth2-redirect",
-    "static",
-    "static/../app.py",
-    "static/%2e%2e/app.py",
-    "%2f",
-)
 
 
 @dataclass
@@ -195,27 +179,9 @@ def test_the_policy_runs_no_inline_script() -> None:
     assert "unsafe-eval" not in POLICY
 
 
-def routes() -> list[APIRoute]:
-    """Every route of the pages."""
-    found = pages(Site(_no_store)).routes
-    assert found
-    assert all(isinstance(route, APIRoute) for route in found), "a mount or a schema would have to be crawled too"
-    return [route for route in found if isinstance(route, APIRoute)]
-
-
-def paths() -> list[str]:
-    """Every path below /relevance/: of each route, each static file, and what should not be there."""
-    of_routes = {re.sub(r"\{[^}]*\}", "2026-10-04-0123abcd", route.path).removeprefix("/") for route in routes()}
-    return sorted(of_routes | {f"static/{name}" for name in names()} | set(NO_PAGES))
-
-
-def _no_store() -> Store:
-    raise AssertionError("the store was opened for somebody who may not read it")
-
-
 def test_the_whole_application_is_gated() -> None:
     """Without a login every path and method of the real application answers 401, and the store is not so much as opened."""
-    app = create_app(_no_store, USERS)
+    app = create_app(no_store, USERS)
     assert {"", "review", "static/plotly.js", "static/links.js"} <= set(paths())
     for path in paths():
         for method in ("GET", "HEAD", *CHANGES):

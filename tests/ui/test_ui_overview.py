@@ -2,57 +2,25 @@
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from starlette.testclient import TestClient
-from starlette.types import Scope
 
 from relevance_core.registry import Registry
 from relevance_core.runs import approval
 from relevance_core.runs.approval import Approval
 from relevance_core.store import Store, open_store
 from relevance_core.ui import history, overview
-from relevance_core.ui.access import Right, User
-from relevance_core.ui.app import create_app
+from tests.support.page_cases import overview_page, text_of
 from tests.support.registry_cases import make_adapter, make_bucket, make_meta, moto_server, use_server
 
 HOSTILE = '"><img src=x onerror=alert(1)><script>alert(2)</script>'
 
 ROWS: Mapping[str, Any] = {"in": 0, "made": 0, "kept": 0, "quarantined": 0, "dropped": 0, "reasons": {}}
-
-
-class Everyone:
-    """Lets everybody in, with these rights."""
-
-    def __init__(self, *rights: Right) -> None:
-        self.rights = rights
-
-    async def user(self, scope: Scope) -> User:
-        return User("ada")
-
-    def may(self, user: User, right: Right) -> bool:
-        return right in self.rights
-
-
-def get(store: Store, *rights: Right) -> str:
-    """The page's HTML for a user with these rights, by default all."""
-    client = TestClient(create_app(lambda: store, Everyone(*(rights or ("read", "edit")))))
-    answer: httpx.Response = client.get("/")
-    assert answer.status_code == 200
-    return answer.text
-
-
-def text_of(page: str) -> str:
-    """What the page says, without markup and with single spaces."""
-    body = re.sub(r"<script.*?</script>", " ", page, flags=re.DOTALL)
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
 
 
 def figures(f1: float, **languages: tuple[float, int, int]) -> dict[str, Any]:
@@ -135,15 +103,15 @@ def shop(store: Store, tmp_path: Path) -> Store:
 
 def test_an_empty_store_says_how_to_begin(store: Store) -> None:
     """Nothing has run: the page says so and what to do, and only who may trigger a run is led to the DAG."""
-    assert "Nothing has run yet" in get(store)
-    assert "relevance retrain" in text_of(get(store))
-    assert 'data-airflow href="/dags/relevance_retrain"' in get(store)
-    assert "data-airflow" not in get(store, "read")
+    assert "Nothing has run yet" in overview_page(store)
+    assert "relevance retrain" in text_of(overview_page(store))
+    assert 'data-airflow href="/dags/relevance_retrain"' in overview_page(store)
+    assert "data-airflow" not in overview_page(store, "read")
 
 
 def test_the_page_says_what_went_out_and_what_was_thrown_away(shop: Store) -> None:
     """80 of 1,000 rows of the logs and 170 + 50 made ones went: 50 + 20 + 10. The clicks of the base are none of them."""
-    said = text_of(get(shop))
+    said = text_of(overview_page(shop))
     assert "QC: at rollout; QI waits for an approval" in said
     assert "1,000 rows came in and 220 were made, 80 were thrown away on the way; QC was trained on 790." in said
     assert "50 ingest · duplicate dropped 20 validate · label_in_0_1 quarantined 10 denoise QC · contradicted dropped" in said
@@ -152,13 +120,13 @@ def test_the_page_says_what_went_out_and_what_was_thrown_away(shop: Store) -> No
 
 def test_changes_by_language_are_against_the_champion_on_the_same_rows(shop: Store) -> None:
     """German 0.70 - 0.60, English 0.86 - 0.82, Spanish 0.77 - 0.78; German is new."""
-    assert "German new +0.100 English +0.040 Spanish -0.010" in text_of(get(shop))
+    assert "German new +0.100 English +0.040 Spanish -0.010" in text_of(overview_page(shop))
 
 
 def test_a_champion_is_shown_with_its_release_and_languages(shop: Store) -> None:
     """QC's second version serves since release 2, with its F1, threshold, base and the language that was onboarded."""
     version = Registry(shop).resolve("QC", "champion").version
-    said = text_of(get(shop))
+    said = text_of(overview_page(shop))
     assert "F1 0.850 always yes 0.700 threshold 0.400" in said
     assert re.search(rf"Version {version} serves since [-0-9: ]+ UTC, release 2 by gate \. QC F1 0\.8500 On tiny@b1", said)
     assert "English German (onboarded) Spanish" in said
@@ -169,27 +137,27 @@ def test_since_is_the_release_that_brought_the_version(shop: Store, tmp_path: Pa
     """A later release of QI alone does not change since when QC serves."""
     item = publish(shop, tmp_path, "QI", "2026-10-02", figures(0.7, en=(0.7, 50, 30)))
     Registry(shop).promote({"QI": item}, who="ada", why="by hand")
-    said = text_of(get(shop))
+    said = text_of(overview_page(shop))
     assert "release 2 by gate" in said
     assert "release 3 by ada" in said
 
 
 def test_languages_are_ready_when_enough_judged_rows_say_so(shop: Store) -> None:
     """German serves on 12 of 30 judged rows: 150 rows translated, 10 negatives, 24 dev rows, and 12.5 % of the words kept."""
-    said = text_of(get(shop))
+    said = text_of(overview_page(shop))
     assert "English ready 0.860 0.900 60 120 400 0 40 –" in said
     assert "German judged on 12 of 30 rows 0.700 0.900 12 24 0 150 10 12.5%" in said
 
 
 def test_a_verdict_without_an_answer_waits_at_airflow(shop: Store) -> None:
     """Until it is answered, the page leads to what Airflow's DAG run asks; the answer ends it."""
-    page = get(shop)
+    page = overview_page(shop)
     assert "QI 0123456789abcdef waits for an approval: evidence in de" in text_of(page)
     run = "manual__2026-10-02T08%3A00%3A00%2B00%3A00"
     assert f'data-airflow href="/dags/relevance_retrain/runs/{run}/required_actions?response_received=false"' in page
     given = Approval("QI", "0123456789abcdef", False, "ada", "2026-10-02T09:00:00+00:00", "no German rows")
     approval.record(shop, "2026-10-02-bbbbbbbb", given)
-    said = text_of(get(shop))
+    said = text_of(overview_page(shop))
     assert "Nothing waits for you." in said
     assert "QI was rejected" in said
     assert "not approved by ada: no German rows" in said
@@ -202,10 +170,10 @@ def test_a_version_that_the_command_line_left_waits_for_a_promotion(store: Store
     finish(
         store, "2026-10-01-aaaaaaaa", gate_qc=asked, publish_qc={"version": "0123456789abcdef"}, rollout={"tasks": {}}, report={}
     )
-    assert "relevance registry promote QC=0123456789abcdef --why" in text_of(get(store))
+    assert "relevance registry promote QC=0123456789abcdef --why" in text_of(overview_page(store))
     begin(store, "2026-10-02-bbbbbbbb")
     finish(store, "2026-10-02-bbbbbbbb", gate_qc={"verdict": "hold", "failed": ["floor"]}, rollout={"tasks": {}}, report={})
-    assert "Nothing waits for you." in text_of(get(store))
+    assert "Nothing waits for you." in text_of(overview_page(store))
 
 
 def test_outcomes_follow_from_what_a_run_left(store: Store) -> None:
@@ -235,7 +203,7 @@ def test_the_strip_shows_the_newest_runs_and_leads_to_each(store: Store) -> None
     begin(store, "by hand/1".replace("/", "-"))
     for number in range(32):
         begin(store, f"2026-{10 + number // 28:02d}-{1 + number % 28:02d}-aaaaaaaa")
-    page = get(store)
+    page = overview_page(store)
     links = re.findall(r'class="square \w+" href="(/run/[^"]+)" title="([^"]+)"', page)
     assert len(links) == 60
     assert links[0][0] == "/run/2026-10-03-aaaaaaaa"
@@ -261,7 +229,7 @@ def test_hostile_text_is_text(store: Store, tmp_path: Path) -> None:
     begin(store, "2026-10-01-aaaaaaaa")
     finish(store, "2026-10-01-aaaaaaaa", split={"train": {"QC": {HOSTILE: 3}}}, gate_qc={"verdict": "hold", "failed": [HOSTILE]})
     finish(store, "2026-10-01-aaaaaaaa", ingest={"fate": {"dropped": 1, "kept": 0, "reasons": {f"dropped: {HOSTILE}": 1}}})
-    page = get(store)
+    page = overview_page(store)
     assert "<img" not in page
     assert "<script>" not in page
     assert text_of(page).count(HOSTILE) >= 4
@@ -282,7 +250,7 @@ def test_a_damaged_record_is_a_line_and_hides_no_other(shop: Store) -> None:
     common = {name: {} for name in ("ingest", "validate", "split", "translate", "base", "rollout", "report")}
     finish(shop, "2026-09-30-cccccccc", **common, **whole)
     shop.write("runs/2026-09-30-cccccccc/gate-qc.json", b"{")
-    said = text_of(get(shop))
+    said = text_of(overview_page(shop))
     for key in (
         "runs/2026-09-30-cccccccc/gate-qc.json",
         "runs/2026-10-01-aaaaaaaa/gate-qc.json",
@@ -296,13 +264,13 @@ def test_a_damaged_record_is_a_line_and_hides_no_other(shop: Store) -> None:
 
 def test_only_what_changed_is_read_again(shop: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second page reads no object; after a stage has run again, its record alone is read."""
-    get(shop)
+    overview_page(shop)
     read: list[str] = []
     monkeypatch.setattr(type(shop), "read", _counting(type(shop).read, read))
-    get(shop)
+    overview_page(shop)
     assert read == []
     finish(shop, "2026-10-02-bbbbbbbb", gate_qi={"verdict": "hold", "failed": ["floor"]})
-    assert "QI kept its champion" in text_of(get(shop))
+    assert "QI kept its champion" in text_of(overview_page(shop))
     assert read == ["runs/2026-10-02-bbbbbbbb/gate-qi.json"]
 
 
@@ -331,5 +299,5 @@ def test_s3_shows_the_same_page(s3: Store, store: Store, tmp_path: Path) -> None
         finish(store, f"2026-10-0{day}-aaaaaaaa", gate_qc={"verdict": "hold", "failed": ["floor"]}, report={})
     for entry in store.list():
         s3.write(entry.key, store.read(entry.key))
-    pages = [re.sub(r"begun [-0-9: ]+ UTC", "begun", get(each)) for each in (store, s3)]
+    pages = [re.sub(r"begun [-0-9: ]+ UTC", "begun", overview_page(each)) for each in (store, s3)]
     assert pages[0] == pages[1]

@@ -8,8 +8,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from relevance_core.tools.demo.nights import DAG
-from tests.in_airflow.runs import END
 from tests.support.airflow_home import Home
+from tests.support.airflow_runs import END
 from tests.support.browser import Browser
 
 

@@ -12,8 +12,8 @@ from relevance_core.registry import Registry, Release
 from relevance_core.runs.approval import Approval
 from relevance_core.store import open_store
 from relevance_core.tools.demo.nights import DAG
-from tests.plugins.test_dags import BY_TASK, STAGES
 from tests.support.airflow_home import Home
+from tests.support.dag_cases import BY_TASK, STAGES
 
 HOSTILE = ("<script>window.owned = 1</script>", '"><img src=x onerror="window.owned = 1">', "</script><svg onload=window.owned=1>")
 END = "2026-10-04"

@@ -1,0 +1,54 @@
+"""Where tests and their helpers lie."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+MOST_AT_THE_TOP = 3
+"""Files of tests about the whole project. All others lie in the folder of what they test."""
+
+
+def imported(source: str) -> Iterator[str]:
+    """Every module that the source imports, and every name that it takes from a module as if it were one below it."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module or ''}.{name.name}" for name in node.names)
+
+
+def borrowed(source: str) -> list[str]:
+    """The imports that reach into a module of tests, or into a conftest, which pytest loads by itself."""
+    return [name for name in imported(source) if any(part.startswith("test_") or part == "conftest" for part in name.split("."))]
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("from tests.support.clock import Clock", []),
+        ("from tests.serving.test_resolver import Clock", ["tests.serving.test_resolver.Clock"]),
+        ("from tests.sources import test_sql", ["tests.sources.test_sql"]),
+        ("def f():\n    import tests.ui.test_ui_run", ["tests.ui.test_ui_run"]),
+        ("from .conftest import Gateway", ["conftest.Gateway"]),
+    ],
+)
+def test_a_borrowed_name_is_seen(source: str, found: list[str]) -> None:
+    """An import is found at the top and in a function, of a module and of a name in it, absolute and relative."""
+    assert borrowed(source) == found
+
+
+def test_no_test_borrows_from_another() -> None:
+    """What two files of tests share lies in tests/support/, so that each of them can be changed, moved and run by itself."""
+    files = sorted(TESTS.rglob("*.py"))
+    assert len(files) > 100
+    assert {str(path.relative_to(TESTS)): found for path in files if (found := borrowed(path.read_text()))} == {}
+
+
+def test_tests_lie_beside_what_they_test() -> None:
+    """tests/ has folders like relevance_core/; only tests of the whole project lie at its top."""
+    assert len(list(TESTS.glob("test_*.py"))) <= MOST_AT_THE_TOP
