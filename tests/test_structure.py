@@ -49,6 +49,41 @@ def test_no_test_borrows_from_another() -> None:
     assert {str(path.relative_to(TESTS)): found for path in files if (found := borrowed(path.read_text()))} == {}
 
 
+PATCHED = {
+    "tests/runs/test_review.py": ["_scores"],
+    "tests/stages/test_denoise.py": ["_scores"],
+    "tests/stages/test_train.py": ["_checkpoints"],
+}
+"""Private names that tests replace, because a parameter would be there for the tests alone: the scores of *denoise*'s models, which
+would have to be trained to say what a test is about, and a GPU's lack of memory on a machine without a GPU."""
+
+
+def patched(source: str) -> list[str]:
+    """The private names that the source replaces with `monkeypatch.setattr`, `mock.patch` or `mock.patch.object`."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ("setattr", "patch", "object"):
+            words = [value.value for value in node.args[:2] if isinstance(value, ast.Constant) and isinstance(value.value, str)]
+            found += [name for word in words if (name := word.rpartition(".")[2]).startswith("_") and not name.startswith("__")]
+    return found
+
+
+def test_a_private_name_that_is_patched_is_seen() -> None:
+    """By object and name, by the whole name, and with mock; public names and methods of the language are passed over."""
+    assert patched('monkeypatch.setattr(module, "_A", 1); patch.setattr("package.module._b", 2); mock.patch("m._c")') == [
+        "_A",
+        "_b",
+        "_c",
+    ]
+    assert patched('monkeypatch.setattr(module, "A", "_a"); monkeypatch.setattr(kind, "__enter__", 1)') == []
+
+
+def test_no_private_name_is_patched_where_a_parameter_would_do() -> None:
+    """A test that patches another private name says here why no parameter and no public name will do."""
+    found = {str(path.relative_to(TESTS.parent)): patched(path.read_text()) for path in sorted(TESTS.rglob("*.py"))}
+    assert {path: names for path, names in found.items() if names} == PATCHED
+
+
 def test_tests_lie_beside_what_they_test() -> None:
     """tests/ has folders like relevance_core/; only tests of the whole project lie at its top."""
     assert len(list(TESTS.glob("test_*.py"))) <= MOST_AT_THE_TOP

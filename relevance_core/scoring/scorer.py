@@ -83,7 +83,7 @@ class Scorer:
         scores = np.empty(len(prompts))
         order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
         lengths = [len(prompts[i]) - shared for i in order]
-        budget, told = self._budget(max(lengths, default=0) + shared), False
+        budget, told = self.budget(max(lengths, default=0) + shared), False
         progress, done = Progress(say, "scored", len(prompts)), 0
         while done < len(order):
             places = order[done : batch_end(lengths, done, budget)]
@@ -99,7 +99,8 @@ class Scorer:
             progress.at(done)
         return scores
 
-    def _budget(self, longest: int) -> int:
+    def budget(self, longest: int) -> int:
+        """Tokens that a batch may have beside its start, where the longest prompt has this many."""
         free = None
         if self._device.type == "cuda":
             free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()

@@ -152,16 +152,32 @@ def _listed(registry: Registry, plan: Plan, server: LocalServer, say: Say) -> It
             say(f"{plan.address} stays in the list of servers until somebody finds that it is gone: {error}")
 
 
-def _watch(server: LocalServer, registry: Registry, plan: Plan, first: int, say: Say) -> None:
+def _watch(
+    server: LocalServer,
+    registry: Registry,
+    plan: Plan,
+    first: int,
+    say: Say,
+    *,
+    poll_seconds: float = _POLL_SECONDS,
+    look_seconds: float = _LOOK_SECONDS,
+) -> None:
     """Returns when the server has ended, or when its base was replaced and `plan` says so, after the time to drain.
 
-    first: the release from which on one that stands on the base counts: it may come and go between two looks.
+    Args:
+        server: The server to wait for.
+        registry: Holds the releases.
+        plan: Says whether a replaced base ends the server.
+        first: The release from which on one that stands on the base counts: it may come and go between two looks.
+        say: Takes the lines of progress.
+        poll_seconds: Between two questions whether the server is alive.
+        look_seconds: Between two looks at the releases, at least.
     """
     label, looked = server.spec.base.label, time.monotonic()
     stood = False
     while server.alive():
-        time.sleep(_POLL_SECONDS)
-        if not plan.until_replaced or time.monotonic() - looked < _LOOK_SECONDS:
+        time.sleep(poll_seconds)
+        if not plan.until_replaced or time.monotonic() - looked < look_seconds:
             continue
         looked = time.monotonic()
         try:

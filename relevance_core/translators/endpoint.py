@@ -29,9 +29,6 @@ PROMPT: Final = "Translate the following {source} sentence into {target}:\n{text
 
 _DECODING: Final = {"temperature": 0, "stop": ["\n"]}
 _ALGORITHM: Final = "vllm-1"
-_PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
-"""Seconds before each further try of a request that failed and may succeed later."""
-
 _LATER: Final = frozenset((HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS))
 _CONNECT_SECONDS: Final = 5.0
 _SHOWN: Final = 300
@@ -61,6 +58,8 @@ class EndpointTranslator:
     machine: Machine = field(default=HERE, compare=False)
     name: str = field(default="vllm", init=False)
     batch: ClassVar[int] = 256
+    pauses: ClassVar[tuple[float, ...]] = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+    """Seconds before each further try of a request that failed and may succeed later."""
 
     @cached_property
     def version(self) -> str:
@@ -89,7 +88,7 @@ class EndpointTranslator:
         texts = [normalise(text) for text in texts]
         prompts = [prompt(text, source, target) for text in texts]
         with httpx.Client(headers=self._headers(), timeout=self._timeout(), trust_env=False) as client:
-            urls = _patiently(lambda attempt: self._find(client))
+            urls = _patiently(lambda attempt: self._find(client), self.pauses)
             share = -(-len(prompts) // len(urls))
             requests = [prompts[start : start + share] for start in range(0, len(prompts), share)]
             with ThreadPoolExecutor(len(urls)) as pool:
@@ -152,7 +151,7 @@ class EndpointTranslator:
             url = urls[(number + attempt) % len(urls)]
             return _rows(_json(lambda: client.post(f"{url}/v1/completions", json=body), url), len(prompts), url)
 
-        return _patiently(post)
+        return _patiently(post, self.pauses)
 
 
 def prompt(text: str, source: str, target: str) -> str:
@@ -160,13 +159,13 @@ def prompt(text: str, source: str, target: str) -> str:
     return PROMPT.format(source=named(source), target=named(target), text=text, tag=token_of(target, "seed-x"))
 
 
-def _patiently(call: Callable[[int], T]) -> T:
+def _patiently(call: Callable[[int], T], pauses: Sequence[float]) -> T:
     """The answer of `call`, which is told how often it was tried before. What may succeed later is tried again, with pauses."""
-    for attempt, pause in enumerate(_PAUSES):
+    for attempt, pause in enumerate(pauses):
         with suppress(_Later):
             return call(attempt)
         time.sleep(pause)
-    return call(len(_PAUSES))
+    return call(len(pauses))
 
 
 def _get(client: httpx.Client, url: str) -> Any:

@@ -118,24 +118,31 @@ def test_blocks_of_another_kind_are_refused() -> None:
         last_hidden(model, IDS, LENGTHS)
 
 
+class InBatches(Scorer):
+    """A scorer whose batches have this many tokens beside their start."""
+
+    def __init__(self, tokens: int, *about: Any) -> None:
+        super().__init__(*about)
+        self.tokens = tokens
+
+    def budget(self, longest: int) -> int:
+        return self.tokens
+
+
 def test_a_pass_computes_the_start_once(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """40 prompts in batches of 60 tokens compute the keys and values of their start in one call."""
     calls: list[int] = []
     counted = scorer_module.start_of
     monkeypatch.setattr(scorer_module, "start_of", lambda model, ids: calls.append(ids.shape[1]) or counted(model, ids))
-    monkeypatch.setattr(scorer_module, "_CPU_TOKENS", (60, 60))
-    scorer = Scorer(base, None, PROMPT, EngineSettings(device="cpu"))
+    scorer = InBatches(60, base, None, PROMPT, EngineSettings(device="cpu"))
     scorer.score(ROWS, lambda _: None)
     assert calls == [shared_start(scorer.encode(ROWS))]
 
 
-def test_the_batches_change_no_score(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_batches_change_no_score(base: Path) -> None:
     """One prompt at a time or all at once: no score moves by more than 1e-5."""
-    scorer = Scorer(base, None, PROMPT, EngineSettings(device="cpu"))
-    scores = []
-    for tokens in (1, 10**6):
-        monkeypatch.setattr(scorer_module, "_CPU_TOKENS", (tokens, tokens))
-        scores.append(scorer.score(ROWS, lambda _: None))
+    scorers = [InBatches(tokens, base, None, PROMPT, EngineSettings(device="cpu")) for tokens in (1, 10**6)]
+    scores = [scorer.score(ROWS, lambda _: None) for scorer in scorers]
     assert np.abs(scores[0] - scores[1]).max() < 1e-5
     assert scores[0].std() > 1e-3
 

@@ -107,7 +107,7 @@ def test_what_is_closed(method: str, path: str) -> None:
 
 def test_what_it_computes_with_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """GET /relevance answers the numbers that the plugin was told, without asking vLLM."""
-    monkeypatch.setattr(plugin, "_registered", (None, "bfloat16"))
+    monkeypatch.setattr(plugin, "dtype", lambda: "bfloat16")
 
     async def work(client: httpx.AsyncClient, app: Answers) -> None:
         assert (await client.get("/relevance")).json() == {"dtype": "bfloat16"}

@@ -354,7 +354,7 @@ def test_nothing_serves_yet(store: Store) -> None:
 
 
 @pytest.mark.parametrize("looks_between", [0, 1])
-def test_a_server_of_a_replaced_base_ends(two_bases: Registry, monkeypatch: pytest.MonkeyPatch, looks_between: int) -> None:
+def test_a_server_of_a_replaced_base_ends(two_bases: Registry, looks_between: int) -> None:
     """It ends when the release on its base has been gone back from, also when that came and went between two looks; before any
     release stands on its base it waits.
     """
@@ -373,9 +373,9 @@ def test_a_server_of_a_replaced_base_ends(two_bases: Registry, monkeypatch: pyte
                 two_bases.promote({"QC": back.version}, who="a test", why="a test")
             return len(looks) < 20
 
-    monkeypatch.setattr("relevance_core.serving.serve._POLL_SECONDS", 0)
-    monkeypatch.setattr("relevance_core.serving.serve._LOOK_SECONDS", 0)
-    serve._watch(cast("LocalServer", Running()), two_bases, Plan(until_replaced=True), 1, print_nothing)
+    serve._watch(
+        cast("LocalServer", Running()), two_bases, Plan(until_replaced=True), 1, print_nothing, poll_seconds=0, look_seconds=0
+    )
     assert len(looks) == 3 + looks_between
 
 

@@ -193,7 +193,7 @@ def test_what_an_index_misses_lowers_its_recall(monkeypatch: pytest.MonkeyPatch)
     """An index that looks into one cluster of 50 alone misses neighbours of vectors without any clusters, and says so."""
     from relevance_core.stages.mine import index
 
-    monkeypatch.setattr(index, "_PROBED", 1)
+    monkeypatch.setattr(index, "PROBED", 1)
     vectors = np.random.default_rng(17).standard_normal((2500, 16)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     assert index.neighbours(vectors, np.arange(2500), 10, "ivf").recall < 0.7
@@ -290,7 +290,7 @@ def test_slices_change_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) ->
         *((*row, 1) for row in rows), ("en", "blue shoes", "Blue leather shoe", 1), ("en", "shoes", "Straw hat", 1), task="QI"
     )
     whole = mine.run(config.build({"mine": {"ratio": 2.0}}), inputs_of(store, train), store)
-    monkeypatch.setattr(mine, "_SLICE", 1)
+    monkeypatch.setattr(mine, "SLICE", 1)
     sliced = mine.run(config.build({"mine": {"ratio": 2.0, "top_k": 19}}), inputs_of(store, train), store)
     assert whole.rows.made > 2
     assert (sliced.digest, sliced.figures) == (whole.digest, whole.figures)

@@ -38,7 +38,6 @@ from relevance_core.translators import (
     Translated,
     Translator,
     add_english,
-    endpoint,
     open_translator,
     remembered,
     save,
@@ -61,7 +60,7 @@ def server() -> Iterator[Completions]:
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(EndpointTranslator, "pauses", (0.0, 0.0))
 
 
 def machine(*urls: str, **serving: Any) -> Machine:

@@ -21,7 +21,7 @@ from relevance_core.errors import ServingError
 from relevance_core.machine import free_port, kill_group, require_python
 from relevance_core.serving.server import CPU_DEFAULTS, IN_ENGINE
 from relevance_core.store import Store
-from relevance_core.translators import EndpointTranslator, Machine, endpoint, remembered
+from relevance_core.translators import EndpointTranslator, Machine, remembered
 from tests.support.completions import Recorder
 from tests.support.serving_cases import save_base
 
@@ -106,7 +106,7 @@ def test_a_server_that_dies_costs_nothing_that_it_answered(
     """vLLM is killed in the third of four requests: what it answered is remembered, the next one is asked for the rest alone, and
     each text is translated once, from Seed-X's prompt to the letter, by the likeliest tokens."""
     monkeypatch.setattr(EndpointTranslator, "batch", BATCH)
-    monkeypatch.setattr(endpoint, "_PAUSES", (0.2, 0.2))
+    monkeypatch.setattr(EndpointTranslator, "pauses", (0.2, 0.2))
     port, texts = free_port(), pl.Series(TEXTS)
     with Recorder(f"http://127.0.0.1:{port}") as recorder:
         translator = EndpointTranslator(MODEL, "main", TOKENS, Machine(ServingSettings(translators=(recorder.url,))))

@@ -81,7 +81,7 @@ def _ivf(vectors: Vectors, threads: int) -> Any:
     index.cp.seed = _SEED
     index.train(vectors)
     index.add(vectors)
-    index.nprobe = min(_PROBED, clusters)
+    index.nprobe = min(PROBED, clusters)
     return index
 
 
@@ -101,5 +101,5 @@ _AT_A_TIME: Final = 20_000
 _SEED: Final = 17
 _TRAINED: Final = 40
 """Vectors a cluster is made from; FAISS warns below 39."""
-_PROBED: Final = 16
+PROBED: Final = 16
 """Clusters looked into: on vectors made of a title's attributes 16 find all neighbours, 8 miss one in a hundred."""

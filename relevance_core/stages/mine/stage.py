@@ -29,7 +29,7 @@ _EXAMPLE: Final = {"reason": pl.String, **_SHOWN}
 _EXAMPLES: Final = 8
 _NAMED: Final = {"positive": pl.col("positive_text"), "negative": pl.col("target")}
 _DOUBT: Final = "the champion's doubt"
-_SLICE: Final = 20_000
+SLICE: Final = 20_000
 """Positives whose candidates are judged at a time."""
 
 
@@ -252,7 +252,7 @@ def _fates(found: Found, market: Market, guards: Guards, settings: Settings) -> 
     """Judges the candidates, some thousand positives at a time: all at once they would be the most that this stage ever holds."""
     mine, named = settings.mine, market.targets.rename({"place": "candidate"})
     usable, examples, reasons = [], [], Counter[str]()
-    for positives in market.positives.iter_slices(_SLICE):
+    for positives in market.positives.iter_slices(SLICE):
         tried = positives.join(found.near, on="positive")
         if "random" in mine.mix:
             tried = pl.concat([tried, at_random(positives, market.vectors, mine.top_k, settings.seed).select(tried.columns)])
