@@ -54,14 +54,11 @@ class TrainSettings(Part):
         description="a first training of the adapter: on the other task's training rows, or on raw queries and titles",
     )
     tapt_epochs: float = optional(1.0, gt=0, description="of that first training")
-    shared: bool = optional(False, description="one adapter for all tasks, trained on the rows of each; thresholds stay apart")
 
     @model_validator(mode="after")
     def _one_beginning(self) -> TrainSettings:
         if self.warm_start and self.tapt != "off":
             raise ValueError(f"tapt {self.tapt} and warm_start are two beginnings of one adapter: switch one of them off")
-        if self.shared and (self.warm_start or self.tapt != "off"):
-            raise ValueError("a shared adapter begins from nothing: switch warm_start and tapt off, which are of one task")
         return self
 
 

@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import polars as pl
-
 from relevance_core.config import Settings
 from relevance_core.prompts import prompt_from
 from relevance_core.registry import Manifest, Registry
@@ -40,8 +38,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     Checkpoints lie in the scratch folder, so a training that was killed goes on from the last one and ends with the same bytes.
     With `train.warm_start` it begins with the weights of the champion that the run pinned, where that one's base, prompt, rank and
     alpha are this run's; where not, from nothing, and `start` in the report says why. With `train.tapt` it begins with the weights
-    of a first training (`stages.train.tapt`), on rows or texts of the training side, which are no rows of this stage's report. With
-    `train.shared` it has no task: the adapter is trained on the rows of every task, and each task evaluates and publishes it.
+    of a first training (`stages.train.tapt`), on rows or texts of the training side, which are no rows of this stage's report.
     What it does not do: look at dev rows, choose a threshold, stop early.
     Known limits: every GPU holds the whole model; a checkpoint is only found again on the machine that wrote it, elsewhere the
     training begins anew.
@@ -51,8 +48,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     from relevance_core.scoring.scorer import Scorer
 
     task = inputs.task
-    parts = [found.table("train") for name, found in inputs.artifacts.items() if name.startswith("denoise")]
-    rows = pl.concat(parts).sort("pair_id")
+    rows = inputs["denoise"].table("train").sort("pair_id")
     base, folder = open_base(inputs["base"], settings.base.dtype), out.work / "adapter"
     begun, start = _start(settings, inputs, base, out.store) if settings.train.warm_start else ("", None)
     say, tapt = partial(_say, out.say, label("train", task)), None
@@ -72,8 +68,6 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
         figures["start"] = begun
     if tapt:
         figures["tapt"] = tapt
-    if task is None:
-        figures["shared"] = {name: len(part) for (name,), part in rows.group_by("task", maintain_order=True)}
     dropped = len(rows) - result["rows"]
     return Report(
         Rows(len(rows), kept=result["rows"], dropped=dropped, reasons={"dropped: weight 0": dropped} if dropped else {}), figures
