@@ -96,8 +96,6 @@ class Run:
         """
         if (name in BY_TASK) != (task is not None):
             raise SettingsError(f"stage {name} {'needs a task' if task is None else 'takes no task'}", where="--task")
-        if name == "train" and self.settings.train.shared:
-            self._rows_of_the_others(task)
         report = stage_function(name)(self.settings, self._inputs(name, task), self.store, say=self.say)
         self.store.write(self._ref(name, task), json.dumps(report.as_json(), sort_keys=True).encode())
         if report.failure:
@@ -175,20 +173,9 @@ class Run:
         elif name in TOGETHER:
             artifacts = {key: found for key, found in self.outputs().items() if key.partition(":")[0] in NEEDS[name]}
             return Inputs(artifacts, task, self.champion, self.onboarded, approvals(self.store, self.run_id), self.decisions)
-        elif name == "train" and self.settings.train.shared:
-            # Without a task: whichever comes second finds the adapter of the first.
-            task, rows = None, {f"denoise:{each}": self.artifact("denoise", each) for each in self.settings.tasks}
-            artifacts = {"base": self.artifact("base")} | rows
         else:
             artifacts = {need: self._need(need, task) for need in needs(name, self.settings)}
         return Inputs(artifacts, task, self.champion, self.onboarded, decisions=self.decisions)
-
-    def _rows_of_the_others(self, task: Task | None) -> None:
-        """What an adapter of all tasks is trained on: the other tasks' stages may still be to come, or be made elsewhere now."""
-        for other in self.settings.tasks:
-            for name in ("mine", "denoise"):
-                if other != task and not self.store.exists(self._ref(name, other)):
-                    self.stage(name, other)
 
     def _need(self, need: str, task: Task | None) -> Artifact:
         return self.artifact(need, task if need in BY_TASK else None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from relevance_core.config.types import Part, Share, optional
 
@@ -45,24 +45,11 @@ class TrainSettings(Part):
     warmup_ratio: Share = 0.06
     max_grad_norm: float = Field(1.0, gt=0)
     save_steps: int = Field(200, ge=1, description="steps between checkpoints; a killed training goes on from the last")
-    warm_start: bool = optional(
-        False,
-        description="begin with the champion's weights where its base, prompt, rank and alpha are the run's",
-    )
     tapt: Literal["off", "other-task", "text"] = optional(
         "off",
         description="a first training of the adapter: on the other task's training rows, or on raw queries and titles",
     )
     tapt_epochs: float = optional(1.0, gt=0, description="of that first training")
-    shared: bool = optional(False, description="one adapter for all tasks, trained on the rows of each; thresholds stay apart")
-
-    @model_validator(mode="after")
-    def _one_beginning(self) -> TrainSettings:
-        if self.warm_start and self.tapt != "off":
-            raise ValueError(f"tapt {self.tapt} and warm_start are two beginnings of one adapter: switch one of them off")
-        if self.shared and (self.warm_start or self.tapt != "off"):
-            raise ValueError("a shared adapter begins from nothing: switch warm_start and tapt off, which are of one task")
-        return self
 
 
 class EvaluateSettings(Part):

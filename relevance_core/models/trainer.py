@@ -322,7 +322,7 @@ def _load_adapter(adapted: Any, folder: Path) -> None:
             f"the adapter to begin with differs in {differing} tensors",
             where=str(folder),
             expected="an adapter of the same base and rank",
-            do="set train.warm_start=false",
+            do="begin from nothing, or with an adapter of this base and rank",
         )
     set_peft_model_state_dict(adapted, state)
 

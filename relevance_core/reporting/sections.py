@@ -256,9 +256,7 @@ def _curves(evaluate: Artifact) -> list[Block]:
 def _loss(train: Artifact) -> Plot:
     figures = train.json("training")
     steps, losses = [point["step"] for point in figures["loss"]], [point["loss"] for point in figures["loss"]]
-    begun = train.report.figures.get("start")
     caption = f"{figures['rows']:,} rows, {figures['steps']:,} steps, {figures['parameters']:,} trained parameters."
-    caption += f" Begun {begun}." if begun else ""
     caption += _first(train.report.figures.get("tapt"))
     return Plot(
         "Training loss",

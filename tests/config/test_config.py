@@ -71,19 +71,6 @@ def test_strategies_that_are_off_are_not_written() -> None:
     assert (again.augment.enabled, again.train.tapt, again.train.tapt_epochs, again.evaluate.corrupted) == (True, "text", 2, True)
 
 
-def test_an_adapter_has_one_beginning() -> None:
-    """A warm start and a first training at once are refused, with both names."""
-    with pytest.raises(SettingsError, match="tapt text and warm_start are two beginnings"):
-        config.build({"train": {"tapt": "text", "warm_start": True}})
-
-
-@pytest.mark.parametrize("beginning", [{"warm_start": True}, {"tapt": "other-task"}])
-def test_a_shared_adapter_begins_from_nothing(beginning: dict[str, object]) -> None:
-    """The beginnings of one task do not go with an adapter of both."""
-    with pytest.raises(SettingsError, match="a shared adapter begins from nothing"):
-        config.build({"train": {"shared": True} | beginning})
-
-
 def test_settings_import_nothing_heavy() -> None:
     """A DAG file may import the settings: they bring in neither torch nor pandas nor Airflow."""
     heavy = ("torch", "pandas", "polars", "airflow", "boto3")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -13,10 +12,6 @@ import polars as pl
 import pytest
 
 from relevance_core.loop import BY_TASK, COMMON, TOGETHER
-from relevance_core.metrics import best_threshold
-from relevance_core.registry import Registry
-from relevance_core.runs.stage import open_artifact
-from relevance_core.store import open_store
 from tests.support.loop import Done, fork, relevance, retrain, retrain_arguments, small_shop
 
 pytestmark = pytest.mark.slow
@@ -105,30 +100,6 @@ def test_a_night_with_strategies_that_are_off_by_default(night: tuple[Path, Done
     for task, figures in done.result["tasks"].items():
         assert f"train {task}: other-task: training on" in done.log
         assert figures["corrupted"]["rows"] + figures["corrupted"]["unchanged"] + figures["corrupted"]["seen"] == figures["rows"]
-
-
-def test_one_adapter_for_both_tasks(night: tuple[Path, Done], shop: Path, tmp_path: Path) -> None:
-    """With a shared adapter what comes before the training is found, it is trained once on the rows of both, and each task
-    publishes it with a threshold of its own.
-    """
-    folder = Path(shutil.copytree(night[0], tmp_path / "store"))
-    shutil.rmtree(folder / "aliases")  # no champion: what a night on one does is no matter here
-    done = retrain(folder, shop, FIRST_NIGHT, "--set", "train.shared=true")
-    assert done.code == 0, done.log
-    assert "denoise QC: found finished output" in done.log
-    assert done.log.count("train: training on ") == 1
-    assert done.log.count("train: found finished output") == 1
-    store = open_store(str(folder))
-    registry = Registry(store)
-    qc, qi = (registry.find(task, version) for task, version in versions(done).items())
-    assert qc.files["adapter_model.safetensors"] == qi.files["adapter_model.safetensors"]
-    assert (qc.task, qi.task) == ("QC", "QI")
-    for manifest in (qc, qi):
-        about = json.loads(store.read(f"runs/{done.result['run_id']}/evaluate-{manifest.task.lower()}.json"))
-        evaluated = open_artifact(store, about["address"])
-        assert evaluated is not None
-        own = evaluated.table("scores").filter(part="calibration")
-        assert manifest.threshold == best_threshold(own["p"].to_numpy(), own["label"].to_numpy() == 1)
 
 
 def test_a_run_killed_in_every_stage_ends_with_the_same_version(night: tuple[Path, Done], shop: Path, tmp_path: Path) -> None:

@@ -42,7 +42,6 @@ from relevance_core.models.trainer import (
 )
 from relevance_core.processes import forked, take_on
 from relevance_core.prompts import Prompt, Template, prompt_from
-from relevance_core.registry import AdapterMeta, BaseInfo, PromptInfo, Registry
 from relevance_core.runs.stage import Inputs, Report, Rows, open_artifact, print_nothing, stage
 from relevance_core.scoring.scorer import Scorer
 from relevance_core.sources import read_labelled
@@ -465,79 +464,11 @@ def test_the_stage_leaves_an_adapter(base: Path, store: Store) -> None:
     assert (again.found, again.digest) == (False, report.digest)
 
 
-def published(store: Store, report: Report) -> str:
-    """The version that the adapter of a *train* output becomes."""
-    artifact = open_artifact(store, report.address)
-    assert artifact is not None
-    prompt = prompt_from(SETTINGS)
-    meta = AdapterMeta(
-        base=BaseInfo(id="b@1", revision="main"),
-        prompt=PromptInfo(name=prompt.template, version=str(prompt.version), max_tokens=prompt.max_tokens),
-        threshold=0.5,
-        languages=("en",),
-        created="2026-10-08",
-    )
-    return Registry(store).publish("QC", artifact.folder("adapter"), meta).version
-
-
 def adapter_of(store: Store, report: Report) -> dict[str, torch.Tensor]:
     artifact = open_artifact(store, report.address)
     assert artifact is not None
     tensors: dict[str, torch.Tensor] = load_file(artifact.path("adapter/adapter_model.safetensors"))
     return tensors
-
-
-def test_a_warm_start_begins_with_the_champions_weights(base: Path, store: Store) -> None:
-    """With a learning rate of almost nothing, a warm training ends where the champion is; a cold one has learned nothing."""
-    cold = train_stage.run(SETTINGS, stage_inputs(base, store), store)
-    version = published(store, cold)
-    idle = config.build({"train": {"epochs": 1, "r": 4, "learning_rate": 1e-12}, "engine": {"device": "cpu"}})
-    warm = config.build({"train": idle.train.model_dump() | {"warm_start": True}, "engine": {"device": "cpu"}})
-    inputs = stage_inputs(base, store, champion={"QC": version})
-    found = {
-        name: adapter_of(store, train_stage.run(settings, inputs, store)) for name, settings in (("idle", idle), ("warm", warm))
-    }
-    for name, tensor in adapter_of(store, cold).items():
-        assert torch.allclose(found["warm"][name], tensor, atol=1e-6)
-        assert ".lora_A." in name or found["idle"][name].abs().max() < 1e-6 < tensor.abs().max()
-    assert train_stage.run(warm, inputs, store).figures["start"] == f"with the champion {version}"
-
-
-def test_a_champion_that_does_not_fit_is_not_begun_with(base: Path, store: Store) -> None:
-    """Another rank, alpha, prompt or base than the champion's is a start from nothing, with the first of them as the reason."""
-    version = published(store, train_stage.run(SETTINGS, stage_inputs(base, store), store))
-    inputs, ours = Inputs(task="QC", champion={"QC": version}), BaseRef("b@1", str(base))
-    others: list[tuple[dict[str, Any], BaseRef, str]] = [
-        ({"train": {"r": 8}}, ours, "rank"),
-        ({"train": {"alpha": 8}}, ours, "alpha"),
-        ({"prompt": {"max_tokens": 128}}, ours, "prompt"),
-        ({"train": {"r": 8}}, replace(ours, id="b@2"), "base"),
-        ({}, replace(ours, revision="next"), "base"),
-    ]
-    for values, ref, what in others:
-        settings = config.build(config.merge(SETTINGS.model_dump(exclude={"source"}), values))
-        assert train_stage._start(settings, inputs, ref, store) == (
-            f"from nothing: the champion {version} has another {what}",
-            None,
-        )
-    assert train_stage._start(SETTINGS, inputs, ours, store)[0] == f"with the champion {version}"
-
-
-def test_without_a_champion_a_warm_start_is_a_cold_one(base: Path, store: Store) -> None:
-    """The first night of a task begins from nothing and says so."""
-    warm = config.build({"train": {"epochs": 1, "r": 4, "warm_start": True}, "engine": {"device": "cpu"}})
-    report = train_stage.run(warm, stage_inputs(base, store, champion={"QI": "0" * 16}), store)
-    assert report.figures["start"] == "from nothing: no version of the task serves"
-
-
-def test_a_cold_training_does_not_depend_on_the_champion(base: Path, store: Store) -> None:
-    """While train.warm_start is off, it is not written, a champion changes no key and the report says nothing of a start."""
-    one = train_stage.run(SETTINGS, stage_inputs(base, store), store)
-    other = train_stage.run(SETTINGS, stage_inputs(base, store, champion={"QC": "0" * 16}), store)
-    assert (other.address, other.found, "start" in one.figures) == (one.address, True, False)
-    assert "warm_start" not in SETTINGS.model_dump(mode="json")["train"]
-    on = config.build({"train": {"warm_start": True}})
-    assert config.build(on.model_dump(exclude={"source"})).train.warm_start
 
 
 def test_weights_of_another_shape_are_not_begun_with(make_job: Callable[..., Job]) -> None:

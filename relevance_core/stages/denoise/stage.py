@@ -59,7 +59,7 @@ _APART: Final = 1000
 
 
 #: What does not concern the filter's adapters: they begin from nothing, and for how long they train is the filter's own setting.
-_NOT_ITS_TRAINING: Final = {"epochs", "save_steps", "warm_start", "tapt", "tapt_epochs", "shared"}
+_NOT_ITS_TRAINING: Final = {"epochs", "save_steps", "tapt", "tapt_epochs"}
 _USES: Final = (
     *("denoise", "prompt", "base.model", "base.dtype", "engine.scorer", "seed"),
     *(f"train.{name}" for name in TrainSettings.model_fields if name not in _NOT_ITS_TRAINING),

@@ -35,7 +35,6 @@ STRATEGIES: Final[Mapping[str, Strategy]] = {
     "english": Strategy({"prompt": {"translation": False}}, {"prompt": {"translation": True}}),
     "mistyped-copies": Strategy({"augment": {"enabled": False}}, {"augment": {"enabled": True}}),
     "other-task-first": Strategy({"train": {"tapt": "off"}}, {"train": {"tapt": "other-task"}}),
-    "one-adapter": Strategy({"train": {"shared": False}}, {"train": {"shared": True}}),
     THRESHOLD: Strategy({}, {}),
 }
 PUBLISHED: Final = ("translation", "hard-negatives", "filter", THRESHOLD)

@@ -1,15 +1,12 @@
-"""What two shortcuts of training do to F1: the champion's weights to begin with, and one draw of dropout for the shared start.
+"""F1 of one draw of dropout for the start that all prompts share, beside a draw for each row.
 
-    python -m benchmarks.warm --out DIR                             the instruction template: both of them
-    python -m benchmarks.warm --out DIR --template compact          the warm start alone, in a fifth of the time
-    python -m benchmarks.warm --out DIR --seeds 1 --rows 200 --documents 100 --steps 20     only shows that it still runs
+    python -m benchmarks.dropout --out DIR
+    python -m benchmarks.dropout --out DIR --seeds 1 --rows 200 --documents 100 --steps 20     only shows that it still runs
 
-A small simulated shop, category pairs, and a builtin base that is built for the shop and the template once. For each seed
-trainings on the same rows: from nothing (`cold`); the same without a shared start, so that every row has its own dropout all along
-(`own dropout`; not with the compact template, which shares too little); with the weights of a champion that was trained on the
-older two thirds of the rows (`warm`); cold and warm with half of the epochs. Judged as *evaluate* judges: the threshold from the
-calibration part of dev, F1 on the rest. It writes `DIR/<template>.json` and prints the table, means over the seeds with the largest
-minus the smallest.
+A small simulated shop, category pairs, the instruction template, and a builtin base that is built for the shop once. For each seed
+two trainings on the same rows: as the loop trains (`shared dropout`), and without a shared start, so that every row has its own
+dropout all along (`own dropout`). Judged as *evaluate* judges: the threshold from the calibration part of dev, F1 on the rest. It
+writes `DIR/dropout.json` and prints the table, means over the seeds with the largest minus the smallest.
 """
 
 from __future__ import annotations
@@ -23,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final
 from unittest import mock
 
 import polars as pl
@@ -35,7 +32,7 @@ from relevance_core.models.base_ref import BaseRef
 from relevance_core.models.tiny import build as tiny
 from relevance_core.models.tiny.text import Corpus
 from relevance_core.models.trainer import Job, train
-from relevance_core.prompts import VERSIONS, Prompt, Template
+from relevance_core.prompts import VERSIONS, Prompt
 from relevance_core.runs.stage import print_nothing
 from relevance_core.scoring.scorer import Scorer
 from relevance_core.stages.evaluate import judge
@@ -54,19 +51,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--rows", type=int, default=3000, help="training rows; the champion's are the older two thirds")
-    parser.add_argument("--template", choices=get_args(Template), default="instruction")
+    parser.add_argument("--rows", type=int, default=3000, help="training rows")
     parser.add_argument("--documents", type=int, default=20_000, help="documents that the base is pretrained on")
     parser.add_argument("--steps", type=int, default=600, help="contrastive steps of the base")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     rows, dev = data(options.rows)
-    prompt = Prompt(options.template, VERSIONS[options.template], translation=False, max_tokens=256)
-    base = build(options.out / f"base-{options.template}-{options.documents}-{options.steps}", prompt, options)
+    prompt = Prompt("instruction", VERSIONS["instruction"], translation=False, max_tokens=256)
+    base = build(options.out / f"base-{options.documents}-{options.steps}", prompt, options)
     found: list[dict[str, Any]] = []
     for seed in options.seeds:
-        found += night(rows, dev, base, prompt, seed, options.out / f"{options.template}-{seed}-{len(rows)}")
-        (options.out / f"{options.template}.json").write_text(json.dumps(found, indent=1) + "\n")
+        found += night(rows, dev, base, prompt, seed, options.out / f"{seed}-{len(rows)}")
+        (options.out / "dropout.json").write_text(json.dumps(found, indent=1) + "\n")
     print(table(found))
 
 
@@ -94,23 +90,11 @@ def build(folder: Path, prompt: Prompt, options: argparse.Namespace) -> BaseRef:
 
 
 def night(rows: pl.DataFrame, dev: pl.DataFrame, base: BaseRef, prompt: Prompt, seed: int, folder: Path) -> list[dict[str, Any]]:
-    """The figures of every way to train this night, and of the champion that serves when it begins."""
+    """The figures of both ways to train this night."""
     settings = TrainSettings(epochs=EPOCHS)
-    cold = Job(base, prompt, settings, ENGINE, seed, folder / "cold-work", folder / "cold")
-    champion = replace(cold, work=folder / "champion-work", out=folder / "champion")
-    warm = replace(cold, work=folder / "warm-work", out=folder / "warm", start=champion.out)
-    half = TrainSettings(epochs=EPOCHS / 2)
-    ways = {
-        "champion": (rows.head(len(rows) * 2 // 3), champion),
-        "cold": (rows, cold),
-        "own dropout": (rows, replace(cold, work=folder / "own-work", out=folder / "own")),
-        "warm": (rows, warm),
-        "cold, half the epochs": (rows, replace(cold, settings=half, work=folder / "cold-half-work", out=folder / "cold-half")),
-        "warm, half the epochs": (rows, replace(warm, settings=half, work=folder / "warm-half-work", out=folder / "warm-half")),
-    }
-    if prompt.template == "compact":
-        del ways["own dropout"]
-    return [figures(name, some, dev, job) for name, (some, job) in ways.items()]
+    job = Job(base, prompt, settings, ENGINE, seed, folder / "shared-work", folder / "shared")
+    ways = {"shared dropout": job, "own dropout": replace(job, work=folder / "own-work", out=folder / "own")}
+    return [figures(name, rows, dev, job) for name, job in ways.items()]
 
 
 def figures(way: str, rows: pl.DataFrame, dev: pl.DataFrame, job: Job) -> dict[str, Any]:
