@@ -93,12 +93,14 @@ def mined(folder: Path) -> tuple[int, int]:
     """Runs *mine* on what `prepare` left; how many negatives it made, and for how many positives."""
     from relevance_core import config
     from relevance_core.runs.stage import Inputs, open_artifact
+    from relevance_core.runs.steps import step_of
     from relevance_core.stages.mine import stage as mine
     from relevance_core.store import open_store
 
     store = open_store(str(folder))
     found = {name: open_artifact(store, address) for name, address in json.loads((folder / "inputs.json").read_text()).items()}
-    inputs = Inputs({name: artifact for name, artifact in found.items() if artifact}, "QI")
+    roles = {role: artifact for role, stage in step_of("mine").needs.items() if (artifact := found[stage])}
+    inputs = Inputs(roles, "QI")
     settings = config.build({"mine": {"top_k": TOP, "ratio": 1.0, "duplicate_similarity": DUPLICATE}})
     report = mine.run(settings, inputs, store)
     return report.rows.made, report.figures["positives"]

@@ -26,7 +26,9 @@ import polars as pl
 from relevance_core import config, loop, pairs
 from relevance_core.config import DenoiseSettings
 from relevance_core.pairs import Task
+from relevance_core.runs.run import Run
 from relevance_core.runs.stage import Inputs, open_artifact
+from relevance_core.runs.steps import COMMON
 from relevance_core.sources import read_labelled
 from relevance_core.stages.denoise import stage as denoise
 from relevance_core.store import open_store
@@ -112,11 +114,11 @@ def measure(source: Source, options: argparse.Namespace) -> dict[str, list[dict[
     overrides = [f"tasks={source.tasks}", f"seed={options.seed}", f"source.uri={source.uri}", f"window.end={source.end}"]
     overrides += [*options.set, "denoise.enabled=true", f"denoise.mode={OUT_OF_FOLD}"]
     run = loop.begin(config.load(overrides=overrides), open_store(str(options.out / "store")), say=say)
-    for name in loop.COMMON:
-        run.stage(name)
+    for name in COMMON:
+        loop.run_stage(run, name)
     figures = {}
     for task in run.settings.tasks:
-        run.stage("mine", task)
+        loop.run_stage(run, "mine", task)
         rows = run.artifact("mine", task).table("train")
         truth = rows.filter(origin="log").join(source.truth, on=source.key).select("pair_id", "truth")
         scores = {OUT_OF_FOLD: scored(run, task, OUT_OF_FOLD, options.votes), "in-sample": scored(run, task, "in-sample", 1)}
@@ -124,11 +126,11 @@ def measure(source: Source, options: argparse.Namespace) -> dict[str, list[dict[
     return figures
 
 
-def scored(run: loop.Run, task: Task, mode: str, votes: int) -> pl.DataFrame:
+def scored(run: Run, task: Task, mode: str, votes: int) -> pl.DataFrame:
     """p(yes) of every row, from *denoise* itself: pair_id, p, model, a row for each vote."""
     changed = {"denoise": {"enabled": True, "mode": mode, "detector": "confidence", "votes": votes}}
     settings = config.build(config.merge(run.settings.model_dump(), changed))
-    inputs = Inputs({"base": run.artifact("base"), "mine": run.artifact("mine", task)}, task)
+    inputs = Inputs({"base": run.artifact("base"), "rows": run.artifact("mine", task)}, task)
     found = open_artifact(run.store, denoise.run(settings, inputs, run.store, say=say).address)
     assert found is not None  # noqa: S101 - it has just been finished
     return found.table("scores")

@@ -78,12 +78,13 @@ def _timed(rows: int) -> float:
 def run(source: Path, store: Path) -> dict[str, Any]:
     """The stages' reports."""
     from relevance_core import config, loop
+    from relevance_core.runs.run import pin
     from relevance_core.store import open_store
 
     end = FIRST_DAY + timedelta(days=DAYS)
     settings = config.load(None, [f"source.uri={source}", f"window.end={end}", f"window.days={DAYS}", "window.history_days=0"])
-    begun = loop.begin(settings, open_store(str(store)), "rows")
-    return {stage: begun.stage(stage) for stage in STAGES}
+    begun = pin(settings, open_store(str(store)), "rows")
+    return {stage: loop.run_stage(begun, stage) for stage in STAGES}
 
 
 def write(out: Path, rows: int) -> None:

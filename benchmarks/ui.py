@@ -149,7 +149,7 @@ def long_ledger(store: Store, task: Task, denoise: Artifact, rows: int) -> dict[
             out.table("scores", denoise.table("scores"))
         return Report(denoise.report.rows, {**denoise.report.figures, "enabled": True, "action": "review", "acted": rows})
 
-    return run(Settings(), Inputs({"denoise": denoise}, task), store).as_json()
+    return run(Settings(), Inputs({"rows": denoise}, task), store).as_json()
 
 
 def make_adapter(folder: Path) -> Path:

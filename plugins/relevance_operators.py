@@ -23,6 +23,7 @@ import relevance_params as rules
 from relevance_core import config, notices, telemetry
 from relevance_core.config import Settings
 from relevance_core.errors import SettingsError
+from relevance_core.runs.steps import step_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,35 +33,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from jinja2 import Environment
 
-    from relevance_core.loop import Run
-
-STAGES = {
-    "begin": (
-        "begin the run",
-        "Fixes what the run works with: settings, params, champion and onboarded languages; says what it will do for these.",
-    ),
-    "ingest": ("ingest labelled logs", "Reads the rows of the window and of the history before it; normalises, drops doubles."),
-    "validate": ("validate the window", "Great Expectations: bad rows go to quarantine, a bad window stops the run here."),
-    "split": ("split train from dev", "By the hash of a query and its group, so that a query stays on its side for ever."),
-    "translate": ("translate to new markets", "Makes training rows for onboarded and for thin languages; the label is kept."),
-    "base": ("base model", "Finds the base model, or builds the embedded one once and keeps it in the store."),
-    "mine": ("mine hard negatives", "Near neighbours that are not relevant, behind guards against false negatives."),
-    "denoise": ("denoise the labels", "Self-validation: rows whose label a confident prediction contradicts go to the ledger."),
-    "train": ("train the adapter", "LoRA on the yes/no answer. Goes on from its last checkpoint after a kill."),
-    "evaluate": ("evaluate by language", "F1 and AUC on the judgement rows, beside the champion and always-yes."),
-    "gate": ("gate: is it better?", "The verdict: publish, hold or needs-approval, with every reason and number."),
-    "publish": ("publish to the registry", "An immutable version, unless the verdict is hold. What serves does not change yet."),
-    "approve": (
-        "approve: may it serve?",
-        "A person answers where the verdict is needs-approval; any other verdict passes at once. No answer in time: it is held.",
-    ),
-    "rollout": (
-        "roll out to the servers",
-        "The versions with the verdict publish, and those approved, answer their golden pairs; then the alias moves.",
-    ),
-    "report": ("report for people", "Written whatever happened before it, as soon as the run has begun."),
-}
-"""Stage → its name in the graph, and what it does in a sentence."""
+    from relevance_core.runs.run import Run
 
 
 class Process(SubprocessHook):
@@ -137,12 +110,12 @@ class StageOperator(ForTask, RelevanceOperator):
 
     def __init__(self, *, task_id: str, for_task: Any = None, reads_source: bool = False, **options: Any) -> None:
         self.for_task, self.reads_source = for_task, reads_source
-        name, text = STAGES[task_id]
+        step = step_of(task_id)
         command = f'stage {task_id} --run "$RELEVANCE_RUN"{self.arguments}'
         if for_task is not None:
             command += ' --task "$RELEVANCE_TASK"'
             options["map_index_template"] = "{{ task.for_task }}"
-        super().__init__(task_id=task_id, command=command, task_display_name=name, doc_md=text, **options)
+        super().__init__(task_id=task_id, command=command, task_display_name=step.title, doc_md=step.text, **options)
 
     def variables(self, context: Context) -> dict[str, str]:
         """The run's name, its params as one JSON object of settings, and the database's address where the stage reads it."""
@@ -200,15 +173,17 @@ class ApproveOperator(ForTask, ApprovalOperator):
 
     def __init__(self, *, task_id: str, for_task: Any, **options: Any) -> None:
         self.for_task = for_task
-        name, text = STAGES[task_id]
+        step = step_of(task_id)
         why = Param(None, type=["null", "string"], maxLength=500, title="Why", description="kept with the answer", source="task")
         # Airflow hands the DAG's params to every operator; here only the question's own are asked for.
         options |= {"params": {"why": why}, "map_index_template": "{{ task.for_task }}"}
-        super().__init__(task_id=task_id, subject="", body="", defaults=self.REJECT, task_display_name=name, doc_md=text, **options)
+        super().__init__(
+            task_id=task_id, subject="", body="", defaults=self.REJECT, task_display_name=step.title, doc_md=step.text, **options
+        )
 
     def execute(self, context: Context) -> dict[str, Any] | None:
         """Asks, unless nobody has to be asked or somebody has answered before."""
-        from relevance_core import loop
+        from relevance_core.runs.approval import approvals
 
         run = self._run(context)
         question = run.question(self.for_task)
@@ -216,7 +191,7 @@ class ApproveOperator(ForTask, ApprovalOperator):
             self.subject, self.body = question.subject, question.body
             self.response_timeout = timedelta(hours=run.settings.approval.hours)
             super().execute(context)
-        answer = loop.approvals(run.store, run.run_id).get(self.for_task)
+        answer = approvals(run.store, run.run_id).get(self.for_task)
         self.log.info("%s: %s", self.for_task, answer.told() if answer else "the verdict asks nobody")
         return answer._asdict() if answer else None
 
@@ -233,11 +208,11 @@ class ApproveOperator(ForTask, ApprovalOperator):
         return answer._asdict()
 
     def _run(self, context: Context) -> Run:
-        from relevance_core import loop
+        from relevance_core.runs.run import open_run
         from relevance_core.store import open_store
 
         store = open_store(rules.Deployment.of(os.environ).store)
-        return loop.open_run(store, run_in_store(context), Settings())
+        return open_run(store, run_in_store(context), Settings())
 
 
 def known_params_only(context: Context) -> None:

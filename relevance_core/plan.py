@@ -10,20 +10,99 @@ nothing), `judgement_rows` (in the language) and `asks` (whether the gate will a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any, Final, cast
 
 import polars as pl
 
 from relevance_core.config import Settings
+from relevance_core.errors import RelevanceError, SettingsError
+from relevance_core.languages import LANGUAGES
 from relevance_core.pairs import Task
+from relevance_core.registry import Registry
+from relevance_core.runs import folder
+from relevance_core.runs.run import Run
 from relevance_core.runs.stage import Artifact
+from relevance_core.sources import Source
 from relevance_core.stages.gate import evidence
 from relevance_core.stages.translate.choice import AUTO
-from relevance_core.stages.translate.stage import ONBOARDED, Want, choices, samples, wants
+from relevance_core.stages.translate.stage import (
+    ONBOARDED,
+    Want,
+    choices,
+    require_translations,
+    samples,
+    translator_beside,
+    wants,
+)
 from relevance_core.translators import Translator, held
 
 NOTHING: Final = "no language comes in, and none has fewer rows than the quota: nothing is translated for new rows"
 UNTRANSLATED: Final = "translate.enabled is off: no rows are made for any language"
+
+
+_UNREADABLE: Final = (RelevanceError, ValueError, EOFError, OSError)
+"""What reading a glossary or an earlier run can raise. *ingest* or *translate* raises it again, with a report for people."""
+
+
+def check_onboarded(settings: Settings, source: Source | None) -> Translator | None:
+    """Refuses at once a language that comes in and is unknown, or into which nothing can be translated.
+
+    Returns the run's translator where it was needed for that. Raises SettingsError.
+    """
+    known = set(settings.validation.languages or LANGUAGES)
+    if unknown := sorted(set(settings.onboard) - known):
+        raise SettingsError(
+            f"unknown language to onboard: {', '.join(unknown)}",
+            where="onboard",
+            expected=", ".join(sorted(known)),
+            do="correct the code (docs/languages.md lists them), or leave it out",
+        )
+    if source is None or not settings.onboard or not settings.translate.enabled:
+        return None
+    try:
+        translator = translator_beside(settings, source)
+    except _UNREADABLE:
+        return None
+    require_translations(settings, translator, known, settings.onboard)
+    return translator
+
+
+def make(run: Run, source: Source | None, translator: Translator | None = None) -> dict[str, Any]:
+    """Makes the plan of a run, or finds the one that it made when it began, and says it line by line.
+
+    translator: the run's own where it has been opened.
+    """
+    if not folder.has(run.store, run.run_id, folder.PLAN):
+        made = unknown(run.settings, run.onboarded)
+        if source is not None and (earlier := _earlier(run)):
+            try:
+                translator = translator or translator_beside(run.settings, source)
+                made = forecast(run.settings, run.onboarded, _served(run), *earlier, translator)
+            except _UNREADABLE as error:  # a forecast must not fail a run
+                run.say(f"plan: run {earlier[0]} can't be used for a forecast: {error}")
+        folder.create(run.store, run.run_id, folder.PLAN, made)
+    plan = folder.read(run.store, run.run_id, folder.PLAN)
+    for line in plan["text"]:
+        run.say(f"plan: {line}")
+    return plan
+
+
+def _earlier(run: Run) -> tuple[str, Artifact] | None:
+    """The newest other run that has split its rows: its name, and its *split*."""
+    others = folder.having(run.store, folder.stage_record("split"))
+    others.pop(run.run_id, None)
+    for run_id in folder.newest_first({run_id: entry.modified for run_id, entry in others.items()}):
+        if split := replace(run, run_id=run_id).found("split"):
+            return run_id, split
+    return None
+
+
+def _served(run: Run) -> dict[Task, tuple[str, ...]]:
+    """Task → the languages that its champion was trained on."""
+    registry = Registry(run.store)
+    found = {cast(Task, task): version for task, version in run.champion.items()}
+    return {task: registry.resolve(task, version).languages for task, version in found.items()}
 
 
 def forecast(

@@ -23,7 +23,10 @@ from relevance_core.pairs import Task
 from relevance_core.processes import collect_rarely
 from relevance_core.registry import Manifest, Registry, Release
 from relevance_core.registry.signing import Key
+from relevance_core.runs import folder
 from relevance_core.runs.approval import NEEDED
+from relevance_core.runs.run import open_run
+from relevance_core.runs.steps import BEGIN, REPORT, STEPS
 from relevance_core.store import open_store
 
 if TYPE_CHECKING:
@@ -117,7 +120,7 @@ def _add_loop(add: Callable[..., argparse.ArgumentParser]) -> None:
     ablate_cli.add_options(command)
 
     command = add("stage", _stage, "run one stage of a run, as a task of the DAG does")
-    command.add_argument("name", metavar="NAME", help=", ".join(["begin", *loop.NEEDS, "report"]))
+    command.add_argument("name", metavar="NAME", help=", ".join(step.name for step in (BEGIN, *STEPS, REPORT)))
     command.add_argument("--run", dest="run_id", required=True, metavar="RUN_ID")
     command.add_argument("--task", choices=["QC", "QI"])
     command.add_argument("--dag-run", default="", metavar="ID", help="begin: Airflow's name of the run")
@@ -210,16 +213,16 @@ def _stage(options: argparse.Namespace) -> dict[str, Any]:
     if options.name == "begin":
         run = loop.begin(_settings(options), store, options.run_id, say, options.dag_run)
         about = {"run_id": run.run_id, "tasks": list(run.settings.tasks), "champion": run.champion, "onboarded": run.onboarded}
-        return about | {"plan": run.plan()}
-    run = loop.open_run(store, options.run_id, _settings(options), say)
-    return run.stage(options.name, cast("Task | None", options.task)).as_json()
+        return about | {"plan": folder.read(store, run.run_id, folder.PLAN)}
+    run = open_run(store, options.run_id, _settings(options), say)
+    return loop.run_stage(run, options.name, cast("Task | None", options.task)).as_json()
 
 
 def _report(options: argparse.Namespace) -> dict[str, Any]:
     from pathlib import Path
 
-    run = loop.open_run(open_store(options.store), options.run_id, _settings(options), say)
-    run.stage("report")
+    run = open_run(open_store(options.store), options.run_id, _settings(options), say)
+    loop.run_stage(run, "report")
     report = run.artifact("report")
     if options.output:
         Path(options.output).write_bytes(run.store.read(report.key("report.html")))

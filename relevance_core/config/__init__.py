@@ -7,6 +7,7 @@ One model a stage; `Settings` holds them all. A value comes from the defaults, t
 from relevance_core.config.data import SourceSettings, SplitSettings, ValidationSettings, WindowSettings
 from relevance_core.config.loading import build, load, merge, nested, window_until
 from relevance_core.config.machine import EngineSettings, ServingSettings
+from relevance_core.config.narrow import UnnamedSetting
 from relevance_core.config.settings import Settings
 from relevance_core.config.strategies import AugmentSettings, DenoiseSettings, MineSettings, TranslateSettings
 from relevance_core.config.training import (
@@ -56,6 +57,7 @@ __all__ = [
     "TranslateSettings",
     "TranslationGuard",
     "TranslatorName",
+    "UnnamedSetting",
     "ValidationSettings",
     "WindowSettings",
     "build",

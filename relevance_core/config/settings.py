@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterable
+from typing import Literal, Self
 
 from pydantic import Field, field_validator
 
 from relevance_core.config.data import SourceSettings, SplitSettings, ValidationSettings, WindowSettings
 from relevance_core.config.machine import EngineSettings, ServingSettings
+from relevance_core.config.narrow import narrow
 from relevance_core.config.strategies import AugmentSettings, DenoiseSettings, MineSettings, TranslateSettings
 from relevance_core.config.training import (
     ApprovalSettings,
@@ -57,6 +59,14 @@ class Settings(Part):
         if not value:
             raise ValueError("at least one task of QC, QI")
         return value
+
+    def only(self, names: Iterable[str], reader: str = "the reader") -> Self:
+        """These settings without those that lie outside `names` (dotted): reading another raises UnnamedSetting.
+
+        reader: who reads them, for the error.
+        """
+        narrowed: Self = narrow(self, names, reader)
+        return narrowed
 
     def template(self) -> Literal["compact", "instruction"]:
         """The prompt template in force."""

@@ -35,6 +35,10 @@ class Part(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
+    def values(self) -> dict[str, Any]:
+        """The fields with their values, parts as they are; of narrowed settings only the named ones."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
     @model_validator(mode="before")
     @classmethod
     def _lists_from_text(cls, values: Any) -> Any:

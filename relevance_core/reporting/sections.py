@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from relevance_core.config import Settings
 from relevance_core.languages import named
 from relevance_core.pairs import TASK_NAMES, Task
 from relevance_core.reporting import plots, row_sections
@@ -19,6 +20,16 @@ _VERDICTS: Final[Mapping[str, tuple[str, Any]]] = {
     "hold": ("Held", "wait"),
     "needs-approval": ("Needs approval", "ask"),
 }
+
+
+def titles(settings: Settings) -> tuple[str, str]:
+    """The title of a run's page and the line below it: which rows it is about."""
+    start, end = settings.window.bounds()
+    title = f"{start:%-d %B %Y}" if (end - start).days == 1 else f"{start:%-d %B} to {end:%-d %B %Y}"
+    onboard = ", ".join(named(language) for language in settings.onboard)
+    parts = [f"Fresh rows from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC (exclusive)"]
+    parts += [f"with {settings.window.history_days} days of history before it", *([f"bringing in {onboard}"] if onboard else [])]
+    return f"Window of {title}", ", ".join(parts) + "."
 
 
 def build_page(artifacts: Artifacts, tasks: Sequence[Task], title: str, subtitle: str) -> Page:

@@ -1,18 +1,17 @@
 """A person's answer where the gate asks for one: what is shown to them, and the record that *rollout* goes by.
 
-An answer is one object, `runs/<run id>/approval-<task>-<version>.json`, created once: the first one stands, whatever is asked again
-later.
+An answer is one record of the run's folder, created once: the first one stands, whatever is asked again later.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from relevance_core.config import Task
 from relevance_core.errors import Conflict
+from relevance_core.runs import folder
 
 if TYPE_CHECKING:
     from relevance_core.store import Store
@@ -49,14 +48,14 @@ class Question(NamedTuple):
 
 def record(store: Store, run_id: str, answer: Approval) -> None:
     """Keeps an answer; the same one again changes nothing. Raises Conflict where another answer stands already."""
-    key = f"runs/{run_id}/approval-{answer.task.lower()}-{answer.version}.json"
-    if store.create(key, json.dumps(answer._asdict(), indent=1, sort_keys=True).encode()):
+    name = f"{folder.ANSWER}-{answer.task.lower()}-{answer.version}"
+    if folder.create(store, run_id, name, answer._asdict()):
         return
-    standing = _read(store, key)
+    standing = Approval(**folder.read(store, run_id, name))
     if standing != answer:
         raise Conflict(
             f"{answer.task} of run {run_id} was answered before: {standing.told()}",
-            where=store.uri_of(key),
+            where=store.uri_of(folder.key_of(run_id, name)),
             expected="one answer a version",
             do=f"to let it serve all the same, `relevance registry promote {answer.task}={answer.version} --why …`",
         )
@@ -64,7 +63,26 @@ def record(store: Store, run_id: str, answer: Approval) -> None:
 
 def approvals(store: Store, run_id: str) -> dict[Task, Approval]:
     """The answers that a run has by now."""
-    return latest(_read(store, entry.key) for entry in store.list(f"runs/{run_id}/approval-"))
+    names = [name for name in folder.entries(store, run_id) if is_answer(name)]
+    return latest(Approval(**folder.read(store, run_id, name)) for name in names)
+
+
+def is_answer(record: str) -> bool:
+    """Tells the records of a run that hold answers from its others."""
+    return record.startswith(f"{folder.ANSWER}-")
+
+
+def waits(verdict: object, version: str, answer: Approval | None, ended: bool = False) -> bool:
+    """Whether a version waits for a person: the one rule for the DAG's question, the pages and the overview.
+
+    Args:
+        verdict: the gate's word.
+        version: the version that the gate judged; empty where it is not known, and then any answer counts.
+        answer: the latest answer about the task, if there is one.
+        ended: the run has come to its rollout or report, so that an answer would come too late.
+    """
+    answered = answer is not None and version in ("", answer.version)
+    return verdict == NEEDED and not answered and not ended
 
 
 def latest(answers: Iterable[Approval]) -> dict[Task, Approval]:
@@ -118,7 +136,3 @@ def _number(value: float) -> str:
 def _literal(text: str) -> str:
     """A text as it is, in a cell of a Markdown table."""
     return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
-
-
-def _read(store: Store, key: str) -> Approval:
-    return Approval(**json.loads(store.read(key)))

@@ -12,7 +12,6 @@ import functools
 import hashlib
 import io
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +22,7 @@ import polars as pl
 
 from relevance_core.errors import DataError, NotFound, SettingsError
 from relevance_core.pairs import TASKS, Task, query_group, side_of
+from relevance_core.runs import folder
 from relevance_core.runs.stage import open_artifact
 from relevance_core.store import Store
 
@@ -61,9 +61,6 @@ DECIDED: Final[Mapping[str, Any]] = {
 
 TABLES: Final[Mapping[str, str]] = {"denoise": "ledger.parquet", "mine": "review.parquet"}
 """Where each stage that asks people lists what it asks about; *mine* has none where it asked nobody."""
-
-DATED: Final = re.compile(r"\d{4}-\d{2}-\d{2}-")
-"""How the id of a run begins that was not given a name of its own: with the end of its window."""
 
 _FOLDER: Final = "review/decisions/"
 _PAIR: Final = ("pair_id", "task", "language", "query", "target", "label")
@@ -199,30 +196,17 @@ def _sources(store: Store, task: Task) -> Iterator[pl.DataFrame]:
 
 
 def _runs(store: Store, task: Task) -> list[str]:
-    """The ids of the runs whose filter has finished for the task, the newest first.
-
-    Ids begin with the end of the window, and one that does not comes after all that do; of runs of one window, the one that was
-    written last is the newest.
-    """
-    entries = [entry for entry in store.list("runs/") if entry.key.endswith(f"/{_record(task)}")]
-    runs = [(entry.key.split("/")[1], entry.modified) for entry in entries]
-    order = sorted((bool(DATED.match(run_id)), run_id[:10], modified, run_id) for run_id, modified in runs)
-    return [run_id for *_, run_id in reversed(order)]
-
-
-def _record(task: Task, stage: str = "denoise") -> str:
-    return f"{stage}-{task.lower()}.json"
+    """The ids of the runs whose filter has finished for the task, the newest first."""
+    found = folder.having(store, folder.stage_record("denoise", task))
+    return folder.newest_first({run_id: entry.modified for run_id, entry in found.items()})
 
 
 def _listed(store: Store, task: Task, run_id: str) -> pl.DataFrame:
     """The rows (QUEUE) that a run lists for review, decided ones too, the most doubtful first."""
-    records = {stage: f"runs/{run_id}/{_record(task, stage)}" for stage in TABLES}
-    return _ordered(
-        store,
-        task,
-        run_id,
-        tuple((stage, json.loads(store.read(key))["address"]) for stage, key in records.items() if store.exists(key)),
-    )
+    records = {stage: folder.stage_record(stage, task) for stage in TABLES}
+    there = {stage: record for stage, record in records.items() if folder.has(store, run_id, record)}
+    addresses = ((stage, folder.read(store, run_id, record)["address"]) for stage, record in there.items())
+    return _ordered(store, task, run_id, tuple(addresses))
 
 
 @functools.lru_cache(maxsize=2 * len(TASKS))
@@ -300,7 +284,7 @@ def _not_asked(missing: Sequence[str]) -> NotFound:
 def _judges(store: Store, task: Task) -> Callable[[str], bool]:
     """Whether a query is on the dev side of the newest run; never where categories are split, or where every run is gone."""
     runs = _runs(store, task)
-    split = json.loads(store.read(f"runs/{runs[0]}/run.json"))["settings"]["split"] if runs else None
+    split = folder.read_run(store, runs[0])["settings"]["split"] if runs else None
     if split is None or (task == "QC" and split["qc_group"] != "query"):
         return lambda query: False
     return lambda query: side_of(query_group(query), float(split["dev_share"])) == "dev"

@@ -158,7 +158,7 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a stage reads: earlier outputs by stage name, the task, and what the run pinned when it began.
+    """What a stage reads: earlier outputs by role (`relevance_core.runs.steps`), the task, and what the run pinned when it began.
 
     `champion` holds the version id that served each task when the run began, `onboarded` the languages onboarded until then,
     `approvals` what people have answered since, for the stages that go by it, `decisions` the names of the objects that held
@@ -172,10 +172,10 @@ class Inputs:
     approvals: Mapping[Task, Approval] = field(default_factory=dict)
     decisions: tuple[str, ...] = ()
 
-    def __getitem__(self, stage: str) -> Artifact:
-        if stage not in self.artifacts:
-            raise NotFound(f"the output of stage {stage} is missing", do=f"run `relevance stage {stage}` of this run first")
-        return self.artifacts[stage]
+    def __getitem__(self, role: str) -> Artifact:
+        if role not in self.artifacts:
+            raise NotFound(f"nothing fills the role {role}", expected=", ".join(sorted(self.artifacts)) or "an input")
+        return self.artifacts[role]
 
 
 class Output:
@@ -222,23 +222,32 @@ _BY_PEOPLE: Final = ("decisions", "approvals")
 
 Body = Callable[[Settings, Inputs, Output], Report]
 Run = Callable[..., Report]
+Held = Callable[[Inputs, Artifact], "Report | None"]
+"""Holds the finished output of an effect against the registry: the report as it is true now, None for one to be done again."""
 
 
 def stage(
     name: str,
     *,
     uses: tuple[str, ...] | Callable[[Settings], tuple[str, ...]],
+    machine: tuple[str, ...] = (),
     version: int = 1,
     by_task: bool = False,
     pinned: tuple[str, ...] | Callable[[Settings], tuple[str, ...]] = (),
     fingerprint: Callable[[Settings], str] | None = None,
+    held: Held | None = None,
 ) -> Callable[[Body], Run]:
-    """Makes a stage's `run(settings, inputs, store, say=…)` from its body.
+    """Makes a stage's `run(settings, inputs, store, say=…)` from its body, which gets only the settings that are named here.
 
-    uses: the settings (dotted names) that its output depends on, or a function that says so by the settings. version: raised
-    whenever the code changes the output for the same inputs. by_task: whether it runs once a task. pinned: which of "champion",
-    "onboarded", "approvals", "decisions" its output depends on, or such a function. fingerprint: a digest of what the stage reads
-    from outside the store; "" for nothing.
+    Args:
+        name: of the stage.
+        uses: the settings (dotted) that its output depends on, or a function that tells them by the settings.
+        machine: settings that its body reads as well and that its output does not depend on: processes, servers, keys.
+        version: raised whenever the code changes the output for the same inputs.
+        by_task: it runs once a task.
+        pinned: which of "champion", "onboarded", "approvals", "decisions" its output depends on, or such a function.
+        fingerprint: a digest of what the stage reads from outside the store; "" for nothing.
+        held: for an effect, what holds a finished output against the registry; without it, a finished output is found.
     """
 
     def decorate(body: Body) -> Run:
@@ -252,14 +261,14 @@ def stage(
             who = label(name, inputs.task)
             with _alone(address, functools.partial(say, f"{who}: another process of this machine is at it; waiting for that one")):
                 found = open_artifact(store, address)
-                if found is not None:
+                standing = _standing(found, inputs, held) if found else None
+                if standing is not None:
                     say(f"{who}: found finished output {address}")
-                    return found.report
+                    return standing
                 say(f"{who}: started")
                 out = Output(store, address, name, say)
                 started = time.monotonic()
-                report = body(settings, inputs, out)
-                finished = _finish(out, report, name, inputs.task)
+                finished = _finish(out, body(settings.only((*used, *machine), who), inputs, out), name, inputs.task)
                 say(f"{who}: {finished.rows.kept} rows kept, {time.monotonic() - started:.1f} s")
                 return finished
 
@@ -267,6 +276,11 @@ def stage(
         return run
 
     return decorate
+
+
+def _standing(found: Artifact, inputs: Inputs, held: Held | None) -> Report | None:
+    """The report of a finished output, None for an effect that has to be done again."""
+    return held(inputs, found) if held else found.report
 
 
 @contextmanager
@@ -294,7 +308,7 @@ def output_key(
         "version": version,
         "task": inputs.task,
         "settings": {use: functools.reduce(lambda part, step: part[step], use.split("."), values) for use in sorted(uses)},
-        "inputs": {stage: artifact.digest for stage, artifact in sorted(inputs.artifacts.items())},
+        "inputs": {role: artifact.digest for role, artifact in sorted(inputs.artifacts.items())},
         "outside": outside,
         "pinned": {what: getattr(inputs, what) for what in pinned if what not in _BY_PEOPLE or getattr(inputs, what)},
     }

@@ -39,6 +39,7 @@ Say = Callable[[str], None]
 @stage(
     "base",
     uses=("base", "prompt", "split.dev_share", "denoise.enabled", "denoise.mode", "denoise.folds", "seed", "tasks"),
+    machine=("engine", "serving"),
     pinned=("champion", "onboarded"),
     version=2,
 )
@@ -60,7 +61,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """
     if settings.base.model != BUILTIN:
         return _named(settings, inputs, out)
-    languages = inputs["translate"].table("train", ["language"])["language"].unique().sort().to_list()
+    languages = inputs["rows"].table("train", ["language"])["language"].unique().sort().to_list()
     found = _champions_base(settings, inputs, out, languages)
     if found is not None:
         out.say(f"base: the champion's {found['id']} knows {', '.join(found['languages'])}; taken again")
@@ -188,19 +189,21 @@ def _builds(settings: Settings, text: Text, out: Output) -> list[Build]:
 
 def _text(settings: Settings, inputs: Inputs, out: Output, languages: Sequence[str]) -> Text:
     """Clicks and translated positives, or all positives where there are no clicks. languages: those of the training rows."""
-    ingest, translate = inputs["ingest"], inputs["translate"]
+    source = inputs["source"]
     columns = [*PAIR, "english", "group"]
     tasks = list(settings.tasks)
-    labelled = translate.table("train", [*columns, "label", "origin"]).filter((pl.col("label") == 1) & pl.col("task").is_in(tasks))
-    clicks = ingest.table("clicks").filter(pl.col("task").is_in(tasks))
-    catalogue = ingest.table("catalogue").filter(pl.col("task").is_in(tasks)).select("task", "target_id", "target")
+    labelled = (
+        inputs["rows"].table("train", [*columns, "label", "origin"]).filter((pl.col("label") == 1) & pl.col("task").is_in(tasks))
+    )
+    clicks = source.table("clicks").filter(pl.col("task").is_in(tasks))
+    catalogue = source.table("catalogue").filter(pl.col("task").is_in(tasks)).select("task", "target_id", "target")
     if clicks.is_empty():
         reasons: dict[str, int] = {}
         kept, incoming = labelled.select(columns), labelled.height
     else:
         translated = labelled.filter(pl.col("origin") == "translation").select(columns)
         used, reasons = _without(clicks, languages, settings)
-        kept = pl.concat([with_english(used, settings, inputs["translate"]).select(columns), translated])
+        kept = pl.concat([with_english(used, settings, inputs["translator"]).select(columns), translated])
         incoming = clicks.height + translated.height
     distinct = kept.unique(PAIR, keep="first", maintain_order=True).sort(PAIR)
     repeats = {"dropped: repeat of a pair": kept.height - distinct.height}
@@ -233,7 +236,7 @@ def _recipe(settings: Settings, inputs: Inputs) -> dict[str, Any]:
     return {
         "base": settings.base.model_dump(mode="json", include=set(_BUILDING)),
         "prompt": prompt.as_json(),
-        "translator": inputs["translate"].report.figures["translator"] if prompt.translation else None,
+        "translator": inputs["translator"].report.figures["translator"] if prompt.translation else None,
         "seed": settings.seed,
     }
 

@@ -43,7 +43,7 @@ def _uses(settings: Settings) -> tuple[str, ...]:
     return (*_USES, "evaluate") if settings.evaluate.corrupted else _USES
 
 
-@stage("evaluate", uses=_uses, by_task=True, version=2, pinned=("champion",))
+@stage("evaluate", uses=_uses, machine=("engine", "serving"), by_task=True, version=2, pinned=("champion",))
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Scores the task's dev rows with the new adapter and with the champion: `scores` and `metrics.json`.
 
@@ -55,9 +55,9 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     Known limits: dev labels come from the logs and are as noisy as they are.
     """
     task, champion = inputs.task, None
-    dev = inputs["translate"].table("dev").filter(task=task).sort("pair_id")
+    dev = inputs["dev"].table("dev").filter(task=task).sort("pair_id")
     out.say(f"evaluate {task}: {len(dev)} dev rows")
-    base, adapter = open_base(inputs["base"], settings.base.dtype), inputs["train"].folder("adapter")
+    base, adapter = open_base(inputs["base"], settings.base.dtype), inputs["adapter"].folder("adapter")
     scorer = open_scorer(settings, base, adapter, prompt_from(settings))
     p = scorer.score(dev.select(TEXT).iter_rows(), out.say)
     scores = dev.select("pair_id", "group", "query", "target", "language", "part", "label").with_columns(
@@ -109,10 +109,10 @@ def mistyped(settings: Settings, inputs: Inputs, rows: pl.DataFrame) -> pl.DataF
     Rows in whose query no slip has a place are left out.
     """
     typed = corrupted(rows, settings.seed).with_columns(query="typed").drop("typed")
-    trained = inputs["denoise"].table("train", ["query"])["query"]
+    trained = inputs["rows"].table("train", ["query"])["query"]
     groups = set(pairs.map_distinct(trained, pairs.query_group, "group"))
     seen = pairs.map_distinct(typed["query"], pairs.query_group, "group").is_in(groups)
-    return with_english(typed, settings, inputs["translate"]).with_columns(seen=seen)
+    return with_english(typed, settings, inputs["translator"]).with_columns(seen=seen)
 
 
 def judge_mistyped(scores: pl.DataFrame, threshold: float, seed: int) -> dict[str, Any] | None:

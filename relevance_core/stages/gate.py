@@ -51,13 +51,13 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     What it does not do: publish, ask a person, look at the rows themselves.
     Known limits: dev labels are as noisy as the logs; the loss of a language is held against a fixed bound, without an interval.
     """
-    evaluate = inputs["evaluate"]
-    metrics = evaluate.json("metrics")
+    evaluation = inputs["evaluation"]
+    metrics = evaluation.json("metrics")
     champion = metrics["champion"]
     gain = None
     if champion is not None:
         columns = ["part", "label", "p", "champion_p", "group"]
-        judged = evaluate.table("scores", columns).filter(pl.col("part") == "judgement")
+        judged = evaluation.table("scores", columns).filter(pl.col("part") == "judgement")
         gain = compare(judged, metrics["threshold"], champion["threshold"], settings.gate.resamples, settings.seed)
     served = champion["languages"] if champion else []
     verdict = decide(metrics, champion, gain, sorted(set(inputs.onboarded) - set(served)), settings.gate)

@@ -58,6 +58,7 @@ def fingerprint(settings: Settings) -> str:
 @stage(
     "ingest",
     uses=USES,
+    machine=("source.connection",),
     fingerprint=fingerprint,
     pinned=("decisions",),
 )

@@ -15,7 +15,22 @@ from relevance_core.registry.signing import Key
 from relevance_core.runs.stage import Artifact, Inputs, Output, Report, Rows, stage
 
 
-@stage("publish", uses=("prompt", "base.model", "window"), version=2, by_task=True, pinned=("champion", "onboarded"))
+def _held(inputs: Inputs, found: Artifact) -> Report | None:
+    """A finished output stands while the version that it wrote is in the registry, whole."""
+    figures, registry = found.report.figures, Registry(found.store)
+    lacking = figures["published"] and registry.verify(str(inputs.task), figures["version"])
+    return None if lacking else found.report
+
+
+@stage(
+    "publish",
+    uses=("prompt", "base.model", "window"),
+    machine=("serving.sign_key",),
+    version=2,
+    by_task=True,
+    pinned=("champion", "onboarded"),
+    held=_held,
+)
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Writes the version that the gate lets into the registry, and leaves `version.json`: its id, and why it should serve.
 
@@ -26,7 +41,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """
     task = inputs.task
     assert task is not None  # noqa: S101 - by_task
-    adapter, verdict = inputs["train"].folder("adapter"), inputs["gate"].json("verdict")
+    adapter, verdict = inputs["adapter"].folder("adapter"), inputs["verdict"].json("verdict")
     meta = describe(settings, inputs)
     version = Manifest.build(task, *read_adapter(adapter, meta.base), meta).version
     published = verdict["verdict"] != "hold"
@@ -41,20 +56,20 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
 
 def describe(settings: Settings, inputs: Inputs) -> AdapterMeta:
     """What the registry is told about the adapter: all that decides its scores, and what was measured."""
-    base, evaluate, translate = inputs["base"].json("base"), inputs["evaluate"], inputs["translate"]
-    languages = inputs["denoise"].table("train", ["language"])["language"].unique().to_list()
+    base, evaluate = inputs["base"].json("base"), inputs["evaluation"]
+    languages = inputs["rows"].table("train", ["language"])["language"].unique().to_list()
     return AdapterMeta(
         base=BaseInfo(id=base["id"], revision=base["revision"], uri=base["address"] or base["model"]),
-        prompt=prompt_info(prompt_from(settings), translate),
+        prompt=prompt_info(prompt_from(settings), inputs["translator"]),
         threshold=evaluate.report.figures["threshold"],
         languages=tuple(languages),
         onboarded=tuple(language for language in inputs.onboarded if language in languages),
         data={
-            "train": inputs["denoise"].files["train.parquet"]["sha256"],
-            "dev": translate.files["dev.parquet"]["sha256"],
+            "train": inputs["rows"].files["train.parquet"]["sha256"],
+            "dev": inputs["dev"].files["dev.parquet"]["sha256"],
         },
         metrics=dict(evaluate.report.figures),
-        gate=inputs["gate"].json("verdict"),
+        gate=inputs["verdict"].json("verdict"),
         created=settings.window.bounds()[1].isoformat(),
     )
 
@@ -73,7 +88,7 @@ def prompt_info(prompt: Prompt, translate: Artifact) -> PromptInfo:
 
 def _why(task: Task, inputs: Inputs) -> str:
     """The reason in the alias log, with its numbers."""
-    gain, figures = inputs["gate"].json("verdict")["gain"], inputs["evaluate"].report.figures
+    gain, figures = inputs["verdict"].json("verdict")["gain"], inputs["evaluation"].report.figures
     told = f"{task} F1 {figures['f1']:.4f}, always yes {figures['always_yes_f1']:.4f}"
     if gain is None:
         return f"{told}; the first version"

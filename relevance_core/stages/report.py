@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from relevance_core.config import Settings
-from relevance_core.languages import named
 from relevance_core.runs.stage import Artifact, Inputs, Output, Report, Rows, stage
 
 
@@ -24,16 +23,6 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
 
 def build_report(settings: Settings, artifacts: Mapping[str, Artifact]) -> str:
     """The HTML report of a run with these outputs, by stage name (`mine:QC` for that of a task)."""
-    from relevance_core.reporting import build_page, render
+    from relevance_core.reporting import build_page, render, titles
 
     return render(build_page(artifacts, settings.tasks, *titles(settings)))
-
-
-def titles(settings: Settings) -> tuple[str, str]:
-    """The title of a run's page and the line below it: which rows it is about."""
-    start, end = settings.window.bounds()
-    title = f"{start:%-d %B %Y}" if (end - start).days == 1 else f"{start:%-d %B} to {end:%-d %B %Y}"
-    onboard = ", ".join(named(language) for language in settings.onboard)
-    parts = [f"Fresh rows from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC (exclusive)"]
-    parts += [f"with {settings.window.history_days} days of history before it", *([f"bringing in {onboard}"] if onboard else [])]
-    return f"Window of {title}", ", ".join(parts) + "."

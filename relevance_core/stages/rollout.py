@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from relevance_core.config import Settings
 from relevance_core.pairs import Task
 from relevance_core.registry import Registry, Release
 from relevance_core.runs.approval import NEEDED, Approval
-from relevance_core.runs.stage import Inputs, Output, Report, Rows, stage
+from relevance_core.runs.stage import Artifact, Inputs, Output, Report, Rows, stage
 from relevance_core.serving.rollout import Proof, bases_after, roll_out
 
 WHO: Final = "gate"
 
 
-@stage("rollout", uses=("serving.mixed_bases",), pinned=("champion", "approvals"))
+def _held(inputs: Inputs, found: Artifact) -> Report | None:
+    """A finished output as it is true now: a version that was let serve counts as promoted only while it serves.
+
+    Where none was, the rollout is tried again. What serves is never moved back by finding an old output.
+    """
+    tasks = found.report.figures["tasks"]
+    if not any(about["promoted"] for about in tasks.values()):
+        return None
+    current = Registry(found.store).current()
+    serving = current.versions if current else {}
+    now = {
+        task: about if serving.get(task) == about["version"] else about | {"promoted": False, "number": None}
+        for task, about in tasks.items()
+    }
+    return replace(found.report, figures={**found.report.figures, "tasks": now})
+
+
+@stage("rollout", uses=("serving.mixed_bases",), machine=("engine", "serving"), pinned=("champion", "approvals"), held=_held)
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Lets versions serve, and leaves `rollout.json`: the release, and what proved each version. They are those with the verdict
     *publish*, and those with *needs-approval* that a person has approved.

@@ -28,7 +28,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     It balances nothing: sides, tasks and languages have the shares that the hash gives them, so with few queries a side can be
     empty.
     """
-    pairs = with_groups(inputs["validate"].table("pairs", columns=list(SCHEMA)))
+    pairs = with_groups(inputs["rows"].table("pairs", columns=list(SCHEMA)))
     placed = place(pairs, settings.split)
     kept = placed.drop_nulls("side")
     train = kept.filter(pl.col("side") == "train").select(*SCHEMA, "group").sort(_ORDER)

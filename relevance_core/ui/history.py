@@ -14,16 +14,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from relevance_core.errors import NotFound, RegistryError
-from relevance_core.loop import BY_TASK, COMMON
 from relevance_core.pairs import Task
 from relevance_core.registry import Manifest, Release
-from relevance_core.runs.approval import NEEDED, Approval, latest
-from relevance_core.runs.review import DATED
+from relevance_core.runs import folder
+from relevance_core.runs.approval import NEEDED, Approval, is_answer, latest, waits
+from relevance_core.runs.folder import RunFile, StageFile, stage_record
+from relevance_core.runs.steps import COMMON, PER_TASK
 from relevance_core.store import Entry, Store
 
 T = TypeVar("T")
@@ -58,58 +59,6 @@ class Figures(LanguageFigures):
     always_yes_f1: float
     per_language: dict[str, LanguageFigures]
     champion: ChampionFigures | None = None
-
-
-class _Window(BaseModel):
-    end: str | None = None
-
-
-class _Gate(BaseModel):
-    min_evidence_rows: int
-
-
-class _Settings(BaseModel):
-    tasks: list[Task]
-    onboard: list[str] = []
-    window: _Window
-    gate: _Gate
-
-
-class RunFile(BaseModel):
-    """What a run pinned when it began; `dag_run` is Airflow's run id, empty for a run from the command line."""
-
-    settings: _Settings
-    onboarded: list[str]
-    dag_run: str = ""
-
-    @classmethod
-    def parse(cls, data: bytes, key: str) -> Self:
-        """For `Reader.read`."""
-        return cls.model_validate_json(data)
-
-
-class RowsFile(BaseModel):
-    """Where a stage's rows went."""
-
-    made: int
-    quarantined: int
-    dropped: int
-    kept: int
-    reasons: dict[str, int]
-
-
-class StageFile(BaseModel):
-    """The record that a run keeps of a finished stage."""
-
-    rows: RowsFile
-    figures: dict[str, JsonValue]
-    address: str = ""
-    failure: dict[str, str] | None = None
-
-    @classmethod
-    def parse(cls, data: bytes, key: str) -> Self:
-        """For `Reader.read`."""
-        return cls.model_validate_json(data)
 
 
 @dataclass(frozen=True)
@@ -221,7 +170,7 @@ class RunRecord:
 
     def of(self, stage: str, task: Task) -> StageFile | None:
         """The record of a task's stage."""
-        return self.stages.get(f"{stage}-{task.lower()}")
+        return self.stages.get(stage_record(stage, task))
 
     @cached_property
     def outcomes(self) -> dict[Task, Outcome]:
@@ -230,9 +179,8 @@ class RunRecord:
 
     def waits(self, task: Task) -> bool:
         """Whether the run waits for a person's answer about the task."""
-        gate = self.of("gate", task)
-        asked = gate is not None and gate.figures.get("verdict") == NEEDED
-        return asked and task not in self.answers and "rollout" not in self.entries and not self.ended
+        gate, ended = self.of("gate", task), "rollout" in self.entries or self.ended
+        return gate is not None and waits(gate.figures.get("verdict"), "", self.answers.get(task), ended)
 
 
 def _outcome(run: RunRecord, task: Task) -> Outcome:
@@ -271,11 +219,11 @@ def _unjudged(run: RunRecord, task: Task) -> Outcome:
     if validate is not None and validate.failure:
         return Outcome("Failed at validate", "bad", validate.failure.get("what", ""))
     missing = [name for name in COMMON if name not in run.entries]
-    missing += [name for name in BY_TASK if f"{name}-{task.lower()}" not in run.entries]
+    missing += [name for name in PER_TASK if stage_record(name, task) not in run.entries]
     if not missing:
         return Outcome("Can't be told", "bad", "the record of its verdict can't be read")
     # *mine* needs no base, so that a dry run may have mined.
-    trained = any(f"{name}-{task.lower()}" in run.entries for name in BY_TASK if name != "mine")
+    trained = any(stage_record(name, task) in run.entries for name in PER_TASK if name != "mine")
     if run.ended and missing[0] == "base" and not trained:
         return Outcome("No model", "none", "the rows were prepared and no base was built, as in a dry run")
     if run.ended:
@@ -302,32 +250,21 @@ def recent(reader: Reader, count: int) -> list[RunRecord]:
 
     A run with a name of its own that begins with no date comes after all that do.
     """
-    names = reader.store.folders("runs/")
-    chosen = set(sorted(names, key=lambda name: (bool(DATED.match(name)), name))[-count:])
-    if not chosen:
-        return []
-    listed: dict[str, dict[str, Entry]] = {name: {} for name in chosen}
-    for entry in reader.store.list("runs/", after=f"runs/{min(chosen)}"):
-        run_id, _, file = entry.key.removeprefix("runs/").partition("/")
-        if run_id in chosen:
-            listed[run_id][file.removesuffix(".json")] = entry
-    begun = [name for name in chosen if "run" in listed[name]]
-    ordered = sorted(begun, key=lambda name: (bool(DATED.match(name)), name[:10], listed[name]["run"].modified), reverse=True)
-    return _opened(reader, ordered, listed)
+    listed = folder.of_runs(reader.store, folder.latest_named(folder.run_ids(reader.store), count))
+    begun = {name: entries[folder.RUN].modified for name, entries in listed.items() if folder.RUN in entries}
+    return _opened(reader, folder.newest_first(begun), listed)
 
 
 def _opened(reader: Reader, names: Sequence[str], listed: Mapping[str, Mapping[str, Entry]]) -> list[RunRecord]:
     """The runs with the records that tell their outcomes, all of them read together."""
-    abouts = reader.read([listed[name]["run"] for name in names], RunFile.parse)
+    abouts = reader.read([listed[name][folder.RUN] for name in names], RunFile.parse)
     outcomes = [entry for name in names for stem, entry in listed[name].items() if _tells(stem, listed[name])]
     stages = reader.read(outcomes, StageFile.parse)
-    answers = reader.read(
-        [entry for name in names for stem, entry in listed[name].items() if stem.startswith("approval-")], _approval
-    )
+    answers = reader.read([entry for name in names for record, entry in listed[name].items() if is_answer(record)], _approval)
     found = []
-    newest = max(names, key=lambda name: listed[name]["run"].modified, default="")
+    newest = max(names, key=lambda name: listed[name][folder.RUN].modified, default="")
     for name in names:
-        about = abouts.get(listed[name]["run"].key)
+        about = abouts.get(listed[name][folder.RUN].key)
         if about is not None:
             own = {stem: stages[entry.key] for stem, entry in listed[name].items() if entry.key in stages}
             answered = latest(answers[entry.key] for entry in listed[name].values() if entry.key in answers)
@@ -343,7 +280,7 @@ def _tells(stem: str, run: Mapping[str, Entry]) -> bool:
 
 def whole(reader: Reader, run: RunRecord) -> dict[str, StageFile]:
     """Every stage record that the run has, by name (`mine-qc`)."""
-    names = {*COMMON, *(f"{name}-{task.lower()}" for name in BY_TASK for task in run.about.settings.tasks)}
+    names = {*COMMON, *(stage_record(name, task) for name in PER_TASK for task in run.about.settings.tasks)}
     entries = {name: entry for name, entry in run.entries.items() if name in names}
     found = reader.read(entries.values(), StageFile.parse)
     return {name: found[entry.key] for name, entry in entries.items() if entry.key in found}
@@ -351,7 +288,7 @@ def whole(reader: Reader, run: RunRecord) -> dict[str, StageFile]:
 
 def judged(reader: Reader, records: Mapping[str, StageFile], run: RunRecord, task: Task) -> Figures | None:
     """The figures that *evaluate* recorded in a run."""
-    name = f"evaluate-{task.lower()}"
+    name = stage_record("evaluate", task)
     if name not in records:
         return None
     try:

@@ -9,8 +9,9 @@ from typing import Any, Final
 from relevance_core.languages import named
 from relevance_core.pairs import Task
 from relevance_core.reporting.blocks import Cell
+from relevance_core.runs.folder import StageFile
 from relevance_core.ui import history
-from relevance_core.ui.history import LanguageFigures, Reader, RunRecord, StageFile, Version
+from relevance_core.ui.history import LanguageFigures, Reader, RunRecord, Version
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from relevance_core.languages import named
-from relevance_core.loop import Run
 from relevance_core.pairs import TASK_NAMES, Task
+from relevance_core.runs.run import Run
 from relevance_core.ui.site import Site, root
 
 ROWS: Final = 50

@@ -16,6 +16,7 @@ from relevance_core.pairs import TASK_NAMES, TASKS, Task
 from relevance_core.registry import Release
 from relevance_core.reporting import plots
 from relevance_core.reporting.blocks import Plot
+from relevance_core.runs.folder import stage_record
 from relevance_core.store import Store
 from relevance_core.ui import history, languages, waiting
 from relevance_core.ui.history import Figures, Outcome, Reader, RunRecord, Version
@@ -157,7 +158,7 @@ def _latest(reader: Reader, run: RunRecord) -> Latest:
     records = history.whole(reader, run)
     changes = {task: _changes(run, figures) for task in run.outcomes if (figures := history.judged(reader, records, run, task))}
     came = records["ingest"].rows if "ingest" in records else None
-    trained = {task: record.rows.kept for task in run.outcomes if (record := records.get(f"denoise-{task.lower()}"))}
+    trained = {task: record.rows.kept for task in run.outcomes if (record := records.get(stage_record("denoise", task)))}
     lost = [
         (f"{name.replace('-qc', ' QC').replace('-qi', ' QI')} · {reason.partition(': ')[2]}", reason.partition(": ")[0], rows)
         for name, record in records.items()

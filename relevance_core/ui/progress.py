@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
-from relevance_core import loop
 from relevance_core.config import Settings
 from relevance_core.pairs import Task
+from relevance_core.runs import approval, folder
 from relevance_core.runs.approval import NEEDED, Approval
+from relevance_core.runs.run import Run, open_run
 from relevance_core.runs.stage import Artifact, open_artifact
+from relevance_core.runs.steps import COMMON, PER_TASK, REPORT, TOGETHER, step_of
 from relevance_core.store import Store
 
-_NAME: Final = re.compile(r"\w[\w.+:=@~ -]{0,199}")
-_STAGES: Final = (*loop.COMMON, *loop.BY_TASK, *loop.TOGETHER, "report")
+_STAGES: Final = (*COMMON, *PER_TASK, *TOGETHER, REPORT.name)
 
 
 @dataclass(frozen=True)
@@ -31,13 +30,12 @@ class State:
     @classmethod
     def of(cls, store: Store, run_id: str) -> State:
         """The state of a run; the empty one before it has begun, or for a name that can't be that of a run."""
-        entries = store.list(f"runs/{run_id}/") if _NAME.fullmatch(run_id) else []
-        stems = [entry.key.rpartition("/")[2].removesuffix(".json") for entry in entries]
-        if "run" not in stems:
+        records = folder.entries(store, run_id) if folder.NAME.fullmatch(run_id) else {}
+        if folder.RUN not in records:
             return cls()
-        seen = repr([(entry.key, entry.size, entry.tag) for entry in entries])
-        found = [(name, task.upper()) for name, _, task in (stem.partition("-") for stem in stems) if name in _STAGES]
-        found.sort(key=lambda stage: (stage[0] in loop.TOGETHER or stage[0] == "report", stage[1], _STAGES.index(stage[0])))
+        seen = repr([(entry.key, entry.size, entry.tag) for entry in records.values()])
+        found = [(name, task.upper()) for name, _, task in (record.partition("-") for record in records) if name in _STAGES]
+        found.sort(key=lambda stage: (stage[0] in (*TOGETHER, REPORT.name), stage[1], _STAGES.index(stage[0])))
         return cls(hashlib.sha256(seen.encode()).hexdigest()[:16], tuple(f"{name} {task}".strip() for name, task in found))
 
     @property
@@ -55,16 +53,16 @@ class State:
         return {"begun": self.begun, "over": self.over, "digest": self.digest, "finished": self.finished}
 
 
-def opened(store: Store, run_id: str) -> loop.Run:
+def opened(store: Store, run_id: str) -> Run:
     """A run that has begun, to be read: no setting of this machine matters."""
-    return loop.open_run(store, run_id, Settings())
+    return open_run(store, run_id, Settings())
 
 
 @dataclass(frozen=True)
 class View:
     """A run as far as it is. finished: what the finished stages say of themselves (`Run.finished`). plan: its lines."""
 
-    run: loop.Run
+    run: Run
     dag_run: str
     finished: Mapping[str, Mapping[str, Any]]
     approvals: Mapping[Task, Approval]
@@ -74,10 +72,9 @@ class View:
     def of(cls, store: Store, run_id: str) -> View:
         """The view of a run that has begun."""
         run = opened(store, run_id)
-        plan = f"runs/{run_id}/plan.json"
-        lines = json.loads(store.read(plan))["text"] if store.exists(plan) else ()
-        dag_run = loop.record(store, run_id)["dag_run"]
-        return cls(run, dag_run, run.finished(), loop.approvals(store, run_id), tuple(lines))
+        lines = folder.read(store, run_id, folder.PLAN)["text"] if folder.has(store, run_id, folder.PLAN) else ()
+        dag_run = folder.read_run(store, run_id)["dag_run"]
+        return cls(run, dag_run, run.finished(), approval.approvals(store, run_id), tuple(lines))
 
     @property
     def over(self) -> bool:
@@ -98,7 +95,8 @@ class View:
 
     def waits_for_person(self, task: Task) -> bool:
         """Whether somebody has to answer now."""
-        return self.asks(task) and task not in self.approvals and not self.over
+        gate, ended = self.finished.get(f"gate:{task}"), "rollout" in self.finished or self.over
+        return gate is not None and approval.waits(gate["figures"]["verdict"], "", self.approvals.get(task), ended)
 
 
 @dataclass(frozen=True)
@@ -112,9 +110,9 @@ class Step:
 def way(view: View) -> list[tuple[str, list[Step]]]:
     """The stages in the rows that they are shown in: those of both tasks, those of each, and those after."""
     tasks = view.run.settings.tasks
-    rows: list[tuple[str, list[Step]]] = [("rows", [_step(view, name, None) for name in loop.COMMON])]
-    rows += [(task, [*(_step(view, name, task) for name in loop.BY_TASK), *_answer(view, task)]) for task in tasks]
-    return [*rows, ("release", [_step(view, name, None) for name in (*loop.TOGETHER, "report")])]
+    rows: list[tuple[str, list[Step]]] = [("rows", [_step(view, name, None) for name in COMMON])]
+    rows += [(task, [*(_step(view, name, task) for name in PER_TASK), *_answer(view, task)]) for task in tasks]
+    return [*rows, ("release", [_step(view, name, None) for name in (*TOGETHER, REPORT.name)])]
 
 
 def _answer(view: View, task: Task) -> list[Step]:
@@ -136,8 +134,8 @@ def _ready(view: View, name: str, task: Task | None) -> bool:
     """Whether all that the stage reads is finished, and nobody has to answer first."""
     if name == "report":
         return "rollout" in view.finished
-    if name in loop.TOGETHER and any(view.asks(task) and task not in view.approvals for task in view.run.settings.tasks):
+    if name in TOGETHER and any(view.waits_for_person(task) for task in view.run.settings.tasks):
         return False
     tasks = [task] if task else view.run.settings.tasks
-    needs = {f"{need}:{one}" if need in loop.BY_TASK else need for need in loop.NEEDS.get(name, ()) for one in tasks}
+    needs = {f"{need}:{one}" if need in PER_TASK else need for need in step_of(name).needs.values() for one in tasks}
     return all(need in view.finished and not view.finished[need]["failure"] for need in needs)

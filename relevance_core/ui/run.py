@@ -14,12 +14,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from markupsafe import Markup
 
-from relevance_core import loop
 from relevance_core.errors import NotFound
-from relevance_core.reporting import build_page
+from relevance_core.reporting import build_page, titles
 from relevance_core.reporting.blocks import Page
+from relevance_core.runs import folder
 from relevance_core.runs.stage import Artifact
-from relevance_core.stages.report import titles
 from relevance_core.store import Store
 from relevance_core.ui import ledger
 from relevance_core.ui.progress import State, View, opened, way
@@ -115,7 +114,7 @@ class _Pages:
         self, request: Request, title: str, what: str, status: HTTPStatus = HTTPStatus.OK, live: bool = False
     ) -> HTMLResponse:
         """A page that says why there is no run to show, with the newest ones. live: becomes the run's page when it begins."""
-        newest = loop.run_ids(self.site.store)[: -_NEWEST - 1 : -1]
+        newest = folder.run_ids(self.site.store)[: -_NEWEST - 1 : -1]
         return self.site.page(request, "no_run.html", status=status, title=title, what=what, newest=newest, live=live)
 
     def _rendered(self, run_id: str, digest: str, address: str, airflow: str) -> _Shown:
@@ -153,8 +152,8 @@ def of_dag_run(store: Store, dag_run: str) -> str | None:
     end, which Airflow's name does not tell.
     """
     ending = "-" + hashlib.sha256(dag_run.encode()).hexdigest()[:8]
-    found = [name for name in loop.run_ids(store) if name.endswith(ending) and State.of(store, name).begun]
-    return next((run_id for run_id in found if loop.record(store, run_id)["dag_run"] in ("", dag_run)), None)
+    found = [name for name in folder.run_ids(store) if name.endswith(ending) and State.of(store, name).begun]
+    return next((run_id for run_id in found if folder.read_run(store, run_id)["dag_run"] in ("", dag_run)), None)
 
 
 def _docs(artifacts: Mapping[str, Artifact], address: str) -> list[tuple[str, str]]:
@@ -190,6 +189,6 @@ def _answered(page: Page, view: View) -> Page:
 
 def _neighbours(store: Store, run_id: str) -> tuple[str, str]:
     """The runs before and after, by the end of their windows; empty where there is none."""
-    names = loop.run_ids(store)
+    names = folder.run_ids(store)
     at = names.index(run_id)
     return (names[at - 1] if at else "", names[at + 1] if at + 1 < len(names) else "")

@@ -12,10 +12,11 @@ import polars as pl
 from relevance_core.errors import NotFound, StoreError
 from relevance_core.pairs import Task
 from relevance_core.runs import review
-from relevance_core.runs.approval import NEEDED
+from relevance_core.runs.approval import waits
+from relevance_core.runs.folder import StageFile, stage_record
 from relevance_core.runs.stage import open_artifact
 from relevance_core.store import Entry, Store
-from relevance_core.ui.history import Kept, Reader, RunRecord, StageFile, Version
+from relevance_core.ui.history import Kept, Reader, RunRecord, Version
 
 _REQUIRED: Final = "/dags/{}/runs/{}/required_actions?response_received=false"
 """Airflow's page of what a DAG run asks people."""
@@ -56,8 +57,7 @@ def _version_of(run: RunRecord, task: Task) -> str:
 def _left(run: RunRecord, task: Task) -> bool:
     """Whether the run left a version that needs an approval, and ended without anybody's answer: nobody was asked."""
     gate = run.of("gate", task)
-    asked = gate is not None and gate.figures.get("verdict") == NEEDED
-    return asked and run.ended and task not in run.answers
+    return gate is not None and run.ended and waits(gate.figures.get("verdict"), "", run.answers.get(task))
 
 
 def _serves(serving: Version | None, version: str) -> bool:
@@ -80,10 +80,10 @@ def reviews(reader: Reader, runs: Sequence[RunRecord], tasks: Sequence[Task]) ->
 
 def _listing(reader: Reader, runs: Sequence[RunRecord], task: Task) -> dict[str, Entry]:
     """The records, by stage, of what the newest run with a finished filter lists for review."""
-    run = next((run for run in runs if f"denoise-{task.lower()}" in run.entries), None)
+    run = next((run for run in runs if stage_record("denoise", task) in run.entries), None)
     if run is None:
         return {}
-    entries = {stage: entry for stage in review.TABLES if (entry := run.entries.get(f"{stage}-{task.lower()}"))}
+    entries = {stage: entry for stage in review.TABLES if (entry := run.entries.get(stage_record(stage, task)))}
     records = reader.read(list(entries.values()), StageFile.parse)
     return {
         stage: entry for stage, entry in entries.items() if entry.key in records and review.asks(stage, records[entry.key].figures)

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from relevance_core.loop import BY_TASK, COMMON, TOGETHER
+from relevance_core.runs.steps import COMMON, PER_TASK, TOGETHER
 from tests.support.loop import Done, fork, relevance, retrain, retrain_arguments, small_shop
 
 pytestmark = pytest.mark.slow
@@ -63,7 +63,7 @@ def test_a_night_publishes_both_tasks(night: tuple[Path, Done]) -> None:
 def test_no_row_is_lost_in_any_stage(night: tuple[Path, Done]) -> None:
     """in = kept + quarantined + dropped in every stage, and each stage takes in what the one before it kept."""
     rows = night[1].result["rows"]
-    assert set(rows) == {*COMMON, *BY_TASK, *TOGETHER}
+    assert set(rows) == {*COMMON, *PER_TASK, *TOGETHER}
     for stage, row in rows.items():
         assert row["in"] == row["kept"] + row["quarantined"] + row["dropped"], stage
     for before, after in (
@@ -105,7 +105,7 @@ def test_a_night_with_strategies_that_are_off_by_default(night: tuple[Path, Done
 def test_a_run_killed_in_every_stage_ends_with_the_same_version(night: tuple[Path, Done], shop: Path, tmp_path: Path) -> None:
     """SIGKILL in each stage in turn, and the command started again: the same versions as the undisturbed run on two processes."""
     arguments = retrain_arguments(tmp_path / "store", shop, FIRST_NIGHT)
-    stages = [*COMMON, *(f"{stage} QC" for stage in BY_TASK), *TOGETHER]
+    stages = [*COMMON, *(f"{stage} QC" for stage in PER_TASK), *TOGETHER]
     killed = [stage for stage in stages if kill_in(stage, arguments, tmp_path / "log")]
     # A stage of a few milliseconds may be over when the signal of the one before it arrives; no other is left out.
     assert set(stages) - set(killed) <= {"split", "gate QC", "publish QC", "rollout"}

@@ -9,9 +9,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from relevance_core import loop
+from relevance_core import loop, plan
 from relevance_core.config import Settings
+from relevance_core.errors import SettingsError
 from relevance_core.plan import forecast, unknown
+from relevance_core.runs.run import open_run, pin
 from relevance_core.runs.stage import Artifact, Inputs
 from relevance_core.stages.translate import stage as translate
 from relevance_core.store import Store
@@ -39,7 +41,7 @@ def earlier(store: Store) -> Inputs:
 def reckoned(
     settings: Settings, earlier: Inputs, onboarded: tuple[str, ...] = ("de",), **served: tuple[str, ...]
 ) -> dict[str, Any]:
-    return forecast(settings, onboarded, served, "before", earlier["split"], translate.translator_of(settings, earlier["ingest"]))  # type: ignore[arg-type]
+    return forecast(settings, onboarded, served, "before", earlier["rows"], translate.translator_of(settings, earlier["source"]))  # type: ignore[arg-type]
 
 
 def test_rows_sources_and_texts_by_language_and_task(store: Store, earlier: Inputs) -> None:
@@ -141,49 +143,49 @@ def onboarding(folder: Path, terms: bytes) -> Settings:
 
 
 def test_a_run_keeps_its_plan(store: Store, earlier: Inputs, tmp_path: Path) -> None:
-    """The plan is reckoned with the newest other run whose rows are whole, once, and said each time."""
+    """The plan is estimated from the newest other run whose rows are whole, once, and said each time."""
     said: list[str] = []
-    settings = onboarding(tmp_path / "shop", store.read(earlier["ingest"].key("terms.tsv.gz")))
+    settings = onboarding(tmp_path / "shop", store.read(earlier["source"].key("terms.tsv.gz")))
     for name in ("2026-10-06-a", "2026-10-07-b"):
-        refer(store, name, "split", earlier["split"])
+        refer(store, name, "split", earlier["rows"])
     store.write("runs/2026-10-07-b/split.json", json.dumps({"address": "stages/split/gone"}).encode())
     run = loop.begin(settings, store, "2026-10-08-c", said.append, dag_run="manual__1")
-    plan = run.plan()
-    assert (plan["from"], plan["languages"]["de"]["QC"]["rows"]) == ("2026-10-06-a", 3)
-    assert said == [f"plan: {line}" for line in plan["text"]]
+    record = json.loads(store.read("runs/2026-10-08-c/plan.json"))
+    assert (record["from"], record["languages"]["de"]["QC"]["rows"]) == ("2026-10-06-a", 3)
+    assert said == [f"plan: {line}" for line in record["text"]]
     translate.run(settings, earlier, store)
-    assert run.plan() == plan
-    assert json.loads(store.read("runs/2026-10-08-c/plan.json")) == plan
+    assert plan.make(run, None) == record
+    assert said == [f"plan: {line}" for line in record["text"]] * 2
 
 
 def test_a_forecast_that_fails_fails_no_run(store: Store, earlier: Inputs, tmp_path: Path) -> None:
     """Where the glossary can't be read, the plan says so and is that of a first run."""
-    refer(store, "2026-10-06-a", "split", earlier["split"])
+    refer(store, "2026-10-06-a", "split", earlier["rows"])
     said: list[str] = []
-    plan = loop.begin(onboarding(tmp_path / "shop", b"no gzip"), store, "2026-10-08-c", said.append).plan()
-    assert plan["from"] == ""
-    assert any(line.startswith("plan: run 2026-10-06-a can't be reckoned with: ") for line in said)
+    loop.begin(onboarding(tmp_path / "shop", b"no gzip"), store, "2026-10-08-c", said.append)
+    assert json.loads(store.read("runs/2026-10-08-c/plan.json"))["from"] == ""
+    assert any(line.startswith("plan: run 2026-10-06-a can't be used for a forecast: ") for line in said)
 
 
 def test_begin_keeps_airflows_name_of_the_run(store: Store) -> None:
     """It is in the record of the run, empty from the command line; a second begin does not change it."""
     settings = settings_of(window={"end": "2026-10-08"})
-    loop.begin(settings, store, "a", dag_run="manual__1")
-    loop.begin(settings, store, "a")
-    loop.begin(settings, store, "b")
+    pin(settings, store, "a", dag_run="manual__1")
+    pin(settings, store, "a")
+    pin(settings, store, "b")
     assert [json.loads(store.read(f"runs/{name}/run.json"))["dag_run"] for name in "ab"] == ["manual__1", ""]
 
 
 def test_a_run_from_before_a_setting_is_still_that_run(store: Store) -> None:
     """A record that lacks a setting is of a run with its default: such a run is found again, one with another value is not."""
     settings = settings_of(window={"end": "2026-10-08"})
-    loop.begin(settings, store, "a")
+    pin(settings, store, "a")
     record = json.loads(store.read("runs/a/run.json"))
     del record["settings"]["approval"], record["dag_run"]
     store.write("runs/a/run.json", json.dumps(record).encode())
-    assert loop.open_run(store, "a", Settings()).settings.approval.hours == 12
-    with pytest.raises(loop.SettingsError, match=r"other settings; .*approval"):
-        loop.begin(settings_of(window={"end": "2026-10-08"}, approval={"hours": 1}), store, "a")
+    assert open_run(store, "a", Settings()).settings.approval.hours == 12
+    with pytest.raises(SettingsError, match=r"other settings; .*approval"):
+        pin(settings_of(window={"end": "2026-10-08"}, approval={"hours": 1}), store, "a")
 
 
 def test_held_counts_without_translating(store: Store) -> None:

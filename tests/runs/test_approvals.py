@@ -9,6 +9,7 @@ import pytest
 from relevance_core import loop
 from relevance_core.cli.main import _print_result
 from relevance_core.errors import Conflict
+from relevance_core.runs import approval
 from relevance_core.runs.approval import Approval, approvals, question, record
 from relevance_core.store import Store
 from tests.support.gate_cases import METRICS, VERDICT, YES, judged
@@ -80,7 +81,7 @@ def test_who_has_to_be_asked(store: Store, verdict: str, asks: bool) -> None:
     if asked:
         assert asked.version == YES.version
         record(store, run.run_id, YES)
-        assert loop.approvals(store, run.run_id) == {"QC": YES}
+        assert approval.approvals(store, run.run_id) == {"QC": YES}
         assert run.question("QC") is None
 
 

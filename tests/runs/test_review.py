@@ -12,14 +12,15 @@ from typing import Any
 import polars as pl
 import pytest
 
-from relevance_core import loop
 from relevance_core.cli.main import main
 from relevance_core.cli.review import SHEET, read_sheet, write_sheet
 from relevance_core.config import Settings
 from relevance_core.errors import DataError, NotFound, SettingsError
+from relevance_core.loop import run_stage
 from relevance_core.reporting.blocks import Table
 from relevance_core.reporting.sections import build_page
 from relevance_core.runs import review
+from relevance_core.runs.run import open_run, pin
 from relevance_core.runs.stage import Artifact, Inputs, output_key
 from relevance_core.stages import ingest, split, validate
 from relevance_core.stages.denoise import stage as denoise
@@ -180,7 +181,7 @@ def test_ingest_gives_decided_pairs_their_label(tmp_path: Path, store: Store) ->
     assert set(reviewed["who"]) == {"ann"}
     assert reviewed["at"].to_list() == review.decisions(store)["at"].to_list()[:1] * 3
     assert found.report.figures["reviewed"] == {"pairs": 3, "changed": 2}
-    kept = output(validate.run(settings, Inputs({"ingest": found}), store), store)
+    kept = output(validate.run(settings, Inputs({"rows": found}), store), store)
     assert kept.report.rows.kept == 4
 
 
@@ -223,14 +224,14 @@ def test_without_decisions_nothing_is_another(tmp_path: Path, store: Store) -> N
 def test_a_run_pins_the_decisions_that_there_are_when_it_begins(tmp_path: Path, store: Store) -> None:
     """A decision made after a run began is not in it, nor when it is opened again; the next run has both."""
     settings = settings_for(write_rows(tmp_path / "a.jsonl", [row()]))
-    assert "decisions" not in json.loads(store.read(f"runs/{loop.begin(settings, store, 'r0').run_id}/run.json"))
+    assert "decisions" not in json.loads(store.read(f"runs/{pin(settings, store, 'r0').run_id}/run.json"))
     ids = finished(store, "2026-10-02-0", [listed(TRAIN[0], 0.1), listed(TRAIN[1], 0.1)])
     review.answer(store, {"QC": {ids[0]: "no"}}, "ann")
-    first = loop.begin(settings, store, "r1")
+    first = pin(settings, store, "r1")
     review.answer(store, {"QC": {ids[1]: "no"}}, "ann")
-    assert loop.open_run(store, "r1", settings).decisions == first.decisions == tuple(review.names(store)[:1])
-    assert loop.open_run(store, "r0", settings).decisions == ()
-    assert loop.begin(settings, store, "r2").decisions == tuple(review.names(store))
+    assert open_run(store, "r1", settings).decisions == first.decisions == tuple(review.names(store)[:1])
+    assert open_run(store, "r0", settings).decisions == ()
+    assert pin(settings, store, "r2").decisions == tuple(review.names(store))
 
 
 @pytest.fixture
@@ -245,7 +246,7 @@ def doubting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def filtered(store: Store, rows: pl.DataFrame, decisions: tuple[str, ...], action: str) -> Artifact:
     settings = settings_for("x", "denoise.enabled=true", f"denoise.action={action}", "denoise.max_share=1")
-    inputs = Inputs({"mine": artifact(store, "mine", {"train": rows})}, "QC", decisions=decisions)
+    inputs = Inputs({"rows": artifact(store, "mine", {"train": rows})}, "QC", decisions=decisions)
     return output(denoise.run(settings, inputs, store), store)
 
 
@@ -289,11 +290,11 @@ def test_a_row_goes_round_once(tmp_path: Path, store: Store) -> None:
     )
 
     def night(run_id: str) -> Artifact:
-        run = loop.begin(settings, store, run_id)
+        run = pin(settings, store, run_id)
         for name in ("ingest", "validate", "split"):
-            run.stage(name)
+            run_stage(run, name)
         mined = artifact(store, "mine", {"train": run.artifact("split").table("train")})
-        inputs = Inputs({"mine": mined}, "QC", decisions=run.decisions)
+        inputs = Inputs({"rows": mined}, "QC", decisions=run.decisions)
         report = denoise.run(settings, inputs, store)
         store.write(f"runs/{run_id}/denoise-qc.json", json.dumps(report.as_json()).encode())
         return output(report, store)
@@ -445,6 +446,6 @@ def test_split_keeps_what_was_decided(tmp_path: Path, store: Store) -> None:
     """A decided label is in the training rows that split leaves."""
     settings = settings_for(write_rows(tmp_path / "a.jsonl", [row(TRAIN[0])]), "validation.max_positive_rate=1")
     pinned = decided(store, ingested(settings, store), {TRAIN[0]: "no"})
-    checked = output(validate.run(settings, Inputs({"ingest": ingested_with(settings, store, pinned)}), store), store)
-    found = output(split.run(settings, Inputs({"validate": checked}), store), store)
+    checked = output(validate.run(settings, Inputs({"rows": ingested_with(settings, store, pinned)}), store), store)
+    found = output(split.run(settings, Inputs({"rows": checked}), store), store)
     assert found.table("train").select("query", "label").rows() == [(TRAIN[0], 0)]

@@ -128,7 +128,7 @@ def test_lost_rows_are_refused() -> None:
 
 def test_a_missing_input_names_the_stage_to_run() -> None:
     """Reading an input that is not there says which stage makes it."""
-    with pytest.raises(NotFound, match="relevance stage mine"):
+    with pytest.raises(NotFound, match="the role mine"):
         Inputs()["mine"]
 
 

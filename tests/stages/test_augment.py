@@ -112,7 +112,7 @@ def test_the_english_is_that_of_the_slip(store: Store) -> None:
 def test_denoise_accounts_for_every_copy(store: Store) -> None:
     """In + made = kept + dropped: 60 rows and a copy of each, of which some are left out; `train` holds the rest, by pair_id."""
     rows, settings = many(60), settings_with()
-    inputs = Inputs({"mine": artifact(store, "mine", {"train": rows}), "translate": translated(store)}, "QC")
+    inputs = Inputs({"rows": artifact(store, "mine", {"train": rows}), "translator": translated(store)}, "QC")
     report = denoise.run(settings, inputs, store)
     found = open_artifact(store, report.address)
     assert found is not None
@@ -139,7 +139,7 @@ def test_only_the_chosen_kinds_of_slips_are_made(store: Store) -> None:
 def test_switched_off_it_changes_nothing(store: Store) -> None:
     """Without `augment.enabled` the rest of `augment` is not part of *denoise*, and no other input is asked for."""
     rows = many(10)
-    inputs = Inputs({"mine": artifact(store, "mine", {"train": rows})}, "QC")
+    inputs = Inputs({"rows": artifact(store, "mine", {"train": rows})}, "QC")
     off = denoise.run(config.build({"denoise": {"enabled": False}, "augment": {"share": 0.5}}), inputs, store)
     default = denoise.run(config.build({"denoise": {"enabled": False}, "split": {"dev_share": 0.1}}), inputs, store)
     assert (default.found, default.address, off.rows.made) == (True, off.address, 0)

@@ -31,6 +31,7 @@ from relevance_core.runs.stage import Artifact, Inputs, Output, Report, Rows, op
 from relevance_core.stages import base as base_stage
 from relevance_core.store import Store
 from tests.support.registry_cases import make_adapter
+from tests.support.stage_cases import by_role
 
 PROMPT = Prompt("compact", 1, False, 64)
 QUICK = BaseSettings(vocabulary=600, hidden=64, contrastive_steps=20, documents=160)
@@ -247,7 +248,7 @@ def inputs_of(store: Store, clicks: pl.DataFrame, train: pl.DataFrame, **pinned:
         artifact = open_artifact(store, report.address)
         assert artifact is not None
         found[report.stage] = artifact
-    return Inputs(found, **pinned)
+    return Inputs(by_role("base", found), **pinned)
 
 
 def content(frame: pl.DataFrame) -> str:

@@ -18,7 +18,7 @@ from relevance_core.scoring.bases import open_base
 from relevance_core.stages.denoise import stage as denoise
 from relevance_core.store import Store
 from tests.support.models_fixture import save_base, signal_rows
-from tests.support.stage_cases import artifact, log
+from tests.support.stage_cases import artifact, by_role, log
 
 NOISY = ["00007", "00042", "00101", "00333"]
 
@@ -64,7 +64,7 @@ def inputs_of(store: Store, rows: pl.DataFrame, base: Path, folds: tuple[Path, .
 
     made = {"base": make_base(Settings(), Inputs(), store), "mine": make_rows(Settings(), Inputs(task="QC"), store)}
     artifacts = {name: open_artifact(store, report.address) for name, report in made.items()}
-    return Inputs({name: artifact for name, artifact in artifacts.items() if artifact}, "QC")
+    return Inputs(by_role("denoise", {name: artifact for name, artifact in artifacts.items() if artifact}), "QC")
 
 
 def scored(*rows: tuple[str, int, str, float]) -> pl.DataFrame:
@@ -215,7 +215,7 @@ def test_an_ensemble_decides_by_its_majority(action: str, label: int, weight: fl
     """The row that two of three doubt is flipped, or weighted by the mean of the three; the ledger names them all."""
     rows = log(("en", "red", "shoes", 1), ("en", "blue", "shoes", 1), ("en", "red", "case", 0))
     settings = settings_with(votes=3, action=action, max_share=0.5)
-    report = denoise.run(settings, Inputs({"mine": artifact(store, "mine", {"train": rows})}, "QC"), store)
+    report = denoise.run(settings, Inputs({"rows": artifact(store, "mine", {"train": rows})}, "QC"), store)
     found = open_artifact(store, report.address)
     assert found is not None
     (row,) = found.table("ledger").rows(named=True)

@@ -184,7 +184,7 @@ class Shop:
         out.json("base", {"id": BASE_ID, "model": "builtin:tiny", "revision": "0123", "address": out.address, "folds": 0})
 
     def inputs(self, champion: dict[str, str]) -> Inputs:
-        return Inputs({"base": self.base, "train": self.train, "translate": self.translate}, "QC", champion)
+        return Inputs({"base": self.base, "adapter": self.train, "dev": self.translate}, "QC", champion)
 
     def publish(self, adapter: Path, **changes: Any) -> Manifest:
         """Publishes an adapter under the settings' prompt."""

@@ -34,7 +34,7 @@ from tests.support.mine_cases import SHOP, inputs_of
 from tests.support.page_cases import overview_page, text_of
 from tests.support.pair_cases import output, row, settings_for, write_rows
 from tests.support.review_cases import TRAIN, finished, listed
-from tests.support.stage_cases import artifact, log
+from tests.support.stage_cases import artifact, by_role, log
 
 
 def at_degrees(*degrees: float) -> Vectors:
@@ -305,10 +305,15 @@ def test_where_logs_have_no_ids_a_catalogue_has_none(store: Store, tmp_path: Pat
     known = pl.DataFrame({"task": "QI", "target": ["Red leather shoe"], "target_id": [digest("target", "Red leather shoe")]})
     train = SHOES.head(1).with_columns(target_id=pl.lit(known["target_id"][0]), english=pl.lit(None, pl.String))
     inputs = Inputs(
-        {"ingest": artifact(store, "ingest", {"catalogue": known}),
-         "translate": artifact(store, "translate", {"train": train}, figures={"translator": save(SHOP, store)})},
+        by_role(
+            "mine",
+            {
+                "ingest": artifact(store, "ingest", {"catalogue": known}),
+                "translate": artifact(store, "translate", {"train": train}, figures={"translator": save(SHOP, store)}),
+            },
+        ),
         "QI",
-    )  # fmt: skip
+    )
     report = mine.run(config.build({"mine": {"catalogue": str(file), "ratio": 1.0}}), inputs, store)
     negative = output(report, store).table("train").filter(origin="negative")
     assert negative["target_id"].to_list() == [digest("target", "Black leather shoe")]
@@ -368,10 +373,13 @@ def test_no_category_of_a_dev_prefix_is_a_negative(store: Store) -> None:
     train = log(("en", "hat", own, 1)).with_columns(english=pl.lit(None, pl.String))
     catalogue = pl.DataFrame({"task": "QC", "target": paths, "target_id": paths})
     inputs = Inputs(
-        {
-            "ingest": artifact(store, "ingest", {"catalogue": catalogue}),
-            "translate": artifact(store, "translate", {"train": train}),
-        },
+        by_role(
+            "mine",
+            {
+                "ingest": artifact(store, "ingest", {"catalogue": catalogue}),
+                "translate": artifact(store, "translate", {"train": train}),
+            },
+        ),
         "QC",
     )
     values = {"mine": {"ratio": 40.0, "top_k": 40}}

@@ -16,6 +16,7 @@ from relevance_core.runs.stage import Artifact, Inputs, Output, Report, Rows, op
 from relevance_core.stages.publish import prompt_info, run
 from relevance_core.store import Store
 from tests.support.registry_cases import make_adapter
+from tests.support.stage_cases import by_role
 
 SETTINGS = build({"window": {"end": "2026-10-08"}})
 BASE = {"id": "tiny", "model": "builtin:tiny", "revision": "0123", "address": "stages/base/0123"}
@@ -56,7 +57,7 @@ def inputs(
             lambda out: out.json("verdict", {"verdict": verdict, "reasons": [], "gain": gain}),
         ),
     }
-    return Inputs(artifacts, task, champion or {}, ("de", "it"))
+    return Inputs(by_role("publish", artifacts), task, champion or {}, ("de", "it"))
 
 
 def test_the_first_version_is_published_and_does_not_serve_yet(store: Store, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def _split(tmp_path: Path, store: Store, rows: list[Row], *more: str) -> Artifac
     source = write_rows(tmp_path / f"{len(list(tmp_path.iterdir()))}.jsonl", rows)
     settings = settings_for(source, *more)
     pairs = output(_as_they_are(settings, Inputs(), store), store)
-    return output(split.run(settings, Inputs({"validate": pairs}), store), store)
+    return output(split.run(settings, Inputs({"rows": pairs}), store), store)
 
 
 def test_sides_and_parts_have_their_shares(tmp_path: Path, store: Store) -> None:

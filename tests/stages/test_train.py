@@ -52,7 +52,7 @@ from relevance_core.store import Store
 from tests.support.loop import environment
 from tests.support.models_fixture import make_tokenizer, save_base, signal_rows
 from tests.support.places import REAL_TERMS
-from tests.support.stage_cases import artifact
+from tests.support.stage_cases import artifact, by_role
 
 PROMPT = Prompt("compact", 1, False, 64)
 ENGINE = EngineSettings(device="cpu")
@@ -434,7 +434,7 @@ def stage_inputs(base: Path, store: Store, **more: Any) -> Inputs:
 
     made = {"base": make_base(SETTINGS, Inputs(), store), "denoise": make_rows(SETTINGS, Inputs(task="QC"), store)}
     artifacts = {name: open_artifact(store, report.address) for name, report in made.items()}
-    return Inputs({name: artifact for name, artifact in artifacts.items() if artifact}, "QC", **more)
+    return Inputs(by_role("train", {name: artifact for name, artifact in artifacts.items() if artifact}), "QC", **more)
 
 
 def test_the_stage_leaves_an_adapter(base: Path, store: Store) -> None:

@@ -222,7 +222,7 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
 def test_a_failed_batch_is_a_finished_output(tmp_path: Path, store: Store) -> None:
     """The second try ends at once with the same words."""
     settings = settings_for(write_rows(tmp_path / "a.jsonl", many(5, language="xx")))
-    inputs = Inputs({"ingest": ingested(settings, store)})
+    inputs = Inputs({"rows": ingested(settings, store)})
     first, second = (validate.run(settings, inputs, store) for _ in range(2))
     assert (first.found, second.found) == (False, True)
     assert first.failure == second.failure is not None

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from relevance_core.loop import approvals
 from relevance_core.pairs import Task
 from relevance_core.registry import Registry, Release
-from relevance_core.runs.approval import Approval
+from relevance_core.runs.approval import Approval, approvals
 from relevance_core.store import open_store
 from relevance_core.tools.demo.nights import DAG
 from tests.support.airflow_home import Home

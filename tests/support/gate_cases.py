@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from relevance_core import loop
 from relevance_core.config import build
 from relevance_core.pairs import Task
 from relevance_core.runs.approval import Approval
+from relevance_core.runs.run import Run, pin
 from relevance_core.runs.stage import Artifact
 from relevance_core.store import Store
 from tests.support.stage_cases import artifact
@@ -41,9 +41,9 @@ METRICS: dict[str, Any] = {
 }
 
 
-def judged(store: Store, task: Task, verdict: str, run_id: str = "run") -> loop.Run:
+def judged(store: Store, task: Task, verdict: str, run_id: str = "run") -> Run:
     """A run whose task has been evaluated, judged and published."""
-    run = loop.begin(build({"window": {"end": "2026-10-08"}}), store, run_id)
+    run = pin(build({"window": {"end": "2026-10-08"}}), store, run_id)
     files = {
         "evaluate": {"metrics.json": METRICS},
         "gate": {"verdict.json": VERDICT | {"verdict": verdict}},

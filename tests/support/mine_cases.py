@@ -35,4 +35,4 @@ def inputs_of(store: Store, train: pl.DataFrame) -> Inputs:
     translated = artifact(
         store, "translate", {"train": train.with_columns(english=pl.lit("red shoes"))}, figures={"translator": save(SHOP, store)}
     )
-    return Inputs({"ingest": ingest, "translate": translated}, task="QI")
+    return Inputs({"source": ingest, "rows": translated, "translator": translated}, task="QI")

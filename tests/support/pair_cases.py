@@ -54,7 +54,7 @@ def ingested(settings: Settings, store: Store) -> Artifact:
 
 def validated(settings: Settings, store: Store) -> Artifact:
     """The output of *validate* after *ingest*."""
-    return output(validate.run(settings, Inputs({"ingest": ingested(settings, store)}), store), store)
+    return output(validate.run(settings, Inputs({"rows": ingested(settings, store)}), store), store)
 
 
 def output(report: Report, store: Store) -> Artifact:

@@ -10,6 +10,7 @@ import polars as pl
 
 from relevance_core import config, pairs
 from relevance_core.runs.stage import Artifact, Inputs, Output, Report, Rows, open_artifact, stage
+from relevance_core.runs.steps import step_of
 from relevance_core.store import Store
 
 _COUNT = itertools.count()
@@ -50,3 +51,10 @@ def artifact(
     found = open_artifact(store, body(config.Settings(), Inputs(), store).address)
     assert found is not None
     return found
+
+
+def by_role(stage: str, outputs: Mapping[str, Artifact]) -> dict[str, Artifact]:
+    """Outputs, given by the stage that made them, under the roles in which `stage` asks for them."""
+    step = step_of(stage)
+    roles = dict(step.needs) | {role: need for more in step.with_setting.values() for role, need in more.items()}
+    return {role: outputs[need] for role, need in roles.items() if need in outputs}

@@ -53,7 +53,7 @@ def inputs_of(
     files = {"brands.txt": b"veltano\n"} | ({"terms.tsv.gz": gzip.compress(text.encode(), mtime=0)} if text else {})
     dev = (train.clear() if dev is None else dev).with_columns(part=pl.lit("judgement"))
     ingest, split = artifact(store, "ingest", {}, files), artifact(store, "split", {"train": train, "dev": dev}, {})
-    return Inputs({"ingest": ingest, "split": split}, onboarded=tuple(onboarded))
+    return Inputs({"source": ingest, "rows": split}, onboarded=tuple(onboarded))
 
 
 def settings_of(**values: Any) -> config.Settings:

@@ -385,7 +385,7 @@ def test_the_stage_translates_with_the_chain(store: Store, server: Completions) 
     files = {"brands.txt": b"veltano\n", "terms.tsv.gz": rows.encode()}
     dev = train.clear().with_columns(part=pl.lit("judgement"))
     inputs = translate.Inputs(
-        {"ingest": artifact(store, "ingest", {}, files), "split": artifact(store, "split", {"train": train, "dev": dev}, {})},
+        {"source": artifact(store, "ingest", {}, files), "rows": artifact(store, "split", {"train": train, "dev": dev}, {})},
         onboarded=("de",),
     )
     settings = config.build(

@@ -25,9 +25,9 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.types import Scope
 
-from relevance_core import loop
 from relevance_core.runs import approval
 from relevance_core.runs.approval import Approval
+from relevance_core.runs.run import Run, pin
 from relevance_core.runs.stage import Artifact, Output, Report, Rows
 from relevance_core.stages.denoise.stage import LEDGER
 from relevance_core.store import Store
@@ -61,8 +61,8 @@ def client(store: Store) -> TestClient:
     return TestClient(create_app(lambda: store, Reader()), root_path="/relevance", follow_redirects=False)
 
 
-def begin(store: Store, run_id: str = RUN, dag_run: str = DAG_RUN) -> loop.Run:
-    return loop.begin(SETTINGS, store, run_id, dag_run=dag_run)
+def begin(store: Store, run_id: str = RUN, dag_run: str = DAG_RUN) -> Run:
+    return pin(SETTINGS, store, run_id, dag_run=dag_run)
 
 
 def finish(store: Store, name: str, artifact: Artifact, run_id: str = RUN) -> None:

@@ -74,6 +74,7 @@ def _uses(settings: Settings) -> tuple[str, ...]:
 @stage(
     "denoise",
     uses=_uses,
+    machine=("engine", "serving", "train.save_steps"),
     by_task=True,
     version=2,
     pinned=("decisions",),
@@ -98,7 +99,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     their adapter alone, so what the base or the rows get wrong, they get wrong together.
     """
     decided = review.decisions(out.store, inputs.decisions).filter(task=inputs.task)
-    rows = review.labelled(inputs["mine"].table("train"), decided)
+    rows = review.labelled(inputs["rows"].table("train"), decided)
     if not settings.denoise.enabled:
         out.table("ledger", pl.DataFrame(schema=LEDGER))
         return _leave(settings, inputs, out, rows, rows, {}, {"enabled": False})
@@ -134,7 +135,7 @@ def _leave(
     if not settings.augment.enabled:
         out.table("train", kept)
         return Report(Rows(len(rows), kept=len(kept), dropped=sum(reasons.values()), reasons=reasons), figures)
-    made = copies(kept, rows["pair_id"], settings, inputs["translate"])
+    made = copies(kept, rows["pair_id"], settings, inputs["translator"])
     train = pl.concat([kept, made.rows]).sort("pair_id")
     out.table("train", train)
     out.table("augmented", made.ledger)
@@ -269,7 +270,7 @@ def _folds(settings: Settings, base: BaseRef, out: Output, rows: pl.DataFrame) -
     from relevance_core.models.trainer import Job
 
     def voters(name: str, train: pl.DataFrame, held_out: pl.DataFrame, ref: BaseRef) -> list[Fold]:
-        training = settings.train.model_copy(update={"epochs": settings.denoise.epochs})
+        training = TrainSettings(**settings.train.values() | {"epochs": settings.denoise.epochs})
         folds = []
         for vote in range(settings.denoise.votes):
             named = f"{name}-vote-{vote}" if vote else name

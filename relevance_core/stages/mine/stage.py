@@ -49,7 +49,7 @@ def _pinned(settings: Settings) -> tuple[str, ...]:
     return ("champion", "decisions") if settings.mine.champion_review is not None else ()
 
 
-@stage("mine", uses=_uses, version=2, by_task=True, pinned=_pinned, fingerprint=fingerprint)
+@stage("mine", uses=_uses, machine=("engine", "serving"), version=2, by_task=True, pinned=_pinned, fingerprint=fingerprint)
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Semantic hard negatives (arXiv 2510.21671, strategy 2): targets that are near a positive and are not relevant.
 
@@ -82,17 +82,16 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     many of these queries in training, and is only asked in languages that it was trained on, about candidates that were drawn.
     """
     task = cast(Task, inputs.task)
-    translated = inputs["translate"]
-    given = translated.table("train").filter(task=task)
+    given = inputs["rows"].table("train").filter(task=task)
     if not settings.mine.enabled or given.filter(label=1).is_empty():
         return _as_it_is(settings, given, out)
-    targets, listed = _targets(inputs["ingest"], given, task, settings)
+    targets, listed = _targets(inputs["source"], given, task, settings)
     decided = decisions_on(settings, task, inputs, out)
     relevant = called_relevant(decided, given, targets)
     train = pl.concat([given, relevant])
     market = _market(settings, train, targets, out)
     found = find(settings, market, out)
-    english = English(translator_of_run(settings, translated), out.store)
+    english = English(translator_of_run(settings, inputs["translator"]), out.store)
     fates = _fates(
         found, market, Guards(train, targets, settings.mine, task, english, _margin(settings, market, english)), settings
     )

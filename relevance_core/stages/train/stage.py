@@ -16,7 +16,7 @@ from relevance_core.stages.train.tapt import first_training
 _USES: Final = ("train", "prompt", "base.model", "base.dtype", "seed")
 
 
-@stage("train", uses=_USES, by_task=True, version=3)
+@stage("train", uses=_USES, machine=("engine", "serving"), by_task=True, version=3)
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Fine-tunes the base on the rows that *denoise* left: the folder `adapter/` and `training.json`, the loss by step.
 
@@ -35,12 +35,12 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     from relevance_core.scoring.scorer import Scorer
 
     task = inputs.task
-    rows = inputs["denoise"].table("train").sort("pair_id")
+    rows = inputs["rows"].table("train").sort("pair_id")
     base, folder = open_base(inputs["base"], settings.base.dtype), out.work / "adapter"
     say, tapt = partial(_say, out.say, label("train", task)), None
     job = Job(base, prompt_from(settings), settings.train, settings.engine, settings.seed, out.work / "checkpoints", folder)
     if task is not None and settings.train.tapt != "off":
-        begin, tapt = first_training(settings, task, inputs["translate"], job, say)
+        begin, tapt = first_training(settings, task, inputs["other_rows"], job, say)
         job = replace(job, start=begin)
     result = train(rows, job, say)
     scorer = Scorer(base.source, folder, job.prompt, settings.engine, revision=base.revision, dtype=base.dtype)

@@ -61,6 +61,7 @@ def fingerprint(settings: Settings) -> str:
 @stage(
     "translate",
     uses=("translate", "split.dev_share", "split.qc_group", "prompt.translation"),
+    machine=("mine.embedder", "engine", "serving"),
     pinned=("onboarded",),
     fingerprint=fingerprint,
 )
@@ -82,17 +83,16 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     Known limits. A word with several meanings gets the translator's choice of them, whatever the target. A model's copy of the
     query counts as not translated, also where both languages have the same word.
     """
-    split = inputs["split"]
-    train, dev = split.table("train"), split.table("dev")
-    translator = translator_of(settings, inputs["ingest"])
+    train, dev = inputs["rows"].table("train"), inputs["rows"].table("dev")
+    translator = translator_of(settings, inputs["source"])
     wanted = wants(settings, train, inputs.onboarded)
-    _check(settings, translator, set(train["language"].unique()), inputs.onboarded)
+    require_translations(settings, translator, set(train["language"].unique()), inputs.onboarded)
     chosen = choices(settings, wanted, train, translator)
     for choice in chosen.values():
         if choice.measured:
             out.say(f"translate: {choice.why}")
     tried = _translate_all(settings, wanted, train, translator, chosen, out)
-    judged = _judge(settings, tried, dev, _brands(inputs["ingest"]), translator)
+    judged = _judge(settings, tried, dev, _brands(inputs["source"]), translator)
     trips = quality.round_trip(settings, judged, translator, out.store, out.say)
     judged = _as_pairs(quality.with_trips(judged, trips, settings.translate.round_trip_similarity), train, dev)
     made = judged.filter(pl.col("reason").is_null())
@@ -144,8 +144,8 @@ def _brands(ingest: Artifact) -> tuple[str, ...]:
     return read_brands(ingest.store.read(ingest.key(_BRANDS))) if _BRANDS in ingest.files else ()
 
 
-def _check(settings: Settings, translator: Translator | None, trained: set[str], onboarded: tuple[str, ...]) -> None:
-    """Raises SettingsError for what was asked by name and can't be translated."""
+def require_translations(settings: Settings, translator: Translator | None, trained: set[str], onboarded: tuple[str, ...]) -> None:
+    """Raises SettingsError for what was asked by name and can't be translated. trained: the languages to translate from."""
     asked = list(onboarded) if settings.translate.enabled else []
     if translator is None and (asked or settings.prompt.translation):
         raise SettingsError(

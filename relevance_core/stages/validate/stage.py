@@ -37,8 +37,8 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
 
     It repairs nothing, and it can't see a wrong label: that is *denoise*'s part.
     """
-    pairs = inputs["ingest"].table("pairs")
-    arrived = inputs["ingest"].json("window")
+    pairs = inputs["rows"].table("pairs")
+    arrived = inputs["rows"].json("window")
     out.say(f"validate: {pairs.height} rows against {len(ROW_RULES)} row rules and {len(BATCH_RULES)} batch rules")
     rows = check(ROW_RULES, _row_columns(pairs), settings, "rows")
     pairs = pairs.with_columns(_first_broken(rows, pairs.height))

@@ -20,6 +20,7 @@ from relevance_core.config import Settings
 from relevance_core.errors import DataError, NotFound
 from relevance_core.pairs import Task, map_distinct, query_group
 from relevance_core.prompts import prompt_from
+from relevance_core.runs.run import Run, pin
 from relevance_core.runs.stage import Inputs, Output, Report, Rows, open_artifact, stage
 from relevance_core.scoring.bases import open_base
 from relevance_core.scoring.english import with_english
@@ -111,7 +112,7 @@ def settings_of(plan: Plan, row: Row, seed: int) -> Settings:
 
 def _train(plan: Plan, row: Row, seed: int, store: Store, say: Say) -> dict[Task, Cell]:
     settings = settings_of(plan, row, seed)
-    run = loop.begin(settings, store, say=say)
+    run = pin(settings, store, loop.default_run_id(settings), say)
     loop.learn(run)
     found = {}
     for task in settings.tasks:
@@ -124,10 +125,12 @@ def _train(plan: Plan, row: Row, seed: int, store: Store, say: Say) -> dict[Task
     return found
 
 
-def _judged(uri: str, run: loop.Run, task: Task) -> pl.DataFrame:
+def _judged(uri: str, run: Run, task: Task) -> pl.DataFrame:
     """What a cell's adapter says of the rows of a file, scored once."""
     settings = run.settings.model_copy(update={"source": config.SourceSettings(uri=uri, task=task)})
-    inputs = Inputs({"train": run.artifact("train", task)} | {name: run.artifact(name) for name in ("base", "translate")}, task)
+    inputs = Inputs(
+        {"adapter": run.artifact("train", task), "base": run.artifact("base"), "translator": run.artifact("translate")}, task
+    )
     report = judge(settings, inputs, run.store, say=run.say)
     found = open_artifact(run.store, report.address)
     if found is None:
@@ -135,12 +138,18 @@ def _judged(uri: str, run: loop.Run, task: Task) -> pl.DataFrame:
     return found.table("answers")
 
 
-@stage("judge", uses=("prompt", "base.model", "base.dtype", "engine.scorer", "source"), by_task=True, fingerprint=fingerprint)
+@stage(
+    "judge",
+    uses=("prompt", "base.model", "base.dtype", "engine.scorer", "source"),
+    machine=("engine", "serving"),
+    by_task=True,
+    fingerprint=fingerprint,
+)
 def judge(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Scores the task's rows of the labelled file `source.uri` with an adapter that is in no registry: `answers` (ANSWERS)."""
     rows = _judging(settings.source.uri, cast(Task, inputs.task))
-    base, adapter = open_base(inputs["base"], settings.base.dtype), inputs["train"].folder("adapter")
+    base, adapter = open_base(inputs["base"], settings.base.dtype), inputs["adapter"].folder("adapter")
     scorer = open_scorer(settings, base, adapter, prompt_from(settings))
-    p = scorer.score(with_english(rows, settings, inputs["translate"]).select(TEXT).iter_rows(), out.say)
+    p = scorer.score(with_english(rows, settings, inputs["translator"]).select(TEXT).iter_rows(), out.say)
     out.table("answers", rows.with_columns(p=pl.Series(p, dtype=pl.Float64)).select(ANSWERS))
     return Report(Rows(len(rows), kept=len(rows)), {})

@@ -21,6 +21,7 @@ from typing import Any, Final
 from relevance_core import config, loop
 from relevance_core.errors import RelevanceError
 from relevance_core.processes import cores
+from relevance_core.runs.run import open_run
 from relevance_core.store import open_store
 from relevance_core.tools.demo.client import Client
 from relevance_core.tools.demo.launcher import Airflow, AirflowError
@@ -151,13 +152,13 @@ class Demo:
     def _result(self, run_id: str) -> dict[str, Any]:
         """What a run came to, read from the store as `relevance retrain` does."""
         settings = config.load(self.folder / "settings.toml")
-        return loop.summary(loop.open_run(open_store(str(self.folder / "store")), run_id, settings))
+        return loop.summary(open_run(open_store(str(self.folder / "store")), run_id, settings))
 
     def _copy_report(self, night: Night, result: Mapping[str, Any]) -> Path:
         copy = self.folder / "reports" / f"{night.name}.html"
         copy.parent.mkdir(exist_ok=True)
         settings, store = config.load(self.folder / "settings.toml"), open_store(str(self.folder / "store"))
-        report = loop.open_run(store, str(result["run_id"]), settings).artifact("report")
+        report = open_run(store, str(result["run_id"]), settings).artifact("report")
         copy.write_bytes(store.read(report.key("report.html")))
         return copy
 
