@@ -1,0 +1,190 @@
+"""The order of the stages: one table, from which the DAG's titles and pools, the pages' strips and the command line's help derive.
+
+The DAG file writes its arrows out as well, for the eye; a test holds them to this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from relevance_core.config import Settings
+from relevance_core.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of the loop.
+
+    name: of the stage, of its module or folder in `relevance_core.stages` and of its task in the DAG.
+    title: its name in the graph.
+    text: what it does, in a sentence.
+    needs: role → the stage that fills it. A body asks for its inputs by role (`inputs["rows"]`), so that another stage can be put
+        between two by an edit of this table alone.
+    with_setting: dotted setting → further roles, needed while the setting differs from its default. Their stages are always
+        finished before this one begins, so that the DAG's arrows are the same whatever the settings.
+    per_task: it runs once for each of QC and QI.
+    gpu: it takes a slot of the pool for tasks that want a GPU.
+    effect: it acts on the registry. Its finished output alone is not believed: every call holds it against the registry.
+    optional: the setting that switches it; switched off, it hands its rows on as they are.
+    """
+
+    name: str
+    title: str
+    text: str
+    needs: Mapping[str, str] = field(default_factory=dict)
+    with_setting: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    per_task: bool = False
+    gpu: bool = False
+    effect: bool = False
+    optional: str | None = None
+
+    def inputs(self, settings: Settings) -> dict[str, str]:
+        """Role → stage of all that it reads in a run with these settings."""
+        defaults = Settings()
+        more = [
+            roles for setting, roles in self.with_setting.items() if setting_of(settings, setting) != setting_of(defaults, setting)
+        ]
+        return dict(self.needs) | {role: stage for roles in more for role, stage in roles.items()}
+
+
+STEPS: Final = (
+    Step("ingest", "ingest labelled logs", "Reads the rows of the window and of the history before it; normalises, drops repeats."),
+    Step(
+        "validate",
+        "validate the window",
+        "Great Expectations: bad rows go to quarantine, a bad window stops the run here.",
+        {"rows": "ingest"},
+    ),
+    Step(
+        "split",
+        "split train from dev",
+        "By the hash of a query and its group, so that a query stays on its side for ever.",
+        {"rows": "validate"},
+    ),
+    Step(
+        "translate",
+        "translate to new markets",
+        "Makes training rows for onboarded and for low-resource languages; the label is kept.",
+        {"rows": "split", "source": "ingest"},
+        optional="translate.enabled",
+    ),
+    Step(
+        "base",
+        "base model",
+        "Finds the base model, or builds the embedded one once and keeps it in the store.",
+        {"rows": "translate", "translator": "translate", "source": "ingest"},
+        gpu=True,
+    ),
+    Step(
+        "mine",
+        "mine hard negatives",
+        "Adds near neighbours that are not relevant, behind guards against false negatives.",
+        {"rows": "translate", "translator": "translate", "source": "ingest"},
+        per_task=True,
+        gpu=True,
+        optional="mine.enabled",
+    ),
+    Step(
+        "denoise",
+        "denoise the labels",
+        "Self-validation: rows whose label a confident prediction contradicts go to the ledger.",
+        {"rows": "mine", "base": "base"},
+        with_setting={"augment.enabled": {"translator": "translate"}},
+        per_task=True,
+        gpu=True,
+        optional="denoise.enabled",
+    ),
+    Step(
+        "train",
+        "train the adapter",
+        "LoRA on the yes/no answer. Goes on from its last checkpoint after a kill.",
+        {"rows": "denoise", "base": "base"},
+        with_setting={"train.tapt": {"other_rows": "translate"}},
+        per_task=True,
+        gpu=True,
+    ),
+    Step(
+        "evaluate",
+        "evaluate by language",
+        "F1 and AUC on the judgement rows, beside the champion and always-yes.",
+        {"dev": "translate", "adapter": "train", "base": "base"},
+        with_setting={"evaluate.corrupted": {"rows": "denoise", "translator": "translate"}},
+        per_task=True,
+        gpu=True,
+    ),
+    Step(
+        "gate",
+        "gate: is it better?",
+        "The verdict: publish, hold or needs-approval, with every reason and number.",
+        {"evaluation": "evaluate"},
+        per_task=True,
+    ),
+    Step(
+        "publish",
+        "publish to the registry",
+        "Writes an immutable version, unless the verdict is hold. What serves does not change yet.",
+        {
+            "adapter": "train",
+            "base": "base",
+            "rows": "denoise",
+            "dev": "translate",
+            "translator": "translate",
+            "evaluation": "evaluate",
+            "verdict": "gate",
+        },
+        per_task=True,
+        effect=True,
+    ),
+    Step(
+        "rollout",
+        "roll out to the servers",
+        "The versions with the verdict publish, and those approved, answer their golden pairs; then the alias moves.",
+        {"versions": "publish"},
+        gpu=True,
+        effect=True,
+    ),
+)
+"""Every stage, in the order of the flat twin, but *report*."""
+
+BEGIN: Final = Step(
+    "begin",
+    "begin the run",
+    "Fixes what the run works with: settings, params, champion and onboarded languages; says what it will do for these.",
+)
+APPROVE: Final = Step(
+    "approve",
+    "approve: may it serve?",
+    "A person answers where the verdict is needs-approval; any other verdict passes at once. Without an answer in time it is held.",
+    {"version": "publish"},
+    per_task=True,
+)
+REPORT: Final = Step("report", "report for people", "Written whatever happened before it, as soon as the run has begun.")
+"""The stage that reads whatever outputs the run has by now."""
+
+PER_TASK: Final = tuple(step.name for step in STEPS if step.per_task)
+"""Stages that run once for each of QC and QI, in their order."""
+
+COMMON: Final = tuple(step.name for step in STEPS[: [step.per_task for step in STEPS].index(True)])
+"""Stages that run once, before those of a task, in their order."""
+
+TOGETHER: Final = tuple(step.name for step in STEPS if not step.per_task and step.name not in COMMON)
+"""Stages that run once after those of all tasks, with what these have finished."""
+
+_BY_NAME: Final = {step.name: step for step in (BEGIN, *STEPS, APPROVE, REPORT)}
+
+
+def step_of(name: str) -> Step:
+    """The step of that name. Raises SettingsError for a name that no step has."""
+    if name not in _BY_NAME:
+        raise SettingsError(f"no stage {name!r}", expected=", ".join(_BY_NAME))
+    return _BY_NAME[name]
+
+
+def setting_of(settings: Settings, dotted: str) -> object:
+    """The value of a setting by its dotted name."""
+    found: object = settings
+    for part in dotted.split("."):
+        found = getattr(found, part)
+    return found

@@ -1,0 +1,52 @@
+"""The table of stages: what each reads, by the run's settings, and the DAG's arrows against it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from relevance_core import config
+from relevance_core.runs.steps import COMMON, PER_TASK, STEPS, TOGETHER, step_of
+
+
+def before(name: str) -> set[str]:
+    """Every stage that has finished when a stage begins, by the table."""
+    found = set(step_of(name).needs.values())
+    return found.union(*(before(need) for need in found))
+
+
+def test_every_stage_comes_after_those_that_it_reads() -> None:
+    """A stage reads only stages that stand above it in the table, whatever the settings."""
+    seen: set[str] = set()
+    for step in STEPS:
+        more = {stage for roles in step.with_setting.values() for stage in roles.values()}
+        assert {*step.needs.values(), *more} <= seen, step.name
+        seen.add(step.name)
+
+
+def test_stages_of_a_task_stand_together() -> None:
+    """The table is the common stages, then those of a task, then those of all tasks together."""
+    assert [step.name for step in STEPS] == [*COMMON, *PER_TASK, *TOGETHER]
+
+
+def test_by_default_a_stage_reads_its_roles_alone() -> None:
+    """Without a setting that asks for more, the inputs are `needs`."""
+    settings = config.Settings()
+    assert {step.name: step.inputs(settings) for step in STEPS} == {step.name: dict(step.needs) for step in STEPS}
+
+
+@pytest.mark.parametrize(
+    ("values", "stage", "more"),
+    [
+        ({"augment": {"enabled": True}}, "denoise", {"translator": "translate"}),
+        ({"train": {"tapt": "other-task"}}, "train", {"other_rows": "translate"}),
+        ({"evaluate": {"corrupted": True}}, "evaluate", {"rows": "denoise", "translator": "translate"}),
+    ],
+)
+def test_a_strategy_adds_no_arrow(values: dict[str, Any], stage: str, more: dict[str, str]) -> None:
+    """What a strategy makes a stage read besides has always finished before it, and no other stage reads anything else."""
+    settings = config.build(values)
+    changed = {step.name: step.inputs(settings) for step in STEPS if step.inputs(settings) != dict(step.needs)}
+    assert changed == {stage: dict(step_of(stage).needs) | more}
+    assert set(more.values()) <= before(stage)
