@@ -227,7 +227,7 @@ def begin(settings: Settings, store: Store, run_id: str = "", say: Say = print_n
         store.create(key, json.dumps(record, indent=1, sort_keys=True).encode())
     record = json.loads(store.read(key))
     # A setting that the record lacks came to be after it was written, and had its default then.
-    begun = _values(config.build(record["settings"]))
+    begun = _values(config.of_record(record["settings"]))
     if begun != values:
         changed = sorted(name for name in values if begun[name] != values[name])
         raise SettingsError(
@@ -245,7 +245,7 @@ def open_run(store: Store, run_id: str, here: Settings, say: Say = print_nothing
     machine = {"engine": here.engine.model_dump(), "serving": here.serving.model_dump()}
     values = record(store, run_id)["settings"] | machine
     values["source"]["connection"] = here.source.connection
-    return begin(config.build(values), store, run_id, say)
+    return begin(config.of_record(values), store, run_id, say)
 
 
 def record(store: Store, run_id: str) -> dict[str, Any]:

@@ -5,13 +5,14 @@ One model a stage; `Settings` holds them all. A value comes from the defaults, t
 """
 
 from relevance_core.config.data import SourceSettings, SplitSettings, ValidationSettings, WindowSettings
-from relevance_core.config.loading import build, load, merge, nested, window_until
+from relevance_core.config.loading import build, load, merge, nested, of_record, window_until
 from relevance_core.config.machine import EngineSettings, ServingSettings
 from relevance_core.config.settings import Settings
 from relevance_core.config.strategies import AugmentSettings, DenoiseSettings, MineSettings, TranslateSettings
 from relevance_core.config.training import (
     ApprovalSettings,
     BaseSettings,
+    BuiltinSettings,
     EvaluateSettings,
     GateSettings,
     PromptSettings,
@@ -36,6 +37,7 @@ __all__ = [
     "ApprovalSettings",
     "AugmentSettings",
     "BaseSettings",
+    "BuiltinSettings",
     "DenoiseSettings",
     "EngineSettings",
     "EvaluateSettings",
@@ -62,5 +64,6 @@ __all__ = [
     "load",
     "merge",
     "nested",
+    "of_record",
     "window_until",
 ]

@@ -18,10 +18,10 @@ pytestmark = pytest.mark.slow
 
 LONG = ("ingest", "validate", "base", "denoise QC", "train QC")
 GOOD = (
-    "base.documents=6000",
-    "base.contrastive_steps=300",
-    "base.hidden=128",
-    "base.vocabulary=2560",
+    "base.builtin.documents=6000",
+    "base.builtin.contrastive_steps=300",
+    "base.builtin.hidden=128",
+    "base.builtin.vocabulary=2560",
     "denoise.enabled=false",
     "gate.min_over_always_yes=0.01",
 )
