@@ -63,9 +63,7 @@ def needs(name: str, settings: Settings) -> tuple[str, ...]:
     That is always finished before the stage begins, so that the DAG's arrows are the same whatever the settings.
     """
     more = {
-        "denoise": ("translate",) if settings.augment.enabled else (),
         "train": ("translate",) if settings.train.tapt != "off" else (),
-        "evaluate": ("denoise",) if settings.evaluate.corrupted else (),
     }
     return (*NEEDS[name], *more.get(name, ()))
 

@@ -8,23 +8,20 @@ from relevance_core.config.data import SourceSettings, SplitSettings, Validation
 from relevance_core.config.loading import build, load, merge, nested, of_record, window_until
 from relevance_core.config.machine import EngineSettings, ServingSettings
 from relevance_core.config.settings import Settings
-from relevance_core.config.strategies import AugmentSettings, DenoiseSettings, MineSettings, TranslateSettings
+from relevance_core.config.strategies import DenoiseSettings, MineSettings, TranslateSettings
 from relevance_core.config.training import (
     ApprovalSettings,
     BaseSettings,
     BuiltinSettings,
-    EvaluateSettings,
     GateSettings,
     PromptSettings,
     TrainSettings,
 )
 from relevance_core.config.types import (
-    SLIPS,
     Address,
     Language,
     NegativeKind,
     Share,
-    Slip,
     SourceLanguage,
     Task,
     TranslationGuard,
@@ -32,15 +29,12 @@ from relevance_core.config.types import (
 )
 
 __all__ = [
-    "SLIPS",
     "Address",
     "ApprovalSettings",
-    "AugmentSettings",
     "BaseSettings",
     "BuiltinSettings",
     "DenoiseSettings",
     "EngineSettings",
-    "EvaluateSettings",
     "GateSettings",
     "Language",
     "MineSettings",
@@ -49,7 +43,6 @@ __all__ = [
     "ServingSettings",
     "Settings",
     "Share",
-    "Slip",
     "SourceLanguage",
     "SourceSettings",
     "SplitSettings",

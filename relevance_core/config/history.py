@@ -16,6 +16,8 @@ RENAMED: Final[Mapping[str, str]] = {
 REMOVED: Final[Mapping[str, str]] = {
     "train.shared": "leave it out: one adapter for all tasks gained nothing in F1 (-0.003 QC, -0.002 QI)",
     "train.warm_start": "leave it out: the champion's weights gained nothing in F1 (0.876 against 0.885 from nothing)",
+    "augment": "leave it out: mistyped copies of training rows had no measured gain",
+    "evaluate": "leave it out: the measurement with mistyped queries served the mistyped copies alone",
 }
 """Old dotted name, of a whole part or with `=` and one value of it → what to do."""
 

@@ -7,11 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from relevance_core.config.types import (
-    SLIPS,
     NegativeKind,
     Part,
     Share,
-    Slip,
     SourceLanguage,
     Task,
     TranslationGuard,
@@ -161,13 +159,3 @@ class DenoiseSettings(Part):
         if self.detector != "confidence" and self.mode == "in-sample":
             raise ValueError(f"detector {self.detector} judges by models that have not seen the row: it needs mode out-of-fold")
         return self
-
-
-class AugmentSettings(Part):
-    """Mistyped copies of training rows: a slip in the query, the rest as it was."""
-
-    enabled: bool = False
-    share: Share = Field(0.2, description="share of the rows that *denoise* keeps, taken by a hash, of which a copy is made")
-    slips: tuple[Slip, ...] = Field(
-        SLIPS, min_length=1, description="kinds of slips: a key beside, letters, accents, the script's own, abbreviations"
-    )

@@ -58,12 +58,6 @@ class TrainSettings(Part):
     tapt_epochs: float = optional(1.0, gt=0, description="of that first training")
 
 
-class EvaluateSettings(Part):
-    """What *evaluate* measures beside the judgement rows as they are; the gate does not look at it."""
-
-    corrupted: bool = Field(False, description="score the judgement rows with mistyped queries too, at the same threshold")
-
-
 class GateSettings(Part):
     """What makes a candidate the champion (contract 7)."""
 

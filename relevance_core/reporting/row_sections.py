@@ -308,32 +308,6 @@ def _filtered(denoise: Artifact) -> list[Block]:
     ]
 
 
-def copies(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
-    """The mistyped copies."""
-
-    def blocks(task: Task) -> list[Block]:
-        denoise = artifacts.get(f"denoise:{task}")
-        return [] if denoise is None or "augmented.parquet" not in denoise.files else [_copied(denoise)]
-
-    lead = "Training rows once more with a slip in the query: the label is kept, and no text of the dev side is made."
-    return section("copies", "Mistyped copies", lead, tasks, blocks)
-
-
-def _copied(denoise: Artifact) -> Table:
-    figures, tried = denoise.report.figures["augmented"], denoise.table("augmented")
-    shown = tried.group_by("language", "slip", maintain_order=True).head(1).sort("language", "slip").head(2 * EXAMPLES)
-    return Table(
-        "One of each language and kind of slip",
-        f"{figures['added']:,} of the {figures['tried']:,} copies that were tried train.",
-        ["language", "query", "mistyped", "slip", "target", "label", "guard"],
-        [
-            [r["language"], r["query"], r["typed"], r["slip"], r["target"], LABELS[r["label"]], r["reason"] or "kept"]
-            for r in shown.iter_rows(named=True)
-        ],
-        "No query had a place for a slip.",
-    )
-
-
 def reviewed(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
     """What people decided about labels of this run."""
     ingest = artifacts.get("ingest")

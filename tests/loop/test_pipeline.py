@@ -24,10 +24,8 @@ def test_by_default_a_stage_reads_what_the_picture_says() -> None:
 @pytest.mark.parametrize(
     ("values", "stage", "more"),
     [
-        ({"augment": {"enabled": True}}, "denoise", "translate"),
         ({"train": {"tapt": "text"}}, "train", "translate"),
         ({"train": {"tapt": "other-task"}}, "train", "translate"),
-        ({"evaluate": {"corrupted": True}}, "evaluate", "denoise"),
     ],
 )
 def test_a_strategy_adds_no_arrow(values: dict[str, Any], stage: str, more: str) -> None:
