@@ -16,6 +16,13 @@ RENAMED: Final[Mapping[str, str]] = {
 REMOVED: Final[Mapping[str, str]] = {
     "train.shared": "leave it out: one adapter for all tasks gained nothing in F1 (-0.003 QC, -0.002 QI)",
     "train.warm_start": "leave it out: the champion's weights gained nothing in F1 (0.876 against 0.885 from nothing)",
+    "mine.index=hnsw": "set mine.index=auto: the graph took 11 times as long as the inverted index and found less",
+    "mine.skip_ranks": "leave it out: leaving out the nearest ranks had no measured gain",
+    "mine.ratios": "set mine.ratio, for all tasks and languages: a ratio by language had no measured gain",
+    "mine.absolute_margin": "leave it out: a margin had no measured gain",
+    "mine.relative_margin": "leave it out: a margin had no measured gain",
+    "mine.champion_review": "leave it out: asking the champion had no measured gain; denoise.action=review still asks people",
+    "mine.catalogue": "set source.catalogue, which every stage reads",
     "augment": "leave it out: mistyped copies of training rows had no measured gain",
     "evaluate": "leave it out: the measurement with mistyped queries served the mistyped copies alone",
 }

@@ -80,37 +80,15 @@ class MineSettings(Part):
     top_k: int = Field(20, ge=1)
     ratio: float = Field(0.5, ge=0, description="hard negatives added, as a multiple of the task's training positives")
     duplicate_similarity: Share = Field(0.98, description="targets more alike than this are taken as the same thing")
-    skip_ranks: int = Field(0, ge=0, description="nearest ranks left out")
-    index: Literal["auto", "flat", "ivf", "hnsw"] = Field(
-        "auto",
-        description="FAISS index of the targets; flat is exact, of ivf and hnsw the report tells the recall",
+    index: Literal["auto", "flat", "ivf"] = Field(
+        "auto", description="FAISS index of the targets; flat is exact, of ivf the report tells the recall"
     )
     index_from: int = Field(200_000, ge=1, description="targets from which auto is ivf; below, it is flat")
-    ratios: dict[Task, dict[Annotated[str, Field(pattern=r"^([a-z]{2}|default)$")], Annotated[float, Field(ge=0)]]] = optional(
-        {},
-        description='`mine.ratio` by task and language, e.g. {"QI": {"default": 1, "de": 0.5}}; what is not named has `mine.ratio`',
-    )
     mix: dict[NegativeKind, Share] = optional(
         {"hard": 1.0},
         description="shares of hard (ranks up to `mine.top_k`), easy (ranks after it) and random negatives in the same number",
     )
     easy_top: int = optional(100, ge=2, description="the last rank of an easy negative")
-    absolute_margin: float | None = optional(
-        None,
-        ge=0,
-        description="how much less like the query than its positive a negative must be, in cosine; default: it is not asked",
-    )
-    relative_margin: Share | None = optional(
-        None, description="the same as a share of the positive's similarity; 0.05 is NV-Retriever's"
-    )
-    champion_review: Share | None = optional(
-        None,
-        description="p(yes) of the champion above which a candidate is no negative and people are asked; default: it is not asked",
-    )
-    catalogue: str = optional(
-        "",
-        description="file of more candidates: task and target, or category_path (QC) and item_title (QI); '' none",
-    )
 
     @field_validator("mix")
     @classmethod
@@ -127,11 +105,6 @@ class MineSettings(Part):
                 f"easy negatives have ranks from {self.top_k + 1} (top_k) to {self.easy_top} (easy_top): there are none"
             )
         return self
-
-    def ratio_of(self, task: Task, language: str) -> float:
-        """Negatives added for each positive of the task and language."""
-        by_language = self.ratios.get(task, {})
-        return by_language.get(language, by_language.get("default", self.ratio))
 
 
 class DenoiseSettings(Part):
