@@ -272,13 +272,11 @@ def _values(settings: Settings) -> dict[str, Any]:
 
 
 def default_run_id(settings: Settings) -> str:
-    """`<window end>-<digest of settings, source and what else *translate* reads>`."""
+    """`<window end>-<digest of settings and source>`."""
     from relevance_core.stages import ingest
-    from relevance_core.stages.translate import stage as translate
 
     values = json.dumps(_values(settings), sort_keys=True)
-    outside = filter(None, (ingest.fingerprint(settings), translate.fingerprint(settings)))
-    what = hashlib.sha256("\n".join([values, *outside]).encode()).hexdigest()[:8]
+    what = hashlib.sha256("\n".join(filter(None, (values, ingest.fingerprint(settings)))).encode()).hexdigest()[:8]
     return f"{settings.window.bounds()[1]:%Y-%m-%d}-{what}"
 
 

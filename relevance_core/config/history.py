@@ -16,6 +16,12 @@ RENAMED: Final[Mapping[str, str]] = {
 REMOVED: Final[Mapping[str, str]] = {
     "train.shared": "leave it out: one adapter for all tasks gained nothing in F1 (-0.003 QC, -0.002 QI)",
     "train.warm_start": "leave it out: the champion's weights gained nothing in F1 (0.876 against 0.885 from nothing)",
+    "translate.sources=auto": "name the languages in translate.sources: `relevance ablate --sources` measures each of them",
+    "translate.sources_from": "name the languages in translate.sources: `relevance ablate --sources` measures each of them",
+    "translate.round_trip": "leave it out: the way back only measured; translate.guards rejects",
+    "translate.round_trip_similarity": "leave it out: the way back had no measured gain; translate.guards rejects",
+    "translate.warn_rejected": "leave it out: a language that loses more than half of its translations is warned of",
+    "translate.warn_similarity": "leave it out, with translate.round_trip",
     "mine.index=hnsw": "set mine.index=auto: the graph took 11 times as long as the inverted index and found less",
     "mine.skip_ranks": "leave it out: leaving out the nearest ranks had no measured gain",
     "mine.ratios": "set mine.ratio, for all tasks and languages: a ratio by language had no measured gain",

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from relevance_core.config.types import (
+    Language,
     NegativeKind,
     Part,
     Share,
-    SourceLanguage,
     Task,
     TranslationGuard,
     TranslatorName,
@@ -30,12 +30,7 @@ class TranslateSettings(Part):
     max_new_tokens: int = Field(128, ge=1, description="longest translation of a model; a longer one is none")
     glossary: str = Field("auto", description="terms.tsv[.gz] of term_id, language, name; auto: found beside the logs")
     brands: str = Field("auto", description="text file of brand names, one a line, that a translation must keep; auto likewise")
-    sources: tuple[SourceLanguage, ...] = Field(
-        (), description="source languages; default: every trained language; auto: those that `translate.sources_from` says helped"
-    )
-    sources_from: str = optional(
-        "", description="for auto: a JSON file of what each source language gained each target; path or address"
-    )
+    sources: tuple[Language, ...] = Field((), description="source languages; default: every trained language")
     min_rows: int = Field(400, ge=0, description="row quota per task: a trained language with fewer rows is topped up to it")
     rows: dict[Task, Annotated[int, Field(ge=0)]] = Field(
         {"QC": 10_000, "QI": 10_000}, description="most source pairs sampled for each onboarded language, per task"
@@ -52,24 +47,6 @@ class TranslateSettings(Part):
         0.8,
         description="probability from which the guard `language` takes a text for another language",
     )
-    round_trip: int = optional(
-        0, ge=0, description="texts of each pair of languages that are translated back and compared; 0: none"
-    )
-    round_trip_similarity: Share = optional(
-        0.0,
-        description="cosine of a text and its translation back, by `mine.embedder`, below which it is rejected; 0: only measured",
-    )
-    warn_rejected: Share = optional(
-        0.5,
-        description="share of a language's pairs whose translation is rejected, above which to warn",
-    )
-    warn_similarity: Share = optional(0.7, description="mean cosine of a language's round trip, below which to warn")
-
-    @model_validator(mode="after")
-    def _auto_alone(self) -> TranslateSettings:
-        if "auto" in self.sources and len(self.sources) > 1:
-            raise ValueError("sources are either named or auto, not both")
-        return self
 
 
 class MineSettings(Part):

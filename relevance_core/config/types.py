@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Task = Literal["QC", "QI"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2}$")]
-SourceLanguage = Annotated[str, Field(pattern=r"^([a-z]{2}|auto)$")]
 TranslationGuard = Literal["models", "copy", "repetition", "language"]
 Address = Annotated[str, Field(pattern=r"^https?://[^/\s]+")]
 NegativeKind = Literal["hard", "easy", "random"]
