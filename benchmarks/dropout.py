@@ -27,7 +27,7 @@ import polars as pl
 import torch
 
 from relevance_core import pairs
-from relevance_core.config import BaseSettings, EngineSettings, SplitSettings, TrainSettings
+from relevance_core.config import BuiltinSettings, EngineSettings, SplitSettings, TrainSettings
 from relevance_core.models.base_ref import BaseRef
 from relevance_core.models.tiny import build as tiny
 from relevance_core.models.tiny.text import Corpus
@@ -83,7 +83,7 @@ def build(folder: Path, prompt: Prompt, options: argparse.Namespace) -> BaseRef:
         train_side = [group for group in clicks["group"].unique() if pairs.side_of(group) == "train"]
         text = clicks.filter(pl.col("group").is_in(train_side)).drop("group").unique(maintain_order=True)
         corpus = Corpus(text.with_columns(english=pl.lit(None, pl.String)), catalogue(MARKET).filter(task="QC"))
-        settings = BaseSettings(documents=options.documents, contrastive_steps=options.steps)
+        settings = BuiltinSettings(documents=options.documents, contrastive_steps=options.steps)
         torch.set_num_threads(1)
         say(str(tiny.build(corpus, settings, prompt, 17, folder, say)))
     return BaseRef("builtin:tiny@benchmark", str(folder))

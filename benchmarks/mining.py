@@ -46,7 +46,6 @@ BENCHMARKS: Final = [
         "mining 20,000 targets, 5 % of them new", "s", "benchmarks.mining:second_night", "benchmarks.mining:peer", PEER, wanted=10
     ),
     Benchmark("index of 100,000 targets, ivf", "s", "benchmarks.mining:ivf", "benchmarks.mining:flat", "FAISS, exact"),
-    Benchmark("index of 100,000 targets, hnsw", "s", "benchmarks.mining:hnsw", "benchmarks.mining:flat", "FAISS, exact", rounds=1),
     Benchmark(
         "index of 1,000,000 targets, ivf",
         "s",
@@ -143,11 +142,6 @@ def flat(size: Size) -> float:
 def ivf(size: Size) -> float:
     """The same with clusters."""
     return _indexed("ivf", VECTORS[size], POSITIVES[size])
-
-
-def hnsw(size: Size) -> float:
-    """The same with a graph."""
-    return _indexed("hnsw", VECTORS[size], POSITIVES[size])
 
 
 def flat_of_a_million(size: Size) -> float:

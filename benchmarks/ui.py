@@ -50,11 +50,11 @@ from relevance_core.ui.app import create_app
 
 NIGHT = date(2026, 10, 5)
 SMALL = (
-    "base.documents=400",
-    "base.contrastive_steps=20",
-    "base.hidden=64",
-    "base.layers=1",
-    "base.vocabulary=1024",
+    "base.builtin.documents=400",
+    "base.builtin.contrastive_steps=20",
+    "base.builtin.hidden=64",
+    "base.builtin.layers=1",
+    "base.builtin.vocabulary=1024",
     "train.epochs=1",
     "denoise.enabled=true",
     "denoise.epochs=1",

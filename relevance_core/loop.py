@@ -98,13 +98,11 @@ def _source(settings: Settings, needed: bool) -> Source | None:
 
 
 def default_run_id(settings: Settings, source: Source | None = None) -> str:
-    """`<window end>-<digest of settings, source and what else *translate* and *mine* read>`."""
-    from relevance_core.sources import open_source, target_stamp
-    from relevance_core.stages.translate.stage import fingerprint
+    """`<window end>-<digest of settings and source>`. source: where it is open already."""
+    from relevance_core.sources import open_source
 
     content = (source or open_source(settings)).fingerprint()
-    outside = filter(None, (content, fingerprint(settings), target_stamp(settings.mine.catalogue)))
-    what = hashlib.sha256("\n".join([identity(settings), *outside]).encode()).hexdigest()[:8]
+    what = hashlib.sha256(f"{identity(settings)}\n{content}".encode()).hexdigest()[:8]
     return f"{settings.window.bounds()[1]:%Y-%m-%d}-{what}"
 
 

@@ -25,16 +25,7 @@ from relevance_core.runs.run import Run
 from relevance_core.runs.stage import Artifact
 from relevance_core.sources import Source
 from relevance_core.stages.gate import evidence
-from relevance_core.stages.translate.choice import AUTO
-from relevance_core.stages.translate.stage import (
-    ONBOARDED,
-    Want,
-    choices,
-    require_translations,
-    samples,
-    translator_beside,
-    wants,
-)
+from relevance_core.stages.translate.stage import ONBOARDED, Want, require_translations, samples, translator_beside, wants
 from relevance_core.translators import Translator, held
 
 NOTHING: Final = "no language comes in, and none has fewer rows than the quota: nothing is translated for new rows"
@@ -121,7 +112,7 @@ def forecast(
     train, dev = split.table("train"), split.table("dev")
     languages: dict[str, Any] = {}
     wanted = wants(settings, train, onboarded)
-    for want, sample in samples(settings, wanted, train, translator, choices(settings, wanted, train, translator)):
+    for want, sample in samples(settings, wanted, train, translator):
         about = {"why": want.why, "rows": 0 if sample is None else len(sample)}
         about |= _cost(want, sample, translator, split) | _evidence(settings, want, dev, served.get(want.task, ()))
         languages.setdefault(want.language, {})[want.task] = about
@@ -139,8 +130,7 @@ def unknown(settings: Settings, onboarded: tuple[str, ...]) -> dict[str, Any]:
         for task in settings.tasks:
             most = settings.translate.rows.get(task, 0)
             languages.setdefault(language, {})[task] = {"why": ONBOARDED, "rows": most} | nothing
-    named = ", ".join(settings.translate.sources) or "every trained language"
-    sources = "the languages that helped" if named == AUTO else named
+    sources = ", ".join(settings.translate.sources) or "every trained language"
     told = [
         f"{language} {task}: at most {about['rows']} rows from {sources}"
         for language, tasks in languages.items()

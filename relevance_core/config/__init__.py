@@ -5,41 +5,36 @@ One model a stage; `Settings` holds them all. A value comes from the defaults, t
 """
 
 from relevance_core.config.data import SourceSettings, SplitSettings, ValidationSettings, WindowSettings
-from relevance_core.config.loading import build, load, merge, nested, window_until
+from relevance_core.config.loading import build, load, merge, nested, of_record, window_until
 from relevance_core.config.machine import EngineSettings, ServingSettings
 from relevance_core.config.narrow import UnnamedSetting
 from relevance_core.config.settings import Settings
-from relevance_core.config.strategies import AugmentSettings, DenoiseSettings, MineSettings, TranslateSettings
+from relevance_core.config.strategies import DenoiseSettings, MineSettings, TranslateSettings
 from relevance_core.config.training import (
     ApprovalSettings,
     BaseSettings,
-    EvaluateSettings,
+    BuiltinSettings,
     GateSettings,
     PromptSettings,
     TrainSettings,
 )
 from relevance_core.config.types import (
-    SLIPS,
     Address,
     Language,
     NegativeKind,
     Share,
-    Slip,
-    SourceLanguage,
     Task,
     TranslationGuard,
     TranslatorName,
 )
 
 __all__ = [
-    "SLIPS",
     "Address",
     "ApprovalSettings",
-    "AugmentSettings",
     "BaseSettings",
+    "BuiltinSettings",
     "DenoiseSettings",
     "EngineSettings",
-    "EvaluateSettings",
     "GateSettings",
     "Language",
     "MineSettings",
@@ -48,8 +43,6 @@ __all__ = [
     "ServingSettings",
     "Settings",
     "Share",
-    "Slip",
-    "SourceLanguage",
     "SourceSettings",
     "SplitSettings",
     "Task",
@@ -64,5 +57,6 @@ __all__ = [
     "load",
     "merge",
     "nested",
+    "of_record",
     "window_until",
 ]

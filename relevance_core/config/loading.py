@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from relevance_core.config.history import refuse, translate_record
 from relevance_core.config.settings import Settings
 from relevance_core.errors import SettingsError
 
@@ -44,7 +45,8 @@ def nested(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def build(values: Mapping[str, Any]) -> Settings:
-    """Settings from nested plain values. Raises SettingsError."""
+    """Settings from nested plain values. Raises SettingsError; for a renamed or removed setting it says what to do."""
+    refuse(values)
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
@@ -53,6 +55,11 @@ def build(values: Mapping[str, Any]) -> Settings:
         given = "" if first["type"] == "extra_forbidden" else f" (given: {first['input']!r})"
         known = f"; known: {', '.join(_siblings(first['loc']))}" if first["type"] == "extra_forbidden" else ""
         raise SettingsError(f"{first['msg']}{given}{known}", where=name, do="see docs/settings.md for every setting") from error
+
+
+def of_record(values: Mapping[str, Any]) -> Settings:
+    """Settings from the nested plain values of a run's record, under the names of the time when it began. Raises SettingsError."""
+    return build(translate_record(values))
 
 
 def merge(into: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

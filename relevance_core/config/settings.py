@@ -10,11 +10,10 @@ from pydantic import Field, field_validator
 from relevance_core.config.data import SourceSettings, SplitSettings, ValidationSettings, WindowSettings
 from relevance_core.config.machine import EngineSettings, ServingSettings
 from relevance_core.config.narrow import narrow
-from relevance_core.config.strategies import AugmentSettings, DenoiseSettings, MineSettings, TranslateSettings
+from relevance_core.config.strategies import DenoiseSettings, MineSettings, TranslateSettings
 from relevance_core.config.training import (
     ApprovalSettings,
     BaseSettings,
-    EvaluateSettings,
     GateSettings,
     PromptSettings,
     TrainSettings,
@@ -38,9 +37,7 @@ class Settings(Part):
     mine: MineSettings = MineSettings()
     denoise: DenoiseSettings = DenoiseSettings()
     # Left out of what is written while they are off, as an `_optional` setting is.
-    augment: AugmentSettings = Field(AugmentSettings(), exclude_if=lambda part: not part.enabled)
     train: TrainSettings = TrainSettings()
-    evaluate: EvaluateSettings = Field(EvaluateSettings(), exclude_if=lambda part: not part.corrupted)
     gate: GateSettings = GateSettings()
     approval: ApprovalSettings = ApprovalSettings()
     serving: ServingSettings = ServingSettings()

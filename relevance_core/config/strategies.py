@@ -7,12 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from relevance_core.config.types import (
-    SLIPS,
+    Language,
     NegativeKind,
     Part,
     Share,
-    Slip,
-    SourceLanguage,
     Task,
     TranslationGuard,
     TranslatorName,
@@ -32,12 +30,7 @@ class TranslateSettings(Part):
     max_new_tokens: int = Field(128, ge=1, description="longest translation of a model; a longer one is none")
     glossary: str = Field("auto", description="terms.tsv[.gz] of term_id, language, name; auto: found beside the logs")
     brands: str = Field("auto", description="text file of brand names, one a line, that a translation must keep; auto likewise")
-    sources: tuple[SourceLanguage, ...] = Field(
-        (), description="source languages; default: every trained language; auto: those that `translate.sources_from` says helped"
-    )
-    sources_from: str = optional(
-        "", description="for auto: a JSON file of what each source language gained each target; path or address"
-    )
+    sources: tuple[Language, ...] = Field((), description="source languages; default: every trained language")
     min_rows: int = Field(400, ge=0, description="row quota per task: a trained language with fewer rows is topped up to it")
     rows: dict[Task, Annotated[int, Field(ge=0)]] = Field(
         {"QC": 10_000, "QI": 10_000}, description="most source pairs sampled for each onboarded language, per task"
@@ -54,24 +47,6 @@ class TranslateSettings(Part):
         0.8,
         description="probability from which the guard `language` takes a text for another language",
     )
-    round_trip: int = optional(
-        0, ge=0, description="texts of each pair of languages that are translated back and compared; 0: none"
-    )
-    round_trip_similarity: Share = optional(
-        0.0,
-        description="cosine of a text and its translation back, by `mine.embedder`, below which it is rejected; 0: only measured",
-    )
-    warn_rejected: Share = optional(
-        0.5,
-        description="share of a language's pairs whose translation is rejected, above which to warn",
-    )
-    warn_similarity: Share = optional(0.7, description="mean cosine of a language's round trip, below which to warn")
-
-    @model_validator(mode="after")
-    def _auto_alone(self) -> TranslateSettings:
-        if "auto" in self.sources and len(self.sources) > 1:
-            raise ValueError("sources are either named or auto, not both")
-        return self
 
 
 class MineSettings(Part):
@@ -82,37 +57,15 @@ class MineSettings(Part):
     top_k: int = Field(20, ge=1)
     ratio: float = Field(0.5, ge=0, description="hard negatives added, as a multiple of the task's training positives")
     duplicate_similarity: Share = Field(0.98, description="targets more alike than this are taken as the same thing")
-    skip_ranks: int = Field(0, ge=0, description="nearest ranks left out")
-    index: Literal["auto", "flat", "ivf", "hnsw"] = Field(
-        "auto",
-        description="FAISS index of the targets; flat is exact, of ivf and hnsw the report tells the recall",
+    index: Literal["auto", "flat", "ivf"] = Field(
+        "auto", description="FAISS index of the targets; flat is exact, of ivf the report tells the recall"
     )
     index_from: int = Field(200_000, ge=1, description="targets from which auto is ivf; below, it is flat")
-    ratios: dict[Task, dict[Annotated[str, Field(pattern=r"^([a-z]{2}|default)$")], Annotated[float, Field(ge=0)]]] = optional(
-        {},
-        description='`mine.ratio` by task and language, e.g. {"QI": {"default": 1, "de": 0.5}}; what is not named has `mine.ratio`',
-    )
     mix: dict[NegativeKind, Share] = optional(
         {"hard": 1.0},
         description="shares of hard (ranks up to `mine.top_k`), easy (ranks after it) and random negatives in the same number",
     )
     easy_top: int = optional(100, ge=2, description="the last rank of an easy negative")
-    absolute_margin: float | None = optional(
-        None,
-        ge=0,
-        description="how much less like the query than its positive a negative must be, in cosine; default: it is not asked",
-    )
-    relative_margin: Share | None = optional(
-        None, description="the same as a share of the positive's similarity; 0.05 is NV-Retriever's"
-    )
-    champion_review: Share | None = optional(
-        None,
-        description="p(yes) of the champion above which a candidate is no negative and people are asked; default: it is not asked",
-    )
-    catalogue: str = optional(
-        "",
-        description="file of more candidates: task and target, or category_path (QC) and item_title (QI); '' none",
-    )
 
     @field_validator("mix")
     @classmethod
@@ -129,11 +82,6 @@ class MineSettings(Part):
                 f"easy negatives have ranks from {self.top_k + 1} (top_k) to {self.easy_top} (easy_top): there are none"
             )
         return self
-
-    def ratio_of(self, task: Task, language: str) -> float:
-        """Negatives added for each positive of the task and language."""
-        by_language = self.ratios.get(task, {})
-        return by_language.get(language, by_language.get("default", self.ratio))
 
 
 class DenoiseSettings(Part):
@@ -161,13 +109,3 @@ class DenoiseSettings(Part):
         if self.detector != "confidence" and self.mode == "in-sample":
             raise ValueError(f"detector {self.detector} judges by models that have not seen the row: it needs mode out-of-fold")
         return self
-
-
-class AugmentSettings(Part):
-    """Mistyped copies of training rows: a slip in the query, the rest as it was."""
-
-    enabled: bool = False
-    share: Share = Field(0.2, description="share of the rows that *denoise* keeps, taken by a hash, of which a copy is made")
-    slips: tuple[Slip, ...] = Field(
-        SLIPS, min_length=1, description="kinds of slips: a key beside, letters, accents, the script's own, abbreviations"
-    )

@@ -20,13 +20,29 @@ unknown name or a value out of bounds stops the command before it begins. This p
 
 def as_markdown() -> str:
     """The whole page."""
-    plain = {name: field for name, field in Settings.model_fields.items() if not _is_part(field)}
-    parts = {name: field.annotation for name, field in Settings.model_fields.items() if _is_part(field)}
-    page = [HEADER, _section("The run", "What a run is about.", plain, "")]
-    for name, part in parts.items():
-        if part is not None:
-            page.append(_section(f"`{name}`", (part.__doc__ or "").strip(), part.model_fields, f"{name}."))
+    page = [HEADER, _section("The run", "What a run is about.", _plain(Settings), "")]
+    for name, part in _parts(Settings).items():
+        page += _sections(name, part)
     return "\n".join(page)
+
+
+def _sections(name: str, part: type[BaseModel]) -> list[str]:
+    """The section of a part, and those of the parts in it."""
+    page = [_section(f"`{name}`", (part.__doc__ or "").strip(), _plain(part), f"{name}.")]
+    for inner, its in _parts(part).items():
+        page += _sections(f"{name}.{inner}", its)
+    return page
+
+
+def _parts(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    """The fields of a model that are parts of settings, by name."""
+    kinds = {name: field.annotation for name, field in model.model_fields.items()}
+    return {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, BaseModel)}
+
+
+def _plain(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The other fields, which are settings themselves."""
+    return {name: field for name, field in model.model_fields.items() if name not in _parts(model)}
 
 
 def _section(title: str, text: str, fields: dict[str, FieldInfo], prefix: str) -> str:
@@ -34,10 +50,6 @@ def _section(title: str, text: str, fields: dict[str, FieldInfo], prefix: str) -
     for name, field in fields.items():
         rows.append(f"| `{prefix}{name}` | `{_default(field)}` | {_values(field)} | {field.description or ''} |")
     return "\n".join(rows) + "\n"
-
-
-def _is_part(field: FieldInfo) -> bool:
-    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
 
 
 def _default(field: FieldInfo) -> str:

@@ -9,20 +9,26 @@ from pydantic import Field
 from relevance_core.config.types import Part, Share, optional
 
 
+class BuiltinSettings(Part):
+    """The base model that the loop builds itself, where `base.model` is builtin:tiny."""
+
+    vocabulary: int | None = Field(None, ge=300, description="size of the byte-level BPE; default: by the corpus")
+    hidden: int | None = Field(None, ge=64, multiple_of=64, description="width; default: by the corpus")
+    layers: int = Field(2, ge=1, description="transformer layers")
+    contrastive_steps: int | None = Field(None, ge=0, description="steps of the embeddings; default: by the corpus")
+    documents: int | None = Field(
+        None, ge=0, description="pretraining documents of one query and its candidates; default: by the corpus"
+    )
+
+
 class BaseSettings(Part):
     """The base model."""
 
     model: str = Field("builtin:tiny", description="builtin:tiny, or a Hugging Face id or folder (production: Qwen/Qwen3-14B-Base)")
     revision: str = Field("main", description="revision of a Hugging Face id")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on a GPU, else float32")
-    vocabulary: int | None = Field(None, ge=300, description="builtin: size of the byte-level BPE; default: by the corpus")
-    hidden: int | None = Field(None, ge=64, multiple_of=64, description="builtin: width; default: by the corpus")
-    layers: int = Field(2, ge=1, description="builtin: transformer layers")
-    contrastive_steps: int | None = Field(None, ge=0, description="builtin: steps of the embeddings; default: by the corpus")
-    documents: int | None = Field(
-        None, ge=0, description="builtin: pretraining documents of one query and its candidates; default: by the corpus"
-    )
     click_days: int = Field(90, ge=1, description="days of click logs before the window's end that the builtin base reads")
+    builtin: BuiltinSettings = BuiltinSettings()
 
 
 class PromptSettings(Part):
@@ -50,12 +56,6 @@ class TrainSettings(Part):
         description="a first training of the adapter: on the other task's training rows, or on raw queries and titles",
     )
     tapt_epochs: float = optional(1.0, gt=0, description="of that first training")
-
-
-class EvaluateSettings(Part):
-    """What *evaluate* measures beside the judgement rows as they are; the gate does not look at it."""
-
-    corrupted: bool = Field(False, description="score the judgement rows with mistyped queries too, at the same threshold")
 
 
 class GateSettings(Part):

@@ -5,21 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from operator import eq
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Task = Literal["QC", "QI"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2}$")]
-SourceLanguage = Annotated[str, Field(pattern=r"^([a-z]{2}|auto)$")]
 TranslationGuard = Literal["models", "copy", "repetition", "language"]
 Address = Annotated[str, Field(pattern=r"^https?://[^/\s]+")]
 NegativeKind = Literal["hard", "easy", "random"]
-Slip = Literal["keyboard", "letters", "accents", "script", "short"]
-SLIPS: Final[tuple[Slip, ...]] = get_args(Slip)
-"""The kinds of slips of `relevance_core.languages.slips`."""
-
 TranslatorName = Annotated[str, Field(pattern=r"^(glossary|(vllm|seq2seq):[^@\s]+(@[^@\s]+)?)$")]
 
 

@@ -154,7 +154,7 @@ def translation(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
         "Translated training pairs",
         "Made, and rejected by each guard. The share is that of words left as they were.",
         plots.stacked_bars(names, series, notes, "pairs"),
-        ["language", "wanted", "sampled", "made", "share rejected", "share untranslated", "round trip", *reasons],
+        ["language", "wanted", "sampled", "made", "share rejected", "share untranslated", *reasons],
         table,
     )
     translator = translate.report.figures["translator"] or {}
@@ -163,14 +163,13 @@ def translation(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
     samples = [
         _samples(f"{named(name)}", frame) for (name,), frame in translate.table("samples").group_by("language", maintain_order=True)
     ]
-    looked: list[Block] = [*_translation_warnings(translate), *_round_trip(translate), *samples]
+    looked: list[Block] = [*_translation_warnings(translate), *samples]
     return Section("translation", "Translation", lead, [Part("", [plot]), *(Part("", [block]) for block in looked)])
 
 
 def _translated(figures: Mapping[str, Any]) -> list[Cell]:
-    """A language's figures. A finished output may be older than the shares of rejected rows and the round trip."""
-    trip = figures.get("round_trip")
-    shares = [figures.get("rejected_share"), figures["untranslated_share"], trip["similarity"] if trip else None]
+    """A language's figures. A finished output may be older than the share of rejected rows."""
+    shares = [figures.get("rejected_share"), figures["untranslated_share"]]
     return [figures["wanted"], figures["sampled"], figures["made"], *shares]
 
 
@@ -178,18 +177,6 @@ def _translation_warnings(translate: Artifact) -> list[Checks]:
     """What to look at before anything is trained on the translations."""
     warnings = translate.report.figures.get("warnings", [])
     return [Checks("Warnings", [Check(False, "translation", warning) for warning in warnings])] if warnings else []
-
-
-def _round_trip(translate: Artifact) -> list[Table]:
-    """The texts that came back most unlike themselves."""
-    if "round_trip.parquet" not in translate.files or (trips := translate.table("round_trip")).is_empty():
-        return []
-    rows = [
-        [row["source_language"], row["query"], row["language"], row["translation"], row["back"], row["similarity"]]
-        for row in trips.sort("similarity", *trips.columns[:3]).head(EXAMPLES).iter_rows(named=True)
-    ]
-    caption = f"{len(rows)} of {len(trips):,} texts that were translated back, the least alike first: cosine of the embeddings."
-    return [Table("There and back", caption, ["from", "query", "into", "translation", "translated back", "similarity"], rows)]
 
 
 def _samples(language: str, frame: pl.DataFrame) -> Table:
@@ -306,32 +293,6 @@ def _filtered(denoise: Artifact) -> list[Block]:
             "Nothing was contradicted.",
         ),
     ]
-
-
-def copies(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
-    """The mistyped copies."""
-
-    def blocks(task: Task) -> list[Block]:
-        denoise = artifacts.get(f"denoise:{task}")
-        return [] if denoise is None or "augmented.parquet" not in denoise.files else [_copied(denoise)]
-
-    lead = "Training rows once more with a slip in the query: the label is kept, and no text of the dev side is made."
-    return section("copies", "Mistyped copies", lead, tasks, blocks)
-
-
-def _copied(denoise: Artifact) -> Table:
-    figures, tried = denoise.report.figures["augmented"], denoise.table("augmented")
-    shown = tried.group_by("language", "slip", maintain_order=True).head(1).sort("language", "slip").head(2 * EXAMPLES)
-    return Table(
-        "One of each language and kind of slip",
-        f"{figures['added']:,} of the {figures['tried']:,} copies that were tried train.",
-        ["language", "query", "mistyped", "slip", "target", "label", "guard"],
-        [
-            [r["language"], r["query"], r["typed"], r["slip"], r["target"], LABELS[r["label"]], r["reason"] or "kept"]
-            for r in shown.iter_rows(named=True)
-        ],
-        "No query had a place for a slip.",
-    )
 
 
 def reviewed(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:

@@ -42,7 +42,6 @@ def build_page(artifacts: Artifacts, tasks: Sequence[Task], title: str, subtitle
         row_sections.translation,
         row_sections.mining,
         row_sections.filtering,
-        row_sections.copies,
         row_sections.reviewed,
         _training,
         _provenance,
@@ -130,8 +129,7 @@ def _quality(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
         evaluate = artifacts.get(f"evaluate:{task}")
         if evaluate is None:
             return []
-        mistyped = evaluate.report.figures.get("corrupted")
-        return [_by_language(evaluate), *([_mistyped(mistyped)] if mistyped else []), _mistakes(evaluate)]
+        return [_by_language(evaluate), _mistakes(evaluate)]
 
     return section(
         "quality",
@@ -177,23 +175,6 @@ def _by_language(evaluate: Artifact) -> Plot:
         figure,
         ["", "rows", "F1", "champion", "always yes", "macro-F1", "AUC", "precision", "recall"],
         numbers,
-    )
-
-
-def _mistyped(figures: Mapping[str, Any]) -> Table:
-    """figures: those of `evaluate.judge_mistyped`."""
-    clean = figures["clean"]
-    languages = sorted(figures["per_language"], key=lambda language: -figures["per_language"][language]["rows"])
-    both = [(figures, clean), *((figures["per_language"][name], clean["per_language"][name]) for name in languages)]
-    names = ["all languages", *(named(language) for language in languages)]
-    left = f"{figures['unchanged']:,} have nothing to mistype"
-    left += f", and the mistyped query of {figures['seen']:,} is one of training" if figures["seen"] else ""
-    return Table(
-        "With mistyped queries",
-        f"The same judgement rows with a slip in the query, at the same threshold, beside the rows as they are; {left}. "
-        "The gate does not look at it.",
-        ["", "rows", "F1 mistyped", "F1", "AUC mistyped", "AUC"],
-        [[name, new["rows"], new["f1"], old["f1"], new["auc"], old["auc"]] for name, (new, old) in zip(names, both, strict=True)],
     )
 
 

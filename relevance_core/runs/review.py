@@ -1,7 +1,7 @@
-"""The review queue: rows that the filter lists instead of acting on, candidates that the champion doubts, and what people decided.
+"""The review queue: rows that the filter lists instead of acting on, and what people decided about them.
 
-The queue is the ledger of *denoise* with `denoise.action = "review"`, and the table `review` of *mine* with
-`mine.champion_review`. A decision is a line of an immutable object
+The queue is the ledger of *denoise* with `denoise.action = "review"`, and the table `review` that *mine* left in runs of version
+0.1.0. A decision is a line of an immutable object
 `review/decisions/<time>-<digest>.jsonl`; of several on one pair the latest holds and the others stay as its history. A run pins the
 objects that exist when it begins: *ingest* gives decided pairs their labels, *denoise* asks about none of them again.
 """
@@ -60,7 +60,7 @@ DECIDED: Final[Mapping[str, Any]] = {
 """The columns of decisions, those of `Decision`."""
 
 TABLES: Final[Mapping[str, str]] = {"denoise": "ledger.parquet", "mine": "review.parquet"}
-"""Where each stage that asks people lists what it asks about; *mine* has none where it asked nobody."""
+"""Where each stage that asks people lists what it asks about; *mine* asked people in version 0.1.0 alone."""
 
 _FOLDER: Final = "review/decisions/"
 _PAIR: Final = ("pair_id", "task", "language", "query", "target", "label")

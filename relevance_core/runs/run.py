@@ -140,7 +140,7 @@ def pin(settings: Settings, store: Store, run_id: str, say: Say = print_nothing,
         folder.create(store, run_id, folder.RUN, pinned)
     record = folder.read_run(store, run_id)
     # A setting that the record lacks came to be after it was written, and had its default then.
-    begun = _values(config.build(record["settings"]))
+    begun = _values(config.of_record(record["settings"]))
     if begun != values:
         changed = sorted(name for name in values if begun[name] != values[name])
         raise SettingsError(
@@ -158,7 +158,7 @@ def open_run(store: Store, run_id: str, here: Settings, say: Say = print_nothing
     machine = {"engine": here.engine.model_dump(), "serving": here.serving.model_dump()}
     values = folder.read_run(store, run_id)["settings"] | machine
     values["source"]["connection"] = here.source.connection
-    return pin(config.build(values), store, run_id, say)
+    return pin(config.of_record(values), store, run_id, say)
 
 
 def identity(settings: Settings) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 
 import polars as pl
@@ -23,9 +23,7 @@ __all__ = [
     "conform",
     "open_source",
     "read_labelled",
-    "read_targets",
     "target_digests",
-    "target_stamp",
     "with_target_ids",
 ]
 
@@ -110,33 +108,6 @@ def read_labelled(uri: str, *, task: Task | None = None, labels: bool = True) ->
         _check_rows(frame, file.address, labels)
         frames.append(frame.select(*SCHEMA, *ORIGINALS, SOURCE_ID))
     return pl.concat(frames)
-
-
-def read_targets(uri: str, task: Task) -> pl.DataFrame:
-    """The distinct targets (`target`, `target_id`) of a task in a catalogue's file, texts normalised, sorted.
-
-    Its columns are `task` and `target`, or `category_path` for QC and `item_title` for QI; a target without an id has a digest.
-    Raises NotFound, and DataError for a file that has neither.
-    """
-    file = files.open_file(uri)
-    batch = files.read_catalogue(file)
-    found = set(batch.frame.columns)
-    named = found & {"category_path", "item_title"}
-    if not named and not {"task", "target"} <= found:
-        raise DataError(
-            "the catalogue does not say which targets are of which task",
-            where=file.address,
-            expected="columns task and target, or category_path (QC) and item_title (QI)",
-            do="rename the column, or add a column task of QC and QI",
-        )
-    frame = batch.frame if "task" in found else batch.frame.drop("target", strict=False)
-    rows = conform(replace(batch, frame=frame), task=task).filter(pl.col("task") == task, pl.col("target") != "")
-    return rows.select("target", "target_id").unique("target", keep="first", maintain_order=True).sort("target")
-
-
-def target_stamp(uri: str) -> str:
-    """A digest of the name and content of the file that `read_targets` reads, "" for none (""). Raises NotFound."""
-    return files.open_file(uri).stamp() if uri else ""
 
 
 def _check_rows(frame: pl.DataFrame, where: str, labels: bool) -> None:

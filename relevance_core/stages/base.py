@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from relevance_core import pairs
-from relevance_core.config import BaseSettings, EngineSettings, Settings
+from relevance_core.config import BuiltinSettings, EngineSettings, Settings
 from relevance_core.errors import ModelError
 from relevance_core.processes import cores, map_processes
 from relevance_core.prompts import Prompt, prompt_from
@@ -31,7 +31,6 @@ PAIR: Final = ("task", "language", "query", "target")
 _ACCIDENT_SHARE: Final = 0.2
 _DIGITS: Final = 16
 _LEAST_SHARED: Final = 8000
-_BUILDING: Final = ("model", "vocabulary", "hidden", "layers", "contrastive_steps", "documents")
 
 Say = Callable[[str], None]
 
@@ -113,7 +112,7 @@ class Build:
 
     name: str
     corpus: Corpus
-    settings: BaseSettings
+    settings: BuiltinSettings
     prompt: Prompt
     engine: EngineSettings
     seed: int
@@ -179,7 +178,7 @@ def _builds(settings: Settings, text: Text, out: Output) -> list[Build]:
     out.work.mkdir(parents=True, exist_ok=True)
     corpus, prompt, folder = text.corpus(None, 0), prompt_from(settings), out.work / "model"
     processes = (settings.engine.workers or cores()) // (1 + folds)
-    whole = Build("model", corpus, settings.base, prompt, settings.engine, settings.seed, 1.0, folder, out.say, processes)
+    whole = Build("model", corpus, settings.base.builtin, prompt, settings.engine, settings.seed, 1.0, folder, out.say, processes)
     parts = [
         replace(whole, name=name, corpus=text.corpus(j, folds), share=0.5, folder=out.work / name)
         for j, name in enumerate(f"fold-{j}" for j in range(folds))
@@ -234,7 +233,7 @@ def _recipe(settings: Settings, inputs: Inputs) -> dict[str, Any]:
     """What decides how a builtin base is built, beside its text."""
     prompt = prompt_from(settings)
     return {
-        "base": settings.base.model_dump(mode="json", include=set(_BUILDING)),
+        "base": {"model": settings.base.model} | settings.base.builtin.model_dump(mode="json"),
         "prompt": prompt.as_json(),
         "translator": inputs["translator"].report.figures["translator"] if prompt.translation else None,
         "seed": settings.seed,

@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from relevance_core import pairs
 from relevance_core.config import Settings
 from relevance_core.errors import DataError, NotFound, SettingsError
-from relevance_core.languages.slips import corrupted
 from relevance_core.metrics import best_threshold, f1_interval, measure, pr_curve, threshold_curve
 from relevance_core.pairs import Task
 from relevance_core.prompts import prompt_from
 from relevance_core.registry import Manifest, Registry
 from relevance_core.runs.stage import Inputs, Output, Report, Rows, open_artifact, stage
 from relevance_core.scoring.bases import open_base
-from relevance_core.scoring.english import with_english
 from relevance_core.scoring.scorers import TEXT, open_scorer, open_version
 from relevance_core.sources import read_labelled
 from relevance_core.store import Store
@@ -39,18 +36,13 @@ _WRITERS: Final[Mapping[str, Callable[[pl.DataFrame, Path], None]]] = {
 _USES: Final = ("prompt", "base.model", "base.dtype", "engine.scorer", "seed")
 
 
-def _uses(settings: Settings) -> tuple[str, ...]:
-    return (*_USES, "evaluate") if settings.evaluate.corrupted else _USES
-
-
-@stage("evaluate", uses=_uses, machine=("engine", "serving"), by_task=True, version=2, pinned=("champion",))
+@stage("evaluate", uses=_USES, machine=("engine", "serving"), by_task=True, version=2, pinned=("champion",))
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Scores the task's dev rows with the new adapter and with the champion: `scores` and `metrics.json`.
 
     How: the threshold is swept on the calibration rows and every figure comes from the judgement rows, overall and by language,
     with bootstrap intervals over queries. The champion that was pinned when the run began answers the same rows with its own base,
-    prompt, translator and threshold. `metrics.json` also holds the curves that the report draws. With `evaluate.corrupted` the new
-    adapter answers the judgement rows with mistyped queries too (`relevance_core.languages.slips`): `corrupted` in `metrics.json`.
+    prompt, translator and threshold. `metrics.json` also holds the curves that the report draws.
     What it does not do: decide anything, choose a threshold for each language, correct the labels of dev.
     Known limits: dev labels come from the logs and are as noisy as they are.
     """
@@ -68,12 +60,6 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
         out.say(f"evaluate {task}: champion {champion.version} on the same rows")
         scores = scores.with_columns(champion_p=score_with(out.store, champion, dev, settings, out.say))
     metrics = judge(scores, champion, settings.seed)
-    if settings.evaluate.corrupted:
-        typed = mistyped(settings, inputs, dev.filter(part="judgement"))
-        answers = pl.Series(scorer.score(typed.select(TEXT).iter_rows(), out.say), dtype=pl.Float64)
-        asked = typed.select("pair_id", "slip", "seen", mistyped="query", mistyped_p=answers)
-        scores = scores.join(asked, on="pair_id", how="left", maintain_order="left", validate="1:1")
-        metrics["corrupted"] = judge_mistyped(scores, metrics["threshold"], settings.seed)
     out.table("scores", scores)
     out.json("metrics", metrics)
     return Report(Rows(len(dev), kept=len(dev)), {name: value for name, value in metrics.items() if name != "curves"})
@@ -101,34 +87,6 @@ def judge(scores: pl.DataFrame, champion: Manifest | None, seed: int) -> dict[st
         metrics["champion"] = _measured(judgement, "champion_p", champion.threshold, seed) | served
         curves["champion_precision_recall"] = pr_curve(*_arrays(judgement, "champion_p"))
     return metrics | {"curves": curves}
-
-
-def mistyped(settings: Settings, inputs: Inputs, rows: pl.DataFrame) -> pl.DataFrame:
-    """`rows` of dev with mistyped queries, their English made from those, and `seen`: whether a training row has that query.
-
-    Rows in whose query no slip has a place are left out.
-    """
-    typed = corrupted(rows, settings.seed).with_columns(query="typed").drop("typed")
-    trained = inputs["rows"].table("train", ["query"])["query"]
-    groups = set(pairs.map_distinct(trained, pairs.query_group, "group"))
-    seen = pairs.map_distinct(typed["query"], pairs.query_group, "group").is_in(groups)
-    return with_english(typed, settings, inputs["translator"]).with_columns(seen=seen)
-
-
-def judge_mistyped(scores: pl.DataFrame, threshold: float, seed: int) -> dict[str, Any] | None:
-    """The figures of the judgement rows whose query was mistyped (`mistyped_p`), as of `judge`; None where there is no such row.
-
-    `clean` holds those of the very same rows as they were typed, `unchanged` how many judgement rows have nothing to mistype, and
-    `seen` how many were left out because a training row has the mistyped query.
-    """
-    judgement = scores.filter(part="judgement")
-    asked = judgement.drop_nulls("mistyped_p")
-    new = asked.filter(~pl.col("seen"))
-    if new.is_empty():
-        return None
-    counts = {"unchanged": len(judgement) - len(asked), "seen": len(asked) - len(new)}
-    clean = _measured(new, "p", threshold, seed)
-    return _measured(new, "mistyped_p", threshold, seed) | counts | {"clean": clean}
 
 
 def _measured(judgement: pl.DataFrame, column: str, threshold: float, seed: int) -> dict[str, Any]:

@@ -11,12 +11,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import polars as pl
 import pytest
 
 from relevance_core.reporting.page import as_script_json, cell
 from relevance_core.runs.stage import Inputs, Output, Report, Rows, open_artifact
-from relevance_core.stages.evaluate import judge, judge_mistyped
+from relevance_core.stages.evaluate import judge
 from relevance_core.stages.report import build_report, run
 from relevance_core.store import Store, open_store
 from tests.support.report_cases import (
@@ -121,63 +120,28 @@ def test_the_filter_says_by_which_rule_it_acts(store: Store, changed: dict[str, 
     assert said in text(without_scripts(build_report(SETTINGS, artifacts)))
 
 
-def test_a_warning_of_the_translations_and_what_came_back_are_shown(store: Store) -> None:
-    """The warning in its words, the least alike text first, and the shares of a language with each guard's count."""
-    trips = [("zapatos", "schuhe", "zapatos", 1.0), ("banco", "bank", "orilla", 0.27)]
+def test_a_warning_of_the_translations_is_shown(store: Store) -> None:
+    """The warning in its words, and the shares of a language with each guard's count."""
 
     def warned(out: Output) -> Report:
         report = translate(out)
-        columns = ("query", "translation", "back", "similarity")
-        rows = [{"language": "de", "source_language": "es"} | dict(zip(columns, trip, strict=True)) for trip in trips]
-        out.table("round_trip", pl.DataFrame(rows))
-        about = {"rejected_share": 0.1111, "round_trip": {"texts": 2, "similarity": 0.635}}
-        german = report.figures["languages"]["de"] | about
+        german = report.figures["languages"]["de"] | {"rejected_share": 0.1111}
         return Report(report.rows, {**report.figures, "languages": {"de": german}, "warnings": ["German (de): look at it"]})
 
     artifacts = whole_run(store) | {"translate": output(store, "warned", warned)}
     said = text(without_scripts(build_report(SETTINGS, artifacts)))
     assert "German (de): look at it" in said
-    assert re.search(r"There and back 2 of 2 texts.*es banco de bank orilla 0\.27.*es zapatos de schuhe zapatos 1", said)
-    assert re.search(r"nothing translated pair exists German, onboarded 200 180 150 0\.1111 0\.0400 0\.6350 20 10", said)
+    assert re.search(r"nothing translated pair exists German, onboarded 200 180 150 0\.1111 0\.0400 20 10", said)
 
 
-def test_mistyped_queries_stand_beside_the_same_rows_as_they_are(store: Store) -> None:
-    """F1 and AUC of both, by language, and how many rows say nothing of it; a run that did not ask has no such table."""
-    scores = dev_scores().with_columns(mistyped_p=pl.col("p") / 2, seen=pl.int_range(pl.len()) % 7 == 0)
-    found = judge_mistyped(scores, 0.5, seed=1)
-    assert found is not None
-
-    def judged(out: Output) -> Report:
-        report = evaluate(out)
-        return Report(report.rows, {**report.figures, "corrupted": found})
-
-    artifacts = whole_run(store)
-    assert "With mistyped queries" not in text(without_scripts(build_report(SETTINGS, artifacts)))
-    said = text(without_scripts(build_report(SETTINGS, artifacts | {"evaluate:QC": output(store, "judged", judged, "QC")})))
-    assert f"0 have nothing to mistype, and the mistyped query of {found['seen']} is one of training" in said
-    numbers = f"{found['f1']:.4f} {found['clean']['f1']:.4f} {found['auc']:.4f} {found['clean']['auc']:.4f}"
-    assert f"all languages {found['rows']} {numbers} English" in said
-
-
-def test_copies_and_a_first_training_are_told(store: Store) -> None:
-    """A mistyped copy of each language and kind of slip, the guard that left one out, and what the adapter learned first."""
-    row = {"language": "en", "query": HOSTILE, "typed": "shoos", "slip": "keyboard", "target": "Shoes", "label": 1, "reason": None}
-    tried = pl.DataFrame([row | {"reason": "dev side"}, row | {"label": 0}, row | {"slip": "letters"}])
-
-    def copied(out: Output) -> Report:
-        report = denoise(out)
-        out.table("augmented", tried)
-        return Report(report.rows, {**report.figures, "augmented": {"tried": 3, "added": 2}})
+def test_a_first_training_is_told(store: Store) -> None:
+    """The caption of the loss names the kind of the training before, its rows and steps."""
 
     def begun(out: Output) -> Report:
         tapt = {"kind": "other-task", "rows": 900, "steps": 15, "final_loss": 0.4}
         return Report(train(out).rows, {"tapt": tapt})
 
-    more = {"denoise:QC": output(store, "copied", copied, "QC"), "train:QC": output(store, "begun", begun, "QC")}
-    page = without_scripts(build_report(SETTINGS, whole_run(store) | more))
-    assert '<section id="copies"' in page
-    assert "2 of the 3 copies that were tried train." in text(page)
-    assert f"en {HOSTILE} shoos keyboard Shoes relevant dev side en {HOSTILE} shoos letters Shoes relevant kept" in text(page)
+    page = without_scripts(build_report(SETTINGS, whole_run(store) | {"train:QC": output(store, "begun", begun, "QC")}))
     assert "12,345 trained parameters. After a first training (other-task) on 900 rows in 15 steps." in text(page)
 
 

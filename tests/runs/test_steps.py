@@ -39,9 +39,7 @@ def test_by_default_a_stage_reads_its_roles_alone() -> None:
 @pytest.mark.parametrize(
     ("values", "stage", "more"),
     [
-        ({"augment": {"enabled": True}}, "denoise", {"translator": "translate"}),
         ({"train": {"tapt": "other-task"}}, "train", {"other_rows": "translate"}),
-        ({"evaluate": {"corrupted": True}}, "evaluate", {"rows": "denoise", "translator": "translate"}),
     ],
 )
 def test_a_strategy_adds_no_arrow(values: dict[str, Any], stage: str, more: dict[str, str]) -> None:

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from relevance_core import config
-from relevance_core.config import BaseSettings, Settings
+from relevance_core.config import BuiltinSettings, Settings
 from relevance_core.errors import ModelError
 from relevance_core.models import base_ref, lm
 from relevance_core.models.tiny import build as tiny
@@ -34,7 +34,7 @@ from tests.support.registry_cases import make_adapter
 from tests.support.stage_cases import by_role
 
 PROMPT = Prompt("compact", 1, False, 64)
-QUICK = BaseSettings(vocabulary=600, hidden=64, contrastive_steps=20, documents=160)
+QUICK = BuiltinSettings(vocabulary=600, hidden=64, contrastive_steps=20, documents=160)
 NOUNS = {"dress": "vestido", "boots": "botas", "lamp": "lámpara", "kettle": "tetera", "tent": "carpa", "doll": "muñeca"}
 COLOURS = (("rojo", "red"), ("azul", "blue"), ("verde", "green"))
 PATHS = {noun: f"shop,{'home' if noun in ('lamp', 'kettle') else 'wear'},{noun}" for noun in NOUNS}
@@ -217,7 +217,7 @@ def test_a_corpus_without_positives_is_refused(tmp_path: Path) -> None:
 # The stage
 
 
-SETTINGS = Settings(base=QUICK, engine=config.EngineSettings(workers=1))
+SETTINGS = Settings(base=config.BaseSettings(builtin=QUICK), engine=config.EngineSettings(workers=1))
 
 
 def train_rows() -> pl.DataFrame:
@@ -329,7 +329,7 @@ def publish(store: Store, folder: Path, about: dict[str, Any]) -> str:
 
 def test_the_champions_base_is_taken_again_until_a_language_is_new(store: Store, tmp_path: Path) -> None:
     """A night with the same languages points to the champion's base; a new language builds another one."""
-    settings = config.build({"base": QUICK.model_dump(), "engine": {"workers": 1}, "denoise": {"enabled": False}})
+    settings = config.build({"base": {"builtin": QUICK.model_dump()}, "engine": {"workers": 1}, "denoise": {"enabled": False}})
     report, artifact = built(store, settings, inputs_of(store, NO_CLICKS, train_rows()))
     champion = {"QC": publish(store, tmp_path / "adapter", artifact.json("base"))}
     more = pl.concat([train_rows(), train_rows().with_columns(query=pl.lit("lamp new"))])

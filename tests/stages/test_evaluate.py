@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,14 @@ import polars as pl
 import pytest
 
 from relevance_core import pairs
-from relevance_core.config import EvaluateSettings, Settings, build
+from relevance_core.config import Settings, build
 from relevance_core.errors import DataError, NotFound, SettingsError
-from relevance_core.languages.slips import corrupt
 from relevance_core.metrics import measure
 from relevance_core.prompts import prompt_from
 from relevance_core.registry import AdapterMeta, BaseInfo, Manifest, PromptInfo, Registry
 from relevance_core.registry.manifest import LoraInfo
 from relevance_core.runs.stage import Artifact, Inputs, Output, Report, Rows, open_artifact, stage
-from relevance_core.scoring.scorer import Scorer
-from relevance_core.stages.evaluate import ScoreRows, evaluate_file, judge, judge_mistyped, run, score_file, score_with
+from relevance_core.stages.evaluate import ScoreRows, evaluate_file, judge, run, score_file, score_with
 from relevance_core.stages.publish import prompt_info
 from relevance_core.store import Store, open_store
 from relevance_core.translators import GlossaryTranslator, Term, add_english, save
@@ -100,25 +97,6 @@ def test_a_part_of_dev_without_rows_is_an_error(part: str, message: str) -> None
     """Nothing is measured where one of the two parts is missing."""
     with pytest.raises(DataError, match=message):
         judge(scored(part, [1, 0], [0.9, 0.1]), None, seed=1)
-
-
-def test_mistyped_rows_are_judged_beside_the_same_rows_as_they_are() -> None:
-    """Of five judgement rows one has nothing to mistype and one is a training query when mistyped: three are measured, at the
-    threshold that is given. As they are, all three are right; mistyped, one of the two positives is missed.
-    """
-    rows = scored("judgement", [1, 1, 0, 1, 0], [0.9, 0.8, 0.1, 0.9, 0.9]).with_columns(
-        mistyped_p=pl.Series([0.9, 0.3, 0.2, None, 0.9]), seen=pl.Series([False, False, False, None, True])
-    )
-    calibration = rows.with_columns(part=pl.lit("calibration"))
-    found = judge_mistyped(pl.concat([rows, calibration]), 0.6, seed=1)
-    assert found is not None
-    assert (found["rows"], found["unchanged"], found["seen"], found["threshold"]) == (3, 1, 1, 0.6)
-    assert (found["precision"], found["recall"], found["auc"]) == (1.0, 0.5, 1.0)
-    assert (found["clean"]["f1"], found["clean"]["rows"]) == (1.0, 3)
-    assert found["f1"] == pytest.approx(2 / 3)
-    assert found["f1_low"] <= found["f1"] <= found["f1_high"]
-    assert set(found["per_language"]) == set(found["clean"]["per_language"]) == {"en"}
-    assert judge_mistyped(calibration, 0.6, seed=1) is None
 
 
 # From here on a random base of hidden size 32 and random adapters: what is tested is who is scored with what, not how well.
@@ -236,38 +214,6 @@ def test_every_dev_row_of_the_task_is_scored_once(shop: Shop, old: Manifest) -> 
     assert scores["champion_p"].null_count() == len(scores)
     assert report.figures["champion"] is None
     assert run(SETTINGS, shop.inputs({}), shop.store).digest == report.digest
-
-
-def test_judgement_rows_are_scored_as_somebody_mistypes_them(shop: Shop) -> None:
-    """Each judgement row has p of its query with a slip, its English from that; clean scores, threshold and curves do not move."""
-    settings = SETTINGS.model_copy(update={"evaluate": EvaluateSettings(corrupted=True)})
-    known = corrupt("red shoes 4", "en", settings.seed)
-    assert known is not None
-    trained = pl.DataFrame({"query": ["blue bottle", known.text.upper()]})
-    inputs = shop.inputs({})
-    denoised = output(shop.store, "denoise-of-mistyped", lambda out: out.table("train", trained), "QC")
-    report = run(settings, replace(inputs, artifacts={**inputs.artifacts, "denoise": denoised}), shop.store)
-    artifact = open_artifact(shop.store, report.address)
-    assert artifact is not None
-    scores = artifact.table("scores")
-    asked = scores.drop_nulls("mistyped_p")
-    assert set(asked["part"]) == {"judgement"}
-    assert len(asked) == scores.filter(part="judgement").height
-    typed = [corrupt(query, language, settings.seed) for query, language in asked.select("query", "language").iter_rows()]
-    assert asked["mistyped"].to_list() == [slip.text for slip in typed if slip]
-    retyped = shop.dev.join(asked, on="pair_id", maintain_order="right").with_columns(query="mistyped")
-    scorer = Scorer(shop.base_folder, shop.adapter, prompt_from(settings), settings.engine)
-    texts = add_english(retyped, GLOSSARY, shop.store).select("task", "query", "target", "english")
-    assert asked["mistyped_p"].to_list() == pytest.approx(scorer.score(texts.iter_rows(), lambda text: None), abs=1e-6)
-    plain = run(SETTINGS, inputs, shop.store)
-    clean = open_artifact(shop.store, plain.address)
-    assert clean is not None
-    assert clean.table("scores").equals(scores.select(clean.table("scores").columns))
-    found = report.figures["corrupted"]
-    assert {name: value for name, value in report.figures.items() if name != "corrupted"} == plain.figures
-    assert found["threshold"] == plain.figures["threshold"]
-    assert asked.filter("seen")["query"].to_list() == ["red shoes 4"]
-    assert (found["seen"], found["rows"]) == (1, len(asked) - 1)
 
 
 @pytest.mark.slow

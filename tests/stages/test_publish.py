@@ -91,8 +91,8 @@ def test_the_manifest_holds_what_decides_a_score_and_what_was_measured(store: St
     assert (manifest.prompt.name, manifest.prompt.version, manifest.prompt.translation) == ("compact", "1", False)
     assert (manifest.threshold, manifest.languages, manifest.onboarded) == (0.41, ("de", "en"), ("de",))
     assert manifest.data == {
-        "train": given["denoise"].files["train.parquet"]["sha256"],
-        "dev": given["translate"].files["dev.parquet"]["sha256"],
+        "train": given["rows"].files["train.parquet"]["sha256"],
+        "dev": given["dev"].files["dev.parquet"]["sha256"],
     }
     assert (manifest.metrics["f1"], manifest.gate["verdict"]) == (0.93, "publish")
     assert manifest.created == "2026-10-08T00:00:00+00:00"

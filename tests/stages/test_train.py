@@ -481,7 +481,7 @@ def test_weights_of_another_shape_are_not_begun_with(make_job: Callable[..., Job
 
 def with_translate(inputs: Inputs, store: Store, rows: pl.DataFrame) -> Inputs:
     """Those inputs, and *translate* with the training rows of both tasks."""
-    return replace(inputs, artifacts={**inputs.artifacts, "translate": artifact(store, "translate", {"train": rows})})
+    return replace(inputs, artifacts={**inputs.artifacts, "other_rows": artifact(store, "translate", {"train": rows})})
 
 
 OTHER_ROWS = signal_rows(48).with_columns(task=pl.lit("QI"), label=(1 - pl.col("label")).cast(pl.Int8))

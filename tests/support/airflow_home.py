@@ -30,7 +30,7 @@ VIEWER = "viewer"
 SETTINGS: Mapping[str, Any] = {
     "validation": {"rate_min_rows": 10_000, "max_language_drift": 1.0},
     "translate": {"min_rows": 20, "rows": {"QC": 40, "QI": 40}},
-    "base": {"hidden": 64, "layers": 1, "vocabulary": 1024, "contrastive_steps": 20, "documents": 400},
+    "base": {"builtin": {"hidden": 64, "layers": 1, "vocabulary": 1024, "contrastive_steps": 20, "documents": 400}},
     "denoise": {"enabled": True, "epochs": 1},
     "train": {"epochs": 1, "r": 4, "alpha": 8, "save_steps": 2},
     "gate": {"min_f1": 0.0, "min_over_always_yes": -1.0, "resamples": 100},

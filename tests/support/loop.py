@@ -24,10 +24,10 @@ from relevance_core.processes import take_on
 from relevance_core.tools.simulator.market import Market, write
 
 SMALL = (
-    "base.documents=800",
-    "base.contrastive_steps=30",
-    "base.hidden=64",
-    "base.vocabulary=1024",
+    "base.builtin.documents=800",
+    "base.builtin.contrastive_steps=30",
+    "base.builtin.hidden=64",
+    "base.builtin.vocabulary=1024",
     "train.epochs=1",
     "denoise.enabled=true",
     "denoise.epochs=1",

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from relevance_core.config import BaseSettings
+from relevance_core.config import BuiltinSettings
 from relevance_core.errors import ModelError
 from relevance_core.models.tiny.documents import sampler
 from relevance_core.models.tiny.halves import ALONE, Halves
@@ -54,7 +54,7 @@ class Size:
     dropout: float
 
 
-def size_of(corpus: Corpus, settings: BaseSettings) -> Size:
+def size_of(corpus: Corpus, settings: BuiltinSettings) -> Size:
     """The size that the settings ask for; what they leave to the corpus (0) follows from its distinct words.
 
     Up to 3,000 distinct words (a shop's vocabulary) make the small size, more of them the large one.
@@ -74,7 +74,7 @@ def size_of(corpus: Corpus, settings: BaseSettings) -> Size:
 
 def build(
     corpus: Corpus,
-    settings: BaseSettings,
+    settings: BuiltinSettings,
     prompt: Prompt,
     seed: int,
     folder: Path,

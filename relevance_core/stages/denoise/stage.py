@@ -20,7 +20,6 @@ from relevance_core.runs import review
 from relevance_core.runs.stage import Inputs, Output, Report, Rows, stage
 from relevance_core.scoring.bases import open_base
 from relevance_core.scoring.scorers import open_scorer
-from relevance_core.stages.denoise.augment import copies
 
 if TYPE_CHECKING:
     from relevance_core.models.base_ref import BaseRef
@@ -66,14 +65,9 @@ _USES: Final = (
 )
 
 
-def _uses(settings: Settings) -> tuple[str, ...]:
-    """What only copies depend on counts only where copies are made."""
-    return (*_USES, "augment", "split.dev_share") if settings.augment.enabled else _USES
-
-
 @stage(
     "denoise",
-    uses=_uses,
+    uses=_USES,
     machine=("engine", "serving", "train.save_steps"),
     by_task=True,
     version=2,
@@ -81,8 +75,6 @@ def _uses(settings: Settings) -> tuple[str, ...]:
 )
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Self-validation filtering (arXiv 2510.21671, strategy 3): `train`, `ledger` of the rows acted on, `scores` of all.
-
-    With `augment.enabled` mistyped copies of the rows that are left join them (`stages.denoise.augment`): `augmented` lists those.
 
     How: training rows are dealt into folds by their query's group, so that a query, its translations and its negatives are in one
     fold. For each fold an adapter is trained on the other folds (on the base that has not seen this fold's labels, where there is
@@ -102,7 +94,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     rows = review.labelled(inputs["rows"].table("train"), decided)
     if not settings.denoise.enabled:
         out.table("ledger", pl.DataFrame(schema=LEDGER))
-        return _leave(settings, inputs, out, rows, rows, {}, {"enabled": False})
+        return _leave(out, rows, rows, {}, {"enabled": False})
     scores = _scores(settings, inputs, out, rows)
     scored = rows.join(together(scores), on="pair_id", how="left", validate="1:1")
     found = contradictions(scored.join(decided, on="pair_id", how="anti", maintain_order="left"), settings.denoise)
@@ -119,30 +111,13 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
         figures["weight"] = {name: _weight(frame, ledger) for name, frame in (("before", rows), ("after", kept))}
     if inputs.decisions:
         figures["reviewed"] = len(rows.join(decided, on="pair_id", how="semi"))
-    return _leave(settings, inputs, out, rows, kept, reasons, figures)
+    return _leave(out, rows, kept, reasons, figures)
 
 
-def _leave(
-    settings: Settings,
-    inputs: Inputs,
-    out: Output,
-    rows: pl.DataFrame,
-    kept: pl.DataFrame,
-    reasons: dict[str, int],
-    figures: dict[str, Any],
-) -> Report:
-    """Writes what trains, `kept` of `rows` and their mistyped copies, and reports it. reasons: why the others are not kept."""
-    if not settings.augment.enabled:
-        out.table("train", kept)
-        return Report(Rows(len(rows), kept=len(kept), dropped=sum(reasons.values()), reasons=reasons), figures)
-    made = copies(kept, rows["pair_id"], settings, inputs["translator"])
-    train = pl.concat([kept, made.rows]).sort("pair_id")
-    out.table("train", train)
-    out.table("augmented", made.ledger)
-    out.say(f"denoise {inputs.task}: {len(made.rows)} mistyped copies")
-    reasons = reasons | made.dropped
-    counts = Rows(len(rows), len(made.ledger), len(train), dropped=sum(reasons.values()), reasons=reasons)
-    return Report(counts, figures | {"augmented": made.figures})
+def _leave(out: Output, rows: pl.DataFrame, kept: pl.DataFrame, reasons: dict[str, int], figures: dict[str, Any]) -> Report:
+    """Writes what trains, `kept` of `rows`, and reports it. reasons: why the others are not kept."""
+    out.table("train", kept)
+    return Report(Rows(len(rows), kept=len(kept), dropped=sum(reasons.values()), reasons=reasons), figures)
 
 
 def together(scores: pl.DataFrame) -> pl.DataFrame:

@@ -2,55 +2,40 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 import polars as pl
 
 from relevance_core import pairs
-from relevance_core.config import MineSettings, NegativeKind, Task
+from relevance_core.config import MineSettings, NegativeKind
 from relevance_core.stages.mine.index import Vectors, similarities
-
-Doubts = Callable[[pl.DataFrame], pl.Series]
-"""p(yes) of those of some candidates that somebody calls relevant, null for the others."""
 
 _KINDS: Final[tuple[NegativeKind, ...]] = ("random", "easy", "hard")
 """In the order in which they are drawn: what the others lack is made up for by hard ones."""
 _ONCE: Final = ("query", "language", "candidate")
 
 
-class Draw(NamedTuple):
-    """chosen: the candidates that become negatives. doubted: those that would have, with p(yes) as `score`."""
-
-    chosen: pl.DataFrame
-    doubted: pl.DataFrame
-
-
-def sample(
-    usable: pl.DataFrame, train: pl.DataFrame, mine: MineSettings, task: Task, seed: int = 0, doubts: Doubts | None = None
-) -> Draw:
-    """Draws from `usable` in each language `ratio_of` times its positives, as far as there are hard ones.
+def sample(usable: pl.DataFrame, train: pl.DataFrame, mine: MineSettings, seed: int = 0) -> pl.DataFrame:
+    """Draws from `usable` in each language `mine.ratio` times its positives, as far as there are hard ones.
 
     Of that number each kind gets its share of `mine.mix`; hard ones, of which there are enough, make up for what the others lack,
     so that the mix does not change the number. No (query, language, candidate) is drawn twice, and a first one is drawn for each
     positive before any second one. Hard ones are drawn in proportion to 1 / rank², easy and random ones evenly, by the keys
     -ln(u) / weight of Efraimidis and Spirakis (2006), smallest first; u in (0, 1] is a hash of positive and candidate, of random
-    ones with the seed. What `doubts` calls relevant is not chosen, and the next candidate is drawn instead; it is asked about
-    drawn ones alone.
+    ones with the seed.
     """
     rows = usable.with_columns(kind=kind_of(mine.top_k))
     pools = {kind: _in_order(rows.filter(kind=kind), "mine" if kind != "random" else f"random {seed}") for kind in _KINDS}
-    wanted = quotas(train, pools["hard"], mine, task)
-    chosen, doubted = [usable.clear()], [usable.clear().with_columns(score=pl.lit(None, pl.Float64))]
+    wanted = quotas(train, pools["hard"], mine)
+    chosen = [usable.clear()]
     for kind, pool in pools.items():
-        seen = pl.concat([frame.select(_ONCE) for frame in (*chosen, *doubted)])
+        seen = pl.concat([frame.select(_ONCE) for frame in chosen])
         already = _by_language(pl.concat(chosen)) if kind == "hard" else {}
-        missing = {language: number - already.get(language, 0) for language, number in wanted[kind].items()}
-        taken = _take(pool.join(seen, on=_ONCE, how="anti", maintain_order="left"), missing, doubts)
-        chosen.append(taken.chosen.select(usable.columns))
-        doubted.append(taken.doubted.select(*usable.columns, "score"))
-    return Draw(pl.concat(chosen), pl.concat(doubted))
+        missing = {language: max(0, number - already.get(language, 0)) for language, number in wanted[kind].items()}
+        left = pool.join(seen, on=_ONCE, how="anti", maintain_order="left")
+        first = pl.int_range(pl.len()).over("language") < pl.col("language").replace_strict(missing, default=0)
+        chosen.append(left.filter(first).select(usable.columns))
+    return pl.concat(chosen)
 
 
 def at_random(positives: pl.DataFrame, vectors: Vectors, each: int, seed: int) -> pl.DataFrame:
@@ -74,7 +59,7 @@ def kind_of(top_k: int) -> pl.Expr:
     return kind.otherwise(pl.lit("easy"))
 
 
-def quotas(train: pl.DataFrame, hard: pl.DataFrame, mine: MineSettings, task: Task) -> dict[NegativeKind, dict[str, int]]:
+def quotas(train: pl.DataFrame, hard: pl.DataFrame, mine: MineSettings) -> dict[NegativeKind, dict[str, int]]:
     """How many negatives of each kind a language gets, `hard` being the sum of all.
 
     hard: the distinct usable ones. A mix of 0.5 random and 0.3 easy makes 3 random and 1 easy of 5: shares are rounded together.
@@ -82,7 +67,7 @@ def quotas(train: pl.DataFrame, hard: pl.DataFrame, mine: MineSettings, task: Ta
     found: dict[NegativeKind, dict[str, int]] = {kind: {} for kind in _KINDS}
     usable = _by_language(hard)
     for language, positives in _by_language(train.filter(label=1)).items():
-        total = min(int(positives * mine.ratio_of(task, language)), usable.get(language, 0))
+        total = min(int(positives * mine.ratio), usable.get(language, 0))
         random = int(total * mine.mix.get("random", 0) + 0.5)
         easy = int(total * (mine.mix.get("random", 0) + mine.mix.get("easy", 0)) + 0.5) - random
         found["random"][language], found["easy"][language], found["hard"][language] = random, easy, total
@@ -97,24 +82,6 @@ def _in_order(pool: pl.DataFrame, salt: str) -> pl.DataFrame:
     drawn = once.with_columns(order=-(1 - u).log() * far)
     drawn = drawn.sort("order", "origin_id", "rank").with_columns(turn=pl.int_range(pl.len()).over("origin_id"))
     return drawn.sort("turn", "order", "origin_id", "rank")
-
-
-def _take(pool: pl.DataFrame, missing: Mapping[str, int], doubts: Doubts | None) -> Draw:
-    """The first of `pool` in each language that `doubts` does not name, and those it names among the ones looked at."""
-    left, chosen, doubted = pool, [pool.clear()], [pool.clear().with_columns(score=pl.lit(None, pl.Float64))]
-    lacking = Counter({language: number for language, number in missing.items() if number > 0})
-    while lacking.total():
-        first = pl.int_range(pl.len()).over("language") < pl.col("language").replace_strict(lacking, default=0)
-        head = left.filter(first)
-        if head.is_empty():
-            break
-        left = left.filter(~first)
-        score = pl.repeat(None, len(head), dtype=pl.Float64, eager=True) if doubts is None else doubts(head)
-        judged = head.with_columns(score=score)
-        chosen.append(judged.filter(pl.col("score").is_null()).drop("score"))
-        doubted.append(judged.drop_nulls("score"))
-        lacking -= Counter(_by_language(chosen[-1]))
-    return Draw(pl.concat(chosen), pl.concat(doubted))
 
 
 def _by_language(rows: pl.DataFrame) -> dict[str, int]:

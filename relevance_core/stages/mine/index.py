@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32]
 Places = NDArray[np.int64]
-Kind = Literal["flat", "ivf", "hnsw"]
+Kind = Literal["flat", "ivf"]
 
 _SAMPLE: Final = 1000
 _TIE: Final = 1e-6
@@ -29,8 +29,8 @@ class Near(NamedTuple):
 def neighbours(vectors: Vectors, rows: Places, count: int, kind: Kind = "flat", threads: int = 1) -> Near:
     """The nearest of the (n, d) unit `vectors` to each of the m at `rows`, itself left out: k = min(count, n - 1) of them.
 
-    kind: flat is exact. ivf looks into the nearest of √n clusters (Sivic and Zisserman 2003), hnsw walks a graph (arXiv
-    1603.09320); either's recall is measured against flat for 1,000 of the rows. The same vectors give the same neighbours.
+    kind: flat is exact. ivf looks into the nearest of √n clusters (Sivic and Zisserman 2003); its recall is measured against
+    flat for 1,000 of the rows. The same vectors give the same neighbours.
     """
     found = search(build(vectors, kind, threads), vectors, rows, count)
     if kind == "flat":
@@ -85,17 +85,7 @@ def _ivf(vectors: Vectors, threads: int) -> Any:
     return index
 
 
-def _hnsw(vectors: Vectors, threads: int) -> Any:
-    index = faiss.IndexHNSWFlat(vectors.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
-    index.hnsw.efConstruction, index.hnsw.efSearch = 80, 80
-    # The graph depends on the order in which vectors come, which several threads do not keep.
-    faiss.omp_set_num_threads(1)
-    index.add(vectors)
-    faiss.omp_set_num_threads(threads)
-    return index
-
-
-_INDEXES: Final[dict[Kind, Callable[[Vectors, int], Any]]] = {"flat": _flat, "ivf": _ivf, "hnsw": _hnsw}
+_INDEXES: Final[dict[Kind, Callable[[Vectors, int], Any]]] = {"flat": _flat, "ivf": _ivf}
 _AT_A_TIME: Final = 20_000
 """Pairs of vectors that are gathered at a time: some 60 MB of 384 dimensions."""
 _SEED: Final = 17

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -13,9 +13,6 @@ from relevance_core.config import MineSettings
 from relevance_core.pairs import Task
 from relevance_core.store import Store
 from relevance_core.translators import Translator, remembered, tokens
-
-if TYPE_CHECKING:
-    from relevance_core.stages.mine.margin import Margin
 
 _KEYS: Final = ("group", "meaning", "own")
 _FUNCTION_WORDS: Final = frozenset(("an", "and", "by", "for", "from", "in", "of", "on", "or", "the", "to", "with"))
@@ -63,9 +60,8 @@ class Guards:
         mine: MineSettings,
         task: Task,
         english: English,
-        margin: Margin | None = None,
     ) -> None:
-        self._duplicate, self._task, self._margin = mine.duplicate_similarity, task, margin
+        self._duplicate, self._task = mine.duplicate_similarity, task
         self._queries = _query_words(train, english)
         titles = targets.join(english.words(targets["target"], "en"), left_on="target", right_on="text", how="left").sort("place")
         self._holds = titles.select("place", word="words").explode("word").drop_nulls("word")
@@ -96,8 +92,6 @@ class Guards:
             .when(pl.Series(np.zeros_like(asked, dtype=bool) if self._task == "QC" else asked == 0))
             .then(pl.lit("no evidence"))
         )
-        if self._margin is not None:
-            reason = reason.when(self._margin.broken(candidates)).then(pl.lit("within the margin"))
         return judged.select(reason.alias("reason"))["reason"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
@@ -14,11 +13,8 @@ from relevance_core.config import MineSettings, Settings
 from relevance_core.pairs import Task
 from relevance_core.runs.stage import Artifact, Inputs, Output, Report, Rows, stage
 from relevance_core.scoring.english import translator_of_run
-from relevance_core.sources import read_targets, target_digests, target_stamp
-from relevance_core.stages.mine.champion import called_relevant, decisions_on, open_champion
-from relevance_core.stages.mine.draws import Draw, at_random, kind_of, sample
+from relevance_core.stages.mine.draws import at_random, kind_of, sample
 from relevance_core.stages.mine.index import Kind, Vectors, neighbours
-from relevance_core.stages.mine.margin import Margin
 from relevance_core.stages.mine.negatives import English, Guards
 from relevance_core.stages.split import prefix_sides
 
@@ -28,34 +24,27 @@ _LEDGER: Final = {"pair_id": pl.String, "origin_id": pl.String, **_SHOWN}
 _EXAMPLE: Final = {"reason": pl.String, **_SHOWN}
 _EXAMPLES: Final = 8
 _NAMED: Final = {"positive": pl.col("positive_text"), "negative": pl.col("target")}
-_DOUBT: Final = "the champion's doubt"
-SLICE: Final = 20_000
+_SLICE: Final = 20_000
 """Positives whose candidates are judged at a time."""
-
-
-def fingerprint(settings: Settings) -> str:
-    """A digest of the catalogue that `mine.catalogue` names, "" without one."""
-    return target_stamp(settings.mine.catalogue)
 
 
 def _uses(settings: Settings) -> tuple[str, ...]:
     """Beside `mine` itself only what a part of it that is switched on goes by, so that finished outputs keep their names."""
     random = ("seed",) if "random" in settings.mine.mix else ()
-    scorer = ("engine.scorer",) if settings.mine.champion_review is not None else ()
-    return ("mine", *random, *scorer, *(("split",) if settings.split.qc_group == "prefix" else ()))
+    return ("mine", "split.qc_group", *random, *(("split",) if settings.split.qc_group == "prefix" else ()))
 
 
-def _pinned(settings: Settings) -> tuple[str, ...]:
-    return ("champion", "decisions") if settings.mine.champion_review is not None else ()
+def _seed(settings: Settings) -> int:
+    """The seed of random negatives; without any the output is the same for every seed, and keeps its name."""
+    return settings.seed if "random" in settings.mine.mix else 0
 
 
-@stage("mine", uses=_uses, machine=("engine", "serving"), version=2, by_task=True, pinned=_pinned, fingerprint=fingerprint)
+@stage("mine", uses=_uses, machine=("engine", "serving"), version=2, by_task=True)
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Semantic hard negatives (arXiv 2510.21671, strategy 2): targets that are near a positive and are not relevant.
 
-    How it works. The distinct targets of the catalogue, of `mine.catalogue` and of the training rows are embedded, and the `top_k`
-    nearest of each positive's target are its candidates. Every candidate that may be relevant is left out; the first rule that says
-    so is counted:
+    How it works. The distinct targets of the catalogue and of the training rows are embedded, and the `top_k` nearest of each
+    positive's target are its candidates. Every candidate that may be relevant is left out; the first rule that says so is counted:
 
     - *labelled*: the query has a label for it, in whatever language or translation: the rows of its group, and those of any query
       that means the same (the same English words);
@@ -63,10 +52,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     - *near duplicate*: its title has the same words as a positive's, or is as good as identical to it by cosine;
     - *as good a match*: it holds as many of the query's words, read in English, as the positive does (QI), or more of them (QC,
       where a category rarely holds more than the noun);
-    - *no evidence* (QI): the positive holds none of the query's words, for a typing error or a wrong label;
-    - *within the margin*, where one is set: it is nearly as like the query as the positive is (arXiv 2407.15831);
-    - *the champion's doubt*, with `champion_review`: the version that serves gives it a higher p(yes). It goes to table `review`,
-      for people. What they call relevant joins the training rows; what they do not may be a negative, and is not asked again.
+    - *no evidence* (QI): the positive holds none of the query's words, for a typing error or a wrong label.
 
     Of what is left, `ratio` negatives a positive are drawn in each language, near ones rather than far ones, a first one for each
     positive before any second one. `mix` gives a part of that number to further neighbours and to any targets, after the same
@@ -78,57 +64,40 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
 
     Known limits. The packaged embedder reads English: targets in other languages need another one. Without a translator only
     English queries can be compared with a title, and QI makes negatives for no others. Search is exact below `index_from` targets,
-    where its time grows with positives × targets; above, the figures tell how many of the nearest it finds. The champion has seen
-    many of these queries in training, and is only asked in languages that it was trained on, about candidates that were drawn.
+    where its time grows with positives × targets; above, the figures tell how many of the nearest it finds.
     """
     task = cast(Task, inputs.task)
-    given = inputs["rows"].table("train").filter(task=task)
-    if not settings.mine.enabled or given.filter(label=1).is_empty():
-        return _as_it_is(settings, given, out)
-    targets, listed = _targets(inputs["source"], given, task, settings)
-    decided = decisions_on(settings, task, inputs, out)
-    relevant = called_relevant(decided, given, targets)
-    train = pl.concat([given, relevant])
+    train = inputs["rows"].table("train").filter(task=task)
+    if not settings.mine.enabled or train.filter(label=1).is_empty():
+        return _as_it_is(settings, train, out)
+    targets = _targets(inputs["source"], train, task, settings)
     market = _market(settings, train, targets, out)
     found = find(settings, market, out)
     english = English(translator_of_run(settings, inputs["translator"]), out.store)
-    fates = _fates(
-        found, market, Guards(train, targets, settings.mine, task, english, _margin(settings, market, english)), settings
-    )
-    champion = open_champion(settings, task, inputs, decided, out)
-    draw = sample(fates.usable, train, settings.mine, task, settings.seed, champion.doubts if champion else None)
-    negatives = _as_rows(draw.chosen, train)
+    fates = _fates(found, market, Guards(train, targets, settings.mine, task, english), settings)
+    negatives = _as_rows(sample(fates.usable, train, settings.mine, _seed(settings)), train)
     out.table("train", pl.concat([train, negatives.select(train.columns)]).sort("pair_id"))
     out.table("ledger", negatives.with_columns(**_NAMED).select(list(_LEDGER)).sort("pair_id"))
     out.table("examples", fates.examples)
-    if champion:
-        out.table("review", champion.asks(_as_rows(draw.doubted, train)))
-    figures = _figures(market, found, fates, draw) | {"added_by_language": _counts(negatives, "language")}
+    figures = _figures(market, found, fates, negatives)
     out.say(f"mine {task}: {len(negatives)} negatives of {figures['candidates']} candidates")
-    if settings.mine.catalogue:
-        figures["listed"] = listed
     if settings.mine.mix != {"hard": 1.0}:
         figures["added_by_kind"] = _counts(negatives.with_columns(kind=kind_of(settings.mine.top_k)), "kind")
-    if settings.mine.champion_review is not None:
-        figures |= {"champion": champion.version if champion else None}
-        figures |= {"doubted": len(draw.doubted), "called_relevant": len(relevant)}
-    made = len(negatives) + len(relevant)
-    return Report(Rows(incoming=len(given), made=made, kept=len(given) + made), figures)
+    return Report(Rows(incoming=len(train), made=len(negatives), kept=len(train) + len(negatives)), figures)
 
 
-def _figures(market: Market, found: Found, fates: Fates, draw: Draw) -> dict[str, Any]:
-    reasons = fates.reasons + Counter({_DOUBT: len(draw.doubted)})
-    usable = len(fates.usable) - len(draw.doubted)
+def _figures(market: Market, found: Found, fates: Fates, negatives: pl.DataFrame) -> dict[str, Any]:
     return {
         "enabled": True,
         "targets": len(market.targets),
         "positives": len(market.positives),
         "index": found.kind,
         "recall": round(found.recall, 4),
-        "candidates": reasons.total() + usable,
-        "excluded": dict(sorted(reasons.items())),
-        "usable": usable,
-        "added": len(draw.chosen),
+        "candidates": fates.reasons.total() + len(fates.usable),
+        "excluded": dict(sorted(fates.reasons.items())),
+        "usable": len(fates.usable),
+        "added": len(negatives),
+        "added_by_language": _counts(negatives, "language"),
     }
 
 
@@ -142,39 +111,26 @@ def _as_it_is(settings: Settings, train: pl.DataFrame, out: Output) -> Report:
     return Report(Rows(incoming=len(train), kept=len(train)), {"enabled": settings.mine.enabled, **nothing})
 
 
-def _targets(ingest: Artifact, train: pl.DataFrame, task: Task, settings: Settings) -> tuple[pl.DataFrame, int]:
-    """The distinct targets (target, target_id), sorted, with `place`, their position; the id is the catalogue's if it has one.
-
-    Beside them, how many of them `mine.catalogue` alone has.
-    """
+def _targets(ingest: Artifact, train: pl.DataFrame, task: Task, settings: Settings) -> pl.DataFrame:
+    """The distinct targets (target, target_id), sorted, with `place`, their position; the id is the catalogue's if it has one."""
     catalogue = ingest.table("catalogue").filter(task=task)
     frames = [frame.select("target", "target_id").sort("target", "target_id") for frame in (catalogue, train)]
-    known = pl.concat(frames).drop_nulls("target").unique("target", keep="first", maintain_order=True)
-    distinct = known
-    if settings.mine.catalogue:
-        more = read_targets(settings.mine.catalogue, task)
-        if (known["target_id"] == target_digests(known["target"])).all():
-            # Where logs have no ids a target has its digest everywhere, whatever a catalogue calls it.
-            more = more.with_columns(target_id=target_digests(more["target"]))
-        distinct = pl.concat([known, more]).unique("target", keep="first", maintain_order=True)
+    distinct = pl.concat(frames).drop_nulls("target").unique("target", keep="first", maintain_order=True)
     if task == "QC" and settings.split.qc_group == "prefix":
         distinct = distinct.filter(prefix_sides(distinct["target"], settings.split) == "train")
-    listed = len(distinct.join(known, on="target", how="anti"))
-    return distinct.sort("target").with_columns(place=pl.int_range(pl.len(), dtype=pl.Int64)), listed
+    return distinct.sort("target").with_columns(place=pl.int_range(pl.len(), dtype=pl.Int64))
 
 
 class Market(NamedTuple):
     """What is searched.
 
     targets: `target target_id place`. vectors: (n, d), theirs by place. positives: a row each, `origin_id query language group
-    positive_text positive`, sorted by the first; `positive` is the place. train: the rows that they are of. embed: of texts.
+    positive_text positive`, sorted by the first; `positive` is the place.
     """
 
     targets: pl.DataFrame
     vectors: Vectors
     positives: pl.DataFrame
-    train: pl.DataFrame
-    embed: Callable[[pl.Series], Vectors]
 
 
 def _market(settings: Settings, train: pl.DataFrame, targets: pl.DataFrame, out: Output) -> Market:
@@ -184,16 +140,7 @@ def _market(settings: Settings, train: pl.DataFrame, targets: pl.DataFrame, out:
     positives = train.filter(label=1).select("query", "language", "group", positive_text="target", origin_id="pair_id")
     positives = positives.join(targets.select(positive_text="target", positive="place"), on="positive_text").sort("origin_id")
 
-    def embedded(texts: pl.Series) -> Vectors:
-        return embed(texts, embedder, out.store, out.say)
-
-    return Market(targets, embedded(targets["target"]), positives, train, embedded)
-
-
-def _margin(settings: Settings, market: Market, english: English) -> Margin | None:
-    if settings.mine.absolute_margin is None and settings.mine.relative_margin is None:
-        return None
-    return Margin(market.train, market.targets, market.vectors, settings.mine, english, market.embed)
+    return Market(targets, embed(targets["target"], embedder, out.store, out.say), positives)
 
 
 class Found(NamedTuple):
@@ -226,7 +173,7 @@ def find(settings: Settings, market: Market, out: Output) -> Found:
             "rank": np.tile(np.arange(1, depth + 1, dtype=np.int32), len(anchors)),
         }
     )
-    return Found(listed.filter(pl.col("candidate") >= 0, pl.col("rank") > mine.skip_ranks), kind, recall)
+    return Found(listed.filter(pl.col("candidate") >= 0), kind, recall)
 
 
 def index_kind(mine: MineSettings, targets: int) -> Kind:
@@ -251,10 +198,10 @@ def _fates(found: Found, market: Market, guards: Guards, settings: Settings) -> 
     """Judges the candidates, some thousand positives at a time: all at once they would be the most that this stage ever holds."""
     mine, named = settings.mine, market.targets.rename({"place": "candidate"})
     usable, examples, reasons = [], [], Counter[str]()
-    for positives in market.positives.iter_slices(SLICE):
+    for positives in market.positives.iter_slices(_SLICE):
         tried = positives.join(found.near, on="positive")
         if "random" in mine.mix:
-            tried = pl.concat([tried, at_random(positives, market.vectors, mine.top_k, settings.seed).select(tried.columns)])
+            tried = pl.concat([tried, at_random(positives, market.vectors, mine.top_k, _seed(settings)).select(tried.columns)])
         candidates = tried.join(named, on="candidate").sort("origin_id", "rank", "candidate", nulls_last=True)
         judged = candidates.with_columns(reason=guards.judge(candidates))
         usable.append(judged.filter(pl.col("reason").is_null()).drop("reason"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple, cast
 
 import polars as pl
@@ -14,7 +14,6 @@ from relevance_core.pairs import Task
 from relevance_core.runs.stage import Artifact, Inputs, Output, Report, Rows, stage
 from relevance_core.sources import Source
 from relevance_core.stages.translate import quality
-from relevance_core.stages.translate.choice import AUTO, Choice, choose, gains_file, read_gains
 from relevance_core.translators import (
     UNSPACED,
     GlossaryTranslator,
@@ -45,25 +44,11 @@ class Want(NamedTuple):
     why: str
 
 
-def fingerprint(settings: Settings) -> str:
-    """A digest of what is read from outside the store: the gains of source languages and the embedder of the round trip; "" for
-    neither. Raises NotFound and ModelError for what is not there."""
-    outside = []
-    if file := gains_file(settings.translate):
-        outside.append(file.store.digest(file.key).sha256)
-    if settings.translate.enabled and settings.translate.round_trip:
-        from relevance_core.models.embedder import open_embedder
-
-        outside.append(open_embedder(settings.mine.embedder, settings.engine).digest)
-    return pairs.digest(*outside) if outside else ""
-
-
 @stage(
     "translate",
     uses=("translate", "split.dev_share", "split.qc_group", "prompt.translation"),
-    machine=("mine.embedder", "engine", "serving"),
+    machine=("engine", "serving"),
     pinned=("onboarded",),
-    fingerprint=fingerprint,
 )
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Translation augmentation (arXiv 2510.21671, strategy 1) and the English column (arXiv 2510.25428).
@@ -73,12 +58,12 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     hash of the pair and the language, so that tonight's sample is mostly last night's and the translation memory knows it. The
     query is translated and the label, target, group, event time and weight are kept. A translation is dropped if nothing or too
     little of it was translated, if it lost a number, unit or brand, if it is far longer or shorter than its source, if one of
-    `translate.guards` rejects it, if its own text belongs to the dev side, if it was sampled for the round trip and came back as
-    something else, or if the pair exists (of two that contradict each other the positive stays); the ledger names each.
+    `translate.guards` rejects it, if its own text belongs to the dev side, or if the pair exists (of two that contradict each other
+    the positive stays); the ledger names each.
     With `prompt.translation`, `english` holds the English translation of every query in another language, made from that query's
     own text: never the source that a translated row came from.
 
-    What it does not do. Targets stay in English. A translation is judged by its form, a sample by its way back: nobody reads it.
+    What it does not do. Targets stay in English. A translation is judged by its form: nobody reads it.
 
     Known limits. A word with several meanings gets the translator's choice of them, whatever the target. A model's copy of the
     query counts as not translated, also where both languages have the same word.
@@ -87,36 +72,29 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     translator = translator_of(settings, inputs["source"])
     wanted = wants(settings, train, inputs.onboarded)
     require_translations(settings, translator, set(train["language"].unique()), inputs.onboarded)
-    chosen = choices(settings, wanted, train, translator)
-    for choice in chosen.values():
-        if choice.measured:
-            out.say(f"translate: {choice.why}")
-    tried = _translate_all(settings, wanted, train, translator, chosen, out)
-    judged = _judge(settings, tried, dev, _brands(inputs["source"]), translator)
-    trips = quality.round_trip(settings, judged, translator, out.store, out.say)
-    judged = _as_pairs(quality.with_trips(judged, trips, settings.translate.round_trip_similarity), train, dev)
+    tried = _translate_all(settings, wanted, train, translator, out)
+    judged = _as_pairs(_judge(settings, tried, dev, _brands(inputs["source"]), translator), train, dev)
     made = judged.filter(pl.col("reason").is_null())
     for name, frame in (("train", pl.concat([train, made.select(train.columns)])), ("dev", dev)):
         with_english = add_english(frame, translator if settings.prompt.translation else None, out.store)
         out.table(name, with_english.sort("pair_id"))
     rejected = judged.filter(pl.col("reason").is_not_null())
-    out.table("ledger", rejected.select(*_LEDGER, *_evidence(settings)).sort("language", "task", "origin_id"))
+    out.table(
+        "ledger",
+        rejected.select(*_LEDGER, *(["detail"] if settings.translate.guards else [])).sort("language", "task", "origin_id"),
+    )
     out.table("samples", _samples(judged))
-    languages = _by_language(wanted, judged, trips)
-    warnings = [choice.why for choice in chosen.values() if not choice.measured]
-    warnings += quality.warnings(languages, settings.translate)
+    languages = _by_language(wanted, judged)
+    warnings = quality.warnings(languages)
     for warning in warnings:
         out.say(f"translate: warning: {warning}")
-    if _evidence(settings):
-        out.table("round_trip", trips)
-        by_source = quality.by_source(judged, trips)
-        out.json("quality", {"languages": languages, "by_source": by_source, "warnings": warnings})
+    if settings.translate.guards:
+        out.json("quality", {"languages": languages, "by_source": quality.by_source(judged), "warnings": warnings})
     kept, dropped = len(train) + len(made) + len(dev), len(rejected)
     reasons = {f"dropped: {reason}": count for reason, count in rejected.group_by("reason").len().sort("reason").iter_rows()}
     figures = {
         "translator": save(translator, out.store) if translator else None,
         "languages": languages,
-        "sources": {language: sorted(choice.languages) for language, choice in chosen.items()},
         "warnings": warnings,
         "english": _english_figures(settings, translator, train, dev),
     }
@@ -162,7 +140,7 @@ def require_translations(settings: Settings, translator: Translator | None, trai
 def _check_pairs(settings: Settings, translator: Translator, trained: set[str], target: str) -> None:
     """Raises SettingsError for an onboarded language that does not come from every source that is named, or, where none is, from
     one of the trained languages at least."""
-    named, others = set(settings.translate.sources) - {target, AUTO}, trained - {target}
+    named, others = set(settings.translate.sources) - {target}, trained - {target}
     impossible = {source for source in named or others if not translator.can(source, target)}
     if impossible and (named or impossible == others):
         raise SettingsError(
@@ -192,22 +170,13 @@ def wants(settings: Settings, train: pl.DataFrame, onboarded: tuple[str, ...]) -
 
 
 def samples(
-    settings: Settings, wanted: list[Want], train: pl.DataFrame, translator: Translator | None, chosen: Mapping[str, Choice]
+    settings: Settings, wanted: list[Want], train: pl.DataFrame, translator: Translator | None
 ) -> Iterator[tuple[Want, pl.DataFrame | None]]:
-    """Each want with the pairs to translate for it; None where nothing can be translated into the language. chosen: `choices`."""
+    """Each want with the pairs to translate for it; None where nothing can be translated into the language."""
     for want in wanted:
         known = _possible(train, translator, want.language)
-        sources = chosen[want.language].languages if want.language in chosen else set(settings.translate.sources)
-        yield want, sample_pairs(train, want.language, want.task, want.rows, set(sources), known) if known else None
-
-
-def choices(settings: Settings, wanted: list[Want], train: pl.DataFrame, translator: Translator | None) -> dict[str, Choice]:
-    """Language → its sources, where `translate.sources` is auto. Raises NotFound and DataError for a file that can't be read."""
-    if AUTO not in settings.translate.sources:
-        return {}
-    gains = read_gains(settings.translate)
-    languages = sorted({want.language for want in wanted})
-    return {language: choose(gains, language, _possible(train, translator, language) - {language}) for language in languages}
+        sources = set(settings.translate.sources)
+        yield want, sample_pairs(train, want.language, want.task, want.rows, sources, known) if known else None
 
 
 def _possible(train: pl.DataFrame, translator: Translator | None, target: str) -> frozenset[str]:
@@ -220,7 +189,6 @@ def _translate_all(
     wanted: list[Want],
     train: pl.DataFrame,
     translator: Translator | None,
-    chosen: Mapping[str, Choice],
     out: Output,
 ) -> pl.DataFrame:
     """The sampled pairs with their translations: the columns of `train`, and `source_language`, `translation`, `untranslated`,
@@ -233,7 +201,7 @@ def _translate_all(
         pl.lit(None, pl.Int64).alias("place"),
     )
     pieces = [empty]
-    for want, sample in samples(settings, wanted, train, translator, chosen):
+    for want, sample in samples(settings, wanted, train, translator):
         if translator is None or sample is None:
             out.say(f"translate: nothing made for {want.language} {want.task}: nothing can be translated into it")
             continue
@@ -308,12 +276,6 @@ def _as_pairs(judged: pl.DataFrame, train: pl.DataFrame, dev: pl.DataFrame) -> p
     )
 
 
-def _evidence(settings: Settings) -> list[str]:
-    """The columns of the ledger that the optional checks add."""
-    checks = {"detail": bool(settings.translate.guards), "similarity": settings.translate.round_trip > 0}
-    return [name for name, made in checks.items() if made]
-
-
 def _length(text: str, language: str) -> pl.Expr:
     """The length of a text in letters; a character of a script without spaces between words says as much as several of them."""
     letters = pl.when(pl.col(language).is_in(sorted(UNSPACED))).then(_LETTERS_OF_A_CHARACTER).otherwise(1)
@@ -350,7 +312,7 @@ def _samples(judged: pl.DataFrame) -> pl.DataFrame:
     return ordered.group_by("language", "task", maintain_order=True).head(_SAMPLES).select(columns)
 
 
-def _by_language(wanted: list[Want], judged: pl.DataFrame, trips: pl.DataFrame) -> dict[str, Any]:
+def _by_language(wanted: list[Want], judged: pl.DataFrame) -> dict[str, Any]:
     """Language → what was wanted, sampled, made and rejected, and how good it is."""
     figures: dict[str, Any] = {}
     for language in sorted({want.language for want in wanted}):
@@ -360,7 +322,7 @@ def _by_language(wanted: list[Want], judged: pl.DataFrame, trips: pl.DataFrame) 
             "why": next(want.why for want in wanted if want.language == language),
             "wanted": sum(want.rows for want in wanted if want.language == language),
             "made_by_task": dict(made.group_by("task").len().sort("task").iter_rows()),
-            **quality.figures(rows, trips.filter(language=language)),
+            **quality.figures(rows),
         }
     return figures
 

@@ -24,8 +24,9 @@ def figures(plan: Plan, cells: Sequence[Cell]) -> Figures:
     """Everything that is said of an ablation, as plain JSON values: `seeds`, `source`, `judge`, `sources` and, by task, `rows` and
     `gap`.
 
-    `sources` is what `translate.sources_from` reads. A row has the mean over the seeds, the smallest and the largest of MEASURED,
-    over all languages and for each, and its `gain` in F1 over the row it is compared with. Raises DataError where no row judges.
+    `sources` is what each source language gained each target. A row has the mean over the seeds, the smallest and the largest of
+    MEASURED, over all languages and for each, and its `gain` in F1 over the row it is compared with. Raises DataError where no row
+    judges.
     """
     tasks: Figures = {}
     for task in plan.settings.tasks:

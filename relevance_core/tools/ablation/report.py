@@ -18,7 +18,7 @@ WORDS: Final = {
 }
 SOURCES: Final = (
     "F1 by rows translated from that language alone, over no translation, on the split's calibration rows of all tasks, which "
-    "judge nothing: `translate.sources=auto` reads it."
+    "judge nothing: name in `translate.sources` the languages that help."
 )
 _COLUMNS: Final = {
     "f1": "F1",

@@ -33,7 +33,6 @@ STRATEGIES: Final[Mapping[str, Strategy]] = {
     "hard-negatives": Strategy({"mine": {"enabled": False}}, {"mine": {"enabled": True}}),
     "filter": Strategy({"denoise": {"enabled": False}}, {"denoise": {"enabled": True}}),
     "english": Strategy({"prompt": {"translation": False}}, {"prompt": {"translation": True}}),
-    "mistyped-copies": Strategy({"augment": {"enabled": False}}, {"augment": {"enabled": True}}),
     "other-task-first": Strategy({"train": {"tapt": "off"}}, {"train": {"tapt": "other-task"}}),
     THRESHOLD: Strategy({}, {}),
 }

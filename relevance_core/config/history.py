@@ -1,0 +1,82 @@
+"""Settings that are no more: what a file, the environment or `--set` is told of them, and how the record of an old run is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any, Final
+
+from relevance_core.errors import SettingsError
+
+RENAMED: Final[Mapping[str, str]] = {
+    f"base.{name}": f"base.builtin.{name}" for name in ("vocabulary", "hidden", "layers", "contrastive_steps", "documents")
+}
+"""Old dotted name → the new one."""
+
+REMOVED: Final[Mapping[str, str]] = {
+    "train.shared": "leave it out: one adapter for all tasks gained nothing in F1 (-0.003 QC, -0.002 QI)",
+    "train.warm_start": "leave it out: the champion's weights gained nothing in F1 (0.876 against 0.885 from nothing)",
+    "translate.sources=auto": "name the languages in translate.sources: `relevance ablate --sources` measures each of them",
+    "translate.sources_from": "name the languages in translate.sources: `relevance ablate --sources` measures each of them",
+    "translate.round_trip": "leave it out: the way back only measured; translate.guards rejects",
+    "translate.round_trip_similarity": "leave it out: the way back had no measured gain; translate.guards rejects",
+    "translate.warn_rejected": "leave it out: a language that loses more than half of its translations is warned of",
+    "translate.warn_similarity": "leave it out, with translate.round_trip",
+    "mine.index=hnsw": "set mine.index=auto: the graph took 11 times as long as the inverted index and found less",
+    "mine.skip_ranks": "leave it out: leaving out the nearest ranks had no measured gain",
+    "mine.ratios": "set mine.ratio, for all tasks and languages: a ratio by language had no measured gain",
+    "mine.absolute_margin": "leave it out: a margin had no measured gain",
+    "mine.relative_margin": "leave it out: a margin had no measured gain",
+    "mine.champion_review": "leave it out: asking the champion had no measured gain; denoise.action=review still asks people",
+    "mine.catalogue": "set source.catalogue, which every stage reads",
+    "augment": "leave it out: mistyped copies of training rows had no measured gain",
+    "evaluate": "leave it out: the measurement with mistyped queries served the mistyped copies alone",
+}
+"""Old dotted name, of a whole part or with `=` and one value of it → what to do."""
+
+
+def refuse(values: Mapping[str, Any]) -> None:
+    """Raises SettingsError, with what to do, for the first renamed or removed setting in nested plain values."""
+    for old, new in RENAMED.items():
+        if _holds(values, old):
+            raise SettingsError("this setting has another name now", where=old, do=f"set {new}")
+    for old, do in REMOVED.items():
+        if _holds(values, old):
+            raise SettingsError("this setting was removed" if "=" not in old else "this value was removed", where=old, do=do)
+
+
+def translate_record(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The nested plain values that an old run recorded, in today's names; a removed setting is left out, whatever its value."""
+    found = deepcopy(dict(values))
+    for old in (*RENAMED, *REMOVED):
+        if not _holds(found, old):
+            continue
+        part, name = _part(found, old)
+        value = part.pop(name)
+        if old in RENAMED:
+            *parts, last = RENAMED[old].split(".")
+            place = found
+            for step in parts:
+                place = place.setdefault(step, {})
+            place.setdefault(last, value)
+    return found
+
+
+def _holds(values: Mapping[str, Any], old: str) -> bool:
+    """Whether nested values have the setting, and the value where `old` names one."""
+    name, named, wanted = old.partition("=")
+    part, last = _part(values, name)
+    if last not in part:
+        return False
+    value = part[last]
+    given = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
+    return not named or wanted in (str(each).strip() for each in given)
+
+
+def _part(values: Mapping[str, Any], old: str) -> tuple[Any, str]:
+    """The part of nested values that may hold a dotted name, empty where there is none, and the last step of the name."""
+    *parts, last = old.partition("=")[0].split(".")
+    part: Any = values
+    for step in parts:
+        part = part.get(step, {}) if isinstance(part, Mapping) else {}
+    return part if isinstance(part, Mapping) else {}, last

@@ -1,0 +1,61 @@
+"""Settings that are no more: refused by name where people give them, read where an old run recorded them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relevance_core import config
+from relevance_core.config.history import REMOVED, RENAMED
+from relevance_core.errors import SettingsError
+from tests.support.setting_names import setting_names
+
+
+@pytest.mark.parametrize(
+    ("given", "where", "do"),
+    [
+        ({"base": {"hidden": 64}}, "base.hidden", "set base.builtin.hidden"),
+        ({"train": {"shared": False}}, "train.shared", "leave it out: one adapter for all tasks gained nothing"),
+    ],
+)
+def test_a_setting_that_is_no_more_is_refused_by_name(given: dict[str, Any], where: str, do: str, tmp_path: Path) -> None:
+    """In a file, in RELEVANCE_SETTINGS and with --set it is named, and the error says what to do."""
+    ((part, values),) = given.items()
+    ((name, value),) = values.items()
+    file = tmp_path / "settings.toml"
+    file.write_text(f"[{part}]\n{name} = {json.dumps(value)}\n")
+    ways: list[dict[str, Any]] = [
+        {"file": file},
+        {"environment": {"RELEVANCE_SETTINGS": json.dumps(given)}},
+        {"overrides": [f"{part}.{name}={json.dumps(value)}"]},
+    ]
+    for way in ways:
+        with pytest.raises(SettingsError) as error:
+            config.load(**way)
+        assert error.value.where == where
+        assert error.value.do.startswith(do)
+
+
+def test_what_is_said_of_a_lost_setting_is_true() -> None:
+    """A renamed setting leads to a setting that there is; neither it nor a removed one, nor a removed value, is taken any more."""
+    known = set(setting_names())
+    assert set(RENAMED.values()) <= known
+    for old in (*RENAMED, *REMOVED):
+        name, _, value = old.partition("=")
+        assert value or not any(setting == name or setting.startswith(f"{name}.") for setting in known)
+        with pytest.raises(SettingsError):
+            config.build(config.nested([f"{name}={value}"]))
+
+
+def test_the_record_of_an_old_run_is_read() -> None:
+    """Renamed settings keep their values under today's names, removed ones go, whatever their value; the record stays as it is."""
+    old = {"seed": 3, "base": {"model": "builtin:tiny", "hidden": 64, "layers": 1}, "train": {"r": 8, "shared": True}}
+    given = json.dumps(old)
+    found = config.of_record(old)
+    assert (found.seed, found.train.r) == (3, 8)
+    assert (found.base.builtin.hidden, found.base.builtin.layers, found.base.builtin.documents) == (64, 1, None)
+    assert config.of_record(found.model_dump(mode="json", exclude={"source"})) == found
+    assert json.dumps(old) == given
