@@ -24,7 +24,7 @@ _LEDGER: Final = {"pair_id": pl.String, "origin_id": pl.String, **_SHOWN}
 _EXAMPLE: Final = {"reason": pl.String, **_SHOWN}
 _EXAMPLES: Final = 8
 _NAMED: Final = {"positive": pl.col("positive_text"), "negative": pl.col("target")}
-_SLICE: Final = 20_000
+SLICE: Final = 20_000
 """Positives whose candidates are judged at a time."""
 
 
@@ -198,7 +198,7 @@ def _fates(found: Found, market: Market, guards: Guards, settings: Settings) -> 
     """Judges the candidates, some thousand positives at a time: all at once they would be the most that this stage ever holds."""
     mine, named = settings.mine, market.targets.rename({"place": "candidate"})
     usable, examples, reasons = [], [], Counter[str]()
-    for positives in market.positives.iter_slices(_SLICE):
+    for positives in market.positives.iter_slices(SLICE):
         tried = positives.join(found.near, on="positive")
         if "random" in mine.mix:
             tried = pl.concat([tried, at_random(positives, market.vectors, mine.top_k, _seed(settings)).select(tried.columns)])
