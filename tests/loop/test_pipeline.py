@@ -24,7 +24,6 @@ def test_by_default_a_stage_reads_what_the_picture_says() -> None:
 @pytest.mark.parametrize(
     ("values", "stage", "more"),
     [
-        ({"train": {"tapt": "text"}}, "train", "translate"),
         ({"train": {"tapt": "other-task"}}, "train", "translate"),
     ],
 )
