@@ -112,15 +112,6 @@ class Prompt:
         pieces = {task: [start, *_ids(tokenizer, self._pieces(task))] for task in sorted({row[0] for row in rows})}
         return [self._join(pieces[row[0]], row, fields) for row in rows]
 
-    def encode_texts(self, tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-        """The token ids of each text as a field of the prompt holds it, without the template, cut to `max_tokens`.
-
-        Before it stands the token that a text begins with or, where there is none, the one that ends the text before it.
-        """
-        ends = tokenizer.eos_token_id
-        begin, fields = _begin(tokenizer) or ([] if ends is None else [ends]), self._tokenise(tokenizer, texts)
-        return [(begin + fields[text])[: self.max_tokens] for text in texts]
-
     def as_json(self) -> dict[str, Any]:
         """What a manifest records."""
         return asdict(self)

@@ -29,6 +29,7 @@ REMOVED: Final[Mapping[str, str]] = {
     "mine.relative_margin": "leave it out: a margin had no measured gain",
     "mine.champion_review": "leave it out: asking the champion had no measured gain; denoise.action=review still asks people",
     "mine.catalogue": "set source.catalogue, which every stage reads",
+    "train.tapt=text": "set train.tapt=other-task or leave it out: a first training on raw texts had no measured gain",
     "augment": "leave it out: mistyped copies of training rows had no measured gain",
     "evaluate": "leave it out: the measurement with mistyped queries served the mistyped copies alone",
 }

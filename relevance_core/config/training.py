@@ -51,9 +51,8 @@ class TrainSettings(Part):
     warmup_ratio: Share = 0.06
     max_grad_norm: float = Field(1.0, gt=0)
     save_steps: int = Field(200, ge=1, description="steps between checkpoints; a killed training goes on from the last")
-    tapt: Literal["off", "other-task", "text"] = optional(
-        "off",
-        description="a first training of the adapter: on the other task's training rows, or on raw queries and titles",
+    tapt: Literal["off", "other-task"] = optional(
+        "off", description="other-task: a first training of the adapter, on the other task's training rows"
     )
     tapt_epochs: float = optional(1.0, gt=0, description="of that first training")
 

@@ -21,15 +21,11 @@ _USABLE: Final = 0.85
 
 @dataclass(frozen=True)
 class Batch:
-    """The largest batch of a training: its rows, the tokens of its longest one, and how many leading ones they share.
-
-    every: whether the logits of every token are computed, not only those of each row's last one.
-    """
+    """The largest batch of a training: its rows, the tokens of its longest one, and how many leading ones they share."""
 
     rows: int
     longest: int
     shared: int
-    every: bool = False
 
     @property
     def tokens(self) -> int:
@@ -42,17 +38,16 @@ def activation_bytes(config: Any, rank: int, batch: Batch, half: bool) -> int:
 
     config: of a dense model such as Qwen3 or Llama. rank: of the LoRA. half: whether the base is in bfloat16.
 
-    bytes = layers × (tokens × (12 hidden + 5 queries + 3 keys + 5 MLP + 7 rank) + 2 scores) × bytes of a number + logits ×
-    vocabulary × 12. logits: of a token each row, or of every token. scores: with a shared start, rows × heads × tokens after it ×
-    longest, the weights of the attention (`shortcuts.attend`); else none.
+    bytes = layers × (tokens × (12 hidden + 5 queries + 3 keys + 5 MLP + 7 rank) + 2 scores) × bytes of a number + rows ×
+    vocabulary × 12. scores: with a shared start, rows × heads × tokens after it × longest, the weights of the attention
+    (`shortcuts.attend`); else none.
     """
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     queries, keys = config.num_attention_heads * head, config.num_key_value_heads * head
     token = _HIDDEN * config.hidden_size + _QUERIES * queries + _KEYS * keys + _MLP * config.intermediate_size + _RANK * rank
     scores = batch.rows * config.num_attention_heads * (batch.longest - batch.shared) * batch.longest if batch.shared else 0
     layer = batch.tokens * token + 2 * scores
-    logits = batch.tokens if batch.every else batch.rows
-    return int(config.num_hidden_layers * layer * _BYTES[half] + logits * config.vocab_size * _HEAD_BYTES)
+    return int(config.num_hidden_layers * layer * _BYTES[half] + batch.rows * config.vocab_size * _HEAD_BYTES)
 
 
 def too_large(activations: int, weights: int, memory: int) -> bool:

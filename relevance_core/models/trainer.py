@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -52,8 +52,7 @@ class Job:
     """All that a training needs beside its rows.
 
     work: folder of its checkpoints; a training that was killed goes on from the last one there. out: folder that gets the adapter.
-    start: folder of the adapter whose weights it begins with; None: from nothing. objective: answer, the label after a pair's
-    prompt; text, every token of a text after those before it.
+    start: folder of the adapter whose weights it begins with; None: from nothing.
     """
 
     base: BaseRef
@@ -64,12 +63,11 @@ class Job:
     work: Path
     out: Path
     start: Path | None = None
-    objective: Literal["answer", "text"] = "answer"
 
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt, the id of its answer and how much it counts (1 on average); of a raw text the answer is its last token."""
+    """A prompt, the id of its answer and how much it counts (1 on average)."""
 
     ids: list[int]
     answer: int
@@ -79,15 +77,14 @@ class Example:
 def train(rows: pl.DataFrame, job: Job, say: Say) -> dict[str, Any]:
     """Trains an adapter and writes `adapter_config.json` and `adapter_model.safetensors` into `job.out`.
 
-    rows: task, query, target, label, weight and, where the prompt carries it, english; only `text` for raw texts. The same rows,
+    rows: task, query, target, label, weight and, where the prompt carries it, english. The same rows,
     job and machine give the same bytes, killed in between or not; with another `engine.gpus` they are rounded differently and
     dropout is drawn differently.
     Returns `steps`, `rows`, `parameters` (trained ones), `final_loss` (mean of the last logged steps) and `loss`: [{step, loss,
     learning_rate}]. Raises DataError for rows that nothing can be learned from, ModelError for a base without the seven projections
     or a `job.start` of another shape.
     """
-    if job.objective == "answer":
-        _check(rows)
+    _check(rows)
     count = job.engine.gpus
     if count == 1:
         return _train(Rank(), rows, job, say)
@@ -109,7 +106,7 @@ def _nothing(text: str) -> None:
 def _train(rank: Rank, rows: pl.DataFrame, job: Job, say: Say) -> dict[str, Any]:
     device = torch.device(prepare(job.engine, job.seed).type, rank.number)
     model, tokenizer = load_base(job.base.source, job.base.dtype, device, job.base.revision)
-    examples = (_examples if job.objective == "answer" else _texts)(rows, job.prompt, tokenizer)
+    examples = _examples(rows, job.prompt, tokenizer)
     plan = plan_batches([len(e.ids) for e in examples], job.settings.batch_size, job.settings.epochs, job.seed)
     _check_projections(model)
     adapted = get_peft_model(model, _lora(job))
@@ -178,17 +175,6 @@ def answer_loss(causal: Any, shared: int, ids: Tensor, lengths: Tensor, answers:
     return (cross_entropy(logits, answers, reduction="none") * weights).mean()
 
 
-def text_loss(causal: Any, shared: int, ids: Tensor, lengths: Tensor, answers: Tensor, weights: Tensor) -> Tensor:
-    """The mean over the texts of a batch of weight × the mean −log p of its tokens, each after those before it: one number.
-
-    Arguments as of `answer_loss`; of a text the first token is not predicted, `shared` and `answers` are not used.
-    """
-    logits = causal(input_ids=ids, use_cache=False).logits[:, :-1].float()
-    inside = torch.arange(1, ids.shape[1], device=ids.device)[None] < lengths[:, None]
-    losses = cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none") * inside
-    return (losses.sum(1) / (lengths - 1) * weights).mean()
-
-
 class _BatchTrainer(Trainer):  # type: ignore[misc]  # transformers ships no types that mypy is shown
     """A Trainer whose model returns the loss of a batch, and whose data set is made of batches."""
 
@@ -207,10 +193,9 @@ class _BatchTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
 def _trainer(
     rank: Rank, adapted: Any, examples: Sequence[Example], plan: list[list[int]], job: Job, device: torch.device, say: Say
 ) -> Trainer:
-    causal, answers = adapted.get_base_model(), job.objective == "answer"
-    shared = shared_start([e.ids for e in examples]) if answers else 0
+    causal, shared = adapted.get_base_model(), shared_start([e.ids for e in examples])
     checkpointing = _checkpoints(adapted, examples, shared, job, device)
-    adapted.forward = partial(answer_loss if answers else text_loss, causal, shared)
+    adapted.forward = partial(answer_loss, causal, shared)
     trainer = _BatchTrainer(
         model=adapted,
         args=_arguments(rank, job, len(plan), device, half=causal.dtype == torch.bfloat16, checkpointing=checkpointing),
@@ -292,14 +277,6 @@ def _examples(rows: pl.DataFrame, prompt: Prompt, tokenizer: Any) -> list[Exampl
     return [Example(*values) for values in zip(prompts, answers, weights, strict=True)]
 
 
-def _texts(rows: pl.DataFrame, prompt: Prompt, tokenizer: Any) -> list[Example]:
-    """The texts of two tokens or more. Raises DataError where there is none."""
-    found = [Example(ids, ids[-1], 1.0) for ids in prompt.encode_texts(tokenizer, rows["text"].to_list()) if len(ids) > 1]
-    if not found:
-        raise DataError("there is no text to train on", where=f"{len(rows)} texts", expected="texts of two tokens or more")
-    return found
-
-
 def _lora(job: Job) -> LoraConfig:
     settings = job.settings
     return LoraConfig(
@@ -332,7 +309,7 @@ def _checkpoints(adapted: Any, examples: Sequence[Example], shared: int, job: Jo
     if device.type != "cuda":
         return False
     model = adapted.get_base_model()
-    batch = Batch(min(job.settings.batch_size, len(examples)), max(len(e.ids) for e in examples), shared, job.objective == "text")
+    batch = Batch(min(job.settings.batch_size, len(examples)), max(len(e.ids) for e in examples), shared)
     weights = sum(p.numel() * (_TRAINED_BYTES if p.requires_grad else p.element_size()) for p in adapted.parameters())
     activations = activation_bytes(model.config, job.settings.r, batch, half=model.dtype == torch.bfloat16)
     return too_large(activations, weights, torch.cuda.get_device_properties(device).total_memory)

@@ -222,6 +222,6 @@ def test_the_first_page_counts_what_both_stages_ask(store: Store) -> None:
     ):
         made = artifact(store, name, tables, figures=figures)
         store.write(f"runs/{run_id}/{name}.json", json.dumps(made.report.as_json()).encode())
-    assert "3 labels are doubted and wait for a look (QC 3)" in text_of(get(store))
+    assert "3 labels are doubted and wait for a look (QC 3)" in text_of(overview_page(store))
     review.answer(store, {"QC": {doubted["pair_id"][0]: "no"}}, "ann")
-    assert "2 labels are doubted and wait for a look (QC 2)" in text_of(get(store))
+    assert "2 labels are doubted and wait for a look (QC 2)" in text_of(overview_page(store))

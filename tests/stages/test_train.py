@@ -37,7 +37,6 @@ from relevance_core.models.trainer import (
     answer_loss,
     last_checkpoint,
     plan_batches,
-    text_loss,
     train,
 )
 from relevance_core.processes import forked, take_on
@@ -46,7 +45,6 @@ from relevance_core.runs.stage import Inputs, Report, Rows, open_artifact, print
 from relevance_core.scoring.scorer import Scorer
 from relevance_core.sources import read_labelled
 from relevance_core.stages.train import stage as train_stage
-from relevance_core.stages.train.tapt import _rows as tapt_rows
 from relevance_core.stages.train.tapt import first_training
 from relevance_core.store import Store
 from tests.support.loop import environment
@@ -148,42 +146,6 @@ def test_a_row_counts_by_its_weight(make_job: Callable[..., Job], base: Path) ->
     assert train(weighed, job, say)["rows"] == 400
     p = Scorer(base, job.out, PROMPT, ENGINE).score(rows.select("task", "query", "target", "english").iter_rows(), say)
     assert ((p > 0.5) == (rows["label"].to_numpy() == 1)).all()
-
-
-def test_the_loss_of_a_text_is_that_of_its_tokens(base: Path) -> None:
-    """It is the mean over texts of weight × the mean −log p of each token after the first: of both, padded, as of each alone."""
-    model, tokenizer = load_base(base)
-    texts = PROMPT.encode_texts(tokenizer, ["red running shoes", "blauer mantel"])
-    assert len(texts[0]) != len(texts[1])
-    wanted = 0.0
-    for ids, weight in zip(texts, (1.5, 0.5), strict=True):
-        told = torch.log_softmax(model(input_ids=torch.tensor([ids])).logits[0], 1)
-        wanted += weight * -sum(told[n, ids[n + 1]].item() for n in range(len(ids) - 1)) / (len(ids) - 1) / 2
-    batch = _collate([[Example(texts[0], texts[0][-1], 1.5), Example(texts[1], texts[1][-1], 0.5)]])
-    assert text_loss(model, 0, **batch).item() == pytest.approx(wanted, rel=1e-5)
-
-
-def test_a_text_is_what_a_prompt_holds_of_it(base: Path) -> None:
-    """Its ids are those of the field inside a prompt, markers taken out, and no more than the prompt has."""
-    tokenizer = load_base(base)[1]
-    (ids,), (long,) = (PROMPT.encode_texts(tokenizer, [text]) for text in ("red = shoes?", "shoes " * 100))
-    (prompt,) = PROMPT.encode(tokenizer, [("QC", "red = shoes?", "x", None)])
-    assert tokenizer.decode(ids) == "<|endoftext|> red shoes"
-    assert " ".join(map(str, ids[1:])) in " ".join(map(str, prompt))
-    assert len(long) == PROMPT.max_tokens
-
-
-def test_raw_texts_are_learned(make_job: Callable[..., Job]) -> None:
-    """Sixteen epochs on the same few texts halve the loss of a token; of texts without a second token nothing can be learned."""
-    job = replace(make_job(epochs=16, r=32, alpha=64, batch_size=8), objective="text")
-    texts = pl.DataFrame(
-        {"text": [f"{colour} {what}" for colour in ("red", "blue") for what in ("shoes", "coat", "case", "bottle")]}
-    )
-    result = train(pl.concat([texts] * 4), job, say)
-    assert (result["rows"], result["steps"]) == (32, 64)
-    assert result["final_loss"] < result["loss"][0]["loss"] / 2
-    with pytest.raises(DataError, match="there is no text to train on"):
-        train(pl.DataFrame({"text": ["", ""]}), replace(job, work=job.work.with_name("none")), say)
 
 
 @pytest.mark.parametrize(("rows", "what"), [(ROWS.clear(), "no rows"), (ROWS.filter(pl.col("label") == 1), r"the label \[1\]")])
@@ -333,19 +295,6 @@ def test_two_processes_learn_what_one_does(make_job: Callable[..., Job]) -> None
 
 
 @pytest.mark.slow
-def test_two_processes_learn_texts_as_one_does(make_job: Callable[..., Job]) -> None:
-    """Of raw texts too, an odd number a batch: without dropout two processes have the losses of one."""
-    texts = pl.DataFrame(
-        {"text": [f"{colour} {what}" * (1 + n % 3) for n, colour in enumerate("abcdefg") for what in ("shoes", "x")]}
-    )
-    one, two = (replace(make_job(name, dropout=0, batch_size=5), objective="text") for name in ("one", "two"))
-    result = train(texts, one, say)
-    shared = train(texts, replace(two, engine=EngineSettings(device="cpu", gpus=2)), say)
-    assert (result["rows"], result["steps"]) == (shared["rows"], shared["steps"]) == (14, 3)
-    assert [log["loss"] for log in shared["loss"]] == pytest.approx([log["loss"] for log in result["loss"]], rel=1e-4)
-
-
-@pytest.mark.slow
 def test_an_error_in_a_process_is_told(make_job: Callable[..., Job]) -> None:
     """What one of the processes raises is the error of the training, with the setting that made them."""
     job = make_job("none")
@@ -487,18 +436,14 @@ def with_translate(inputs: Inputs, store: Store, rows: pl.DataFrame) -> Inputs:
 OTHER_ROWS = signal_rows(48).with_columns(task=pl.lit("QI"), label=(1 - pl.col("label")).cast(pl.Int8))
 
 
-@pytest.mark.parametrize(
-    ("kind", "rows", "steps"),
-    [("other-task", 48, 1.0), ("text", 8, 2.0)],
-)
-def test_a_first_training_is_where_the_task_begins(kind: str, rows: int, steps: float, base: Path, store: Store) -> None:
-    """48 rows of QI once, or QC's 4 distinct queries and 4 targets twice, in batches of 16; the report counts QC's rows alone."""
-    values = {"epochs": 1, "r": 4, "batch_size": 16, "tapt": kind, "tapt_epochs": steps}
+def test_a_first_training_is_where_the_task_begins(base: Path, store: Store) -> None:
+    """48 rows of QI once, in batches of 16, are 3 steps; the report counts QC's rows alone."""
+    values = {"epochs": 1, "r": 4, "batch_size": 16, "tapt": "other-task", "tapt_epochs": 1.0}
     settings = config.build({"train": values, "engine": {"device": "cpu"}})
     both = pl.concat([ROWS, OTHER_ROWS])
     report = train_stage.run(settings, with_translate(stage_inputs(base, store), store, both), store)
     tapt = report.figures["tapt"]
-    assert (tapt["kind"], tapt["rows"], tapt["steps"]) == (kind, rows, 3 if kind == "other-task" else 2)
+    assert (tapt["kind"], tapt["rows"], tapt["steps"]) == ("other-task", 48, 3)
     assert report.rows.as_json()["in"] == report.rows.as_json()["kept"] == 160
 
 
@@ -521,20 +466,11 @@ def test_the_weights_of_the_first_training_are_begun_with(make_job: Callable[...
     assert any(not torch.allclose(nothing[name], tensor, atol=1e-4) for name, tensor in first.items())
 
 
-@pytest.mark.parametrize(("kind", "why"), [("other-task", "QI has no training rows of both labels"), ("text", "")])
-def test_without_rows_there_is_no_first_training(kind: str, why: str, base: Path, store: Store) -> None:
+def test_without_rows_there_is_no_first_training(base: Path, store: Store) -> None:
     """Where the other task has one label alone, the task begins from nothing, with the bytes of a plain training, and says why."""
-    values = SETTINGS.train.model_dump() | {"tapt": kind}
+    values = SETTINGS.train.model_dump() | {"tapt": "other-task"}
     settings = config.build({"train": values, "engine": {"device": "cpu"}})
     inputs = with_translate(stage_inputs(base, store), store, pl.concat([ROWS, OTHER_ROWS.filter(label=1)]))
     report, plain = train_stage.run(settings, inputs, store), train_stage.run(SETTINGS, stage_inputs(base, store), store)
-    assert report.figures["tapt"].get("skipped", "") == why
-    same = all(torch.equal(adapter_of(store, plain)[name], tensor) for name, tensor in adapter_of(store, report).items())
-    assert same == bool(why)
-
-
-def test_only_labels_and_texts_of_the_training_side_teach_first(store: Store, make_job: Callable[..., Job]) -> None:
-    """Raw texts are the task's own distinct queries and targets, once each and sorted; the table of dev rows is not even there."""
-    rows, lacking = tapt_rows("text", "QI", artifact(store, "translate", {"train": pl.concat([ROWS, OTHER_ROWS])}))
-    assert (rows["text"].to_list(), lacking) == (["blue", "bottle", "case", "coat", "leather", "red", "shoes", "steel"], "")
-    assert tapt_rows("text", "QI", artifact(store, "translate", {"train": ROWS}))[1] == "QI has no training rows"
+    assert report.figures["tapt"] == {"kind": "other-task", "skipped": "QI has no training rows of both labels"}
+    assert all(torch.equal(adapter_of(store, plain)[name], tensor) for name, tensor in adapter_of(store, report).items())

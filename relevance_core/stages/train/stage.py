@@ -24,7 +24,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
 
     How: `models.trainer`: LoRA on all seven projections, −log p of the answer at the last position, weighted by `weight`.
     Checkpoints lie in the scratch folder, so a training that was killed goes on from the last one and ends with the same bytes.
-    With `train.tapt` it begins with the weights of a first training (`stages.train.tapt`), on rows or texts of the training side,
+    With `train.tapt` it begins with the weights of a first training (`stages.train.tapt`), on the other task's training rows,
     which are no rows of this stage's report.
     What it does not do: look at dev rows, choose a threshold, stop early.
     Known limits: every GPU holds the whole model; a checkpoint is only found again on the machine that wrote it, elsewhere the

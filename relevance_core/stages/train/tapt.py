@@ -1,6 +1,6 @@
 """Task-adaptive pretraining: what *train* teaches an adapter before the task itself (`train.tapt`).
 
-Gururangan et al., ACL 2020, for raw text of the task; arXiv 2510.25428 for the other task first.
+The other task first: arXiv 2510.25428.
 """
 
 from __future__ import annotations
@@ -27,16 +27,15 @@ def first_training(
 ) -> tuple[Path | None, dict[str, Any]]:
     """The folder of an adapter to begin the task's training with, and what is told of how it was made.
 
-    other-task: trained on the other task's training rows, translated ones too, as they leave *translate*: without mined negatives
-    and not filtered, since the two tasks' stages run side by side. text: trained as a language model on the distinct queries and
-    targets of the task's own training rows; their labels are not read. In both the adapter has the shape of `job`, the training
-    its settings but `train.tapt_epochs`; it lies beside `job.work`, checkpoints and all. Where there is nothing to learn from, the
-    folder is None and `skipped` says why.
+    It is trained on the other task's training rows, translated ones too, as they leave *translate*: without mined negatives and not
+    filtered, since the two tasks' stages run side by side. The adapter has the shape of `job`, the training its settings but
+    `train.tapt_epochs`; it lies beside `job.work`, checkpoints and all. Where there is nothing to learn from, the folder is None
+    and `skipped` says why.
     """
     from relevance_core.models.trainer import train
 
     kind = settings.train.tapt
-    rows, lacking = _rows(kind, task, translate)
+    rows, lacking = _rows(task, translate)
     if lacking:
         say(f"{kind} training left out: {lacking}")
         return None, {"kind": kind, "skipped": lacking}
@@ -45,19 +44,13 @@ def first_training(
         settings=job.settings.model_copy(update={"epochs": settings.train.tapt_epochs}),
         work=job.work.with_name("first-checkpoints"),
         out=job.out.with_name("first-adapter"),
-        objective="text" if kind == "text" else "answer",
     )
     result = train(rows, first, lambda text: say(f"{kind}: {text}"))
     return first.out, {"kind": kind} | {name: result[name] for name in ("rows", "steps", "final_loss")}
 
 
-def _rows(kind: str, task: Task, translate: Artifact) -> tuple[pl.DataFrame, str]:
+def _rows(task: Task, translate: Artifact) -> tuple[pl.DataFrame, str]:
     """The rows of the first training, and why there is none ("" where there is one). Training side only."""
-    train = translate.table("train")
-    if kind == "text":
-        own = train.filter(task=task)
-        texts = pl.concat([own["query"], own["target"]]).drop_nulls().unique().sort()
-        return pl.DataFrame({"text": texts}), "" if len(texts) else f"{task} has no training rows"
-    rows = train.filter(task=OTHER[task]).sort("pair_id")
+    rows = translate.table("train").filter(task=OTHER[task]).sort("pair_id")
     labels = rows.filter(pl.col("weight") > 0)["label"].unique().sort().to_list()
     return rows, "" if labels == [0, 1] else f"{OTHER[task]} has no training rows of both labels"
