@@ -55,7 +55,7 @@ def prove(name: str, evidence: Evidence, out: Path, *, again: bool = False) -> l
             say(f"{name}, {key}: kept from commit {done[key]['commit']}")
             continue
         say(f"{name}, {key}: begun")
-        started = time.monotonic()
+        about, started = origin(evidence.seeds), time.monotonic()
         try:
             with tempfile.TemporaryDirectory(prefix="relevance-prove-") as work:
                 result = cell(Path(work))
@@ -64,7 +64,7 @@ def prove(name: str, evidence: Evidence, out: Path, *, again: bool = False) -> l
             failed.append(key)
             continue
         seconds = round(time.monotonic() - started, 1)
-        done[key] = origin(evidence.seeds) | {"seconds": seconds, "result": result}
+        done[key] = about | {"seconds": seconds, "result": result}
         write(path, {"what": name, "about": evidence.about, "cells": done})
         say(f"{name}, {key}: {seconds} s")
     return failed
