@@ -9,9 +9,11 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /opt/relevance
 # The dependencies first: they change less often than the code, so a rebuild finds them made.
 COPY constraints.txt pyproject.toml README.md LICENSE ./
+COPY docker/merge_constraints.py docker/
 COPY relevance_core/__init__.py relevance_core/__init__.py
 RUN python -m pip install 'pip>=26' \
-    && python -m pip install --constraint constraints.txt '.[airflow,train]'
+    && python docker/merge_constraints.py constraints.txt >/tmp/constraints.txt \
+    && python -m pip install --constraint /tmp/constraints.txt '.[airflow,train]'
 COPY relevance_core relevance_core
 RUN python -m pip install --no-deps --force-reinstall . \
     && rm -rf relevance_core build ./*.egg-info

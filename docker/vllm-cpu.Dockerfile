@@ -11,10 +11,10 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends libnuma1 \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /opt/relevance
-COPY constraints-serving.txt ./
+COPY constraints-serving.txt constraints-torch.txt ./
 RUN python -m pip install 'pip>=26' \
-    && python -m pip install --constraint constraints-serving.txt torch \
-    && python -m pip install --no-deps --requirement constraints-serving.txt
+    && python -m pip install --no-deps --require-hashes --requirement constraints-serving.txt \
+    && python -m pip install --requirement constraints-torch.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY relevance_core relevance_core
 RUN python -m pip install --no-deps . \

@@ -17,6 +17,7 @@ from relevance_core.config import ServingSettings
 from relevance_core.machine import python_of
 from relevance_core.processes import collect_rarely
 from relevance_core.store import Store, open_store
+from tests.support.times import FolderTimes
 
 # As the command line does: collecting and importing are a good part of what short tests take.
 collect_rarely()
@@ -32,6 +33,11 @@ class ByFile(LoadFileScheduling):  # type: ignore[misc]
     def _split_scope(self, nodeid: str) -> str:
         file = PurePath(super()._split_scope(nodeid))
         return str(file.parent if file.parent.name in SHARED else file)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tells at the end how long each folder took."""
+    config.pluginmanager.register(FolderTimes())
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:

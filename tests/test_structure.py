@@ -1,12 +1,20 @@
-"""Where tests and their helpers lie."""
+"""Where tests and their helpers lie, and how long they take."""
 
 from __future__ import annotations
 
 import ast
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+
+from tests.support.times import FolderTimes, table
 
 TESTS = Path(__file__).parent
 MOST_AT_THE_TOP = 3
@@ -87,3 +95,43 @@ def test_no_private_name_is_patched_where_a_parameter_would_do() -> None:
 def test_tests_lie_beside_what_they_test() -> None:
     """tests/ has folders like relevance_core/; only tests of the whole project lie at its top."""
     assert len(list(TESTS.glob("test_*.py"))) <= MOST_AT_THE_TOP
+
+
+def test_the_time_of_each_folder() -> None:
+    """Two tests of one folder took 1.5 and 2 seconds, one of another 4: the other comes first, and all took 7.5."""
+    times = FolderTimes()
+    took = {"tests/a/test_x.py::test_1[a/b]": 1.5, "tests/b/test_z.py::test_3": 4.0, "tests/a/test_y.py::test_2": 2.0}
+    for nodeid, seconds in took.items():
+        times.pytest_runtest_logreport(cast("pytest.TestReport", SimpleNamespace(nodeid=nodeid, duration=seconds)))
+    assert table(times.seconds) == ["     4.0 s  tests/b", "     3.5 s  tests/a", "     7.5 s  in all, of all processes together"]
+
+
+def test_times_are_told_with_several_processes(tmp_path: Path) -> None:
+    """Two processes run a test of 0.2 seconds each, in two folders: both folders and their sum are told once."""
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"test_{folder}.py").write_text("import time\ndef test_it():\n    time.sleep(0.2)\n")
+    (tmp_path / "conftest.py").write_text(
+        "from tests.support.times import FolderTimes\n"
+        "def pytest_configure(config):\n"
+        "    config.pluginmanager.register(FolderTimes())\n"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "xdist",
+        "-p",
+        "no:cacheprovider",
+        "--numprocesses",
+        "2",
+        "--rootdir",
+        str(tmp_path),
+    ]
+    environment = os.environ | {"PYTHONPATH": str(TESTS.parent), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = {folder: float(seconds) for seconds, folder in re.findall(r"^ +([\d.]+) s  ([ab])$", done.stdout, re.MULTILINE)}
+    assert told == {"a": pytest.approx(0.2, abs=0.15), "b": pytest.approx(0.2, abs=0.15)}
+    assert len(re.findall(r"in all, of all processes together$", done.stdout, re.MULTILINE)) == 1

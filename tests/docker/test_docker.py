@@ -364,9 +364,9 @@ def test_a_store_that_ignores_the_condition_is_refused(moto: str, monkeypatch: p
 
 
 def test_constraints_keep_what_is_there() -> None:
-    """A package of the image keeps its version, however it is spelled; another one comes at the file's."""
+    """A package of the image keeps its version, however it is spelled; another one comes at the file's, without its hashes."""
     merged = load("merge_constraints").merged
-    lines = ["# a comment", "Foo_Bar==1", "zoo==3", "-e ."]
+    lines = ["# a comment", "Foo_Bar==1", "zoo==3 \\", "    --hash=sha256:ab", "-e ."]
     assert list(merged([("foo.bar", "2"), ("abc", "1+cu1")], lines)) == ["abc==1+cu1", "foo-bar==2", "zoo==3"]
 
 
