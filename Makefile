@@ -16,6 +16,8 @@ install: $(VENV)/installed ## the environment, pinned by constraints.txt
 
 # constraints.txt is everything that is in there, so pip resolves nothing, except what the build of torch that it finds needs. It compiles
 # nothing either: what is imported is compiled then, and that is a small part.
+# The build leaves a second description of the package in the checkout: an Airflow that is started here would register the plugin from
+# both, and list the second time as an error.
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
 		{ echo "Python 3.11 or 3.12 is needed: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
@@ -25,6 +27,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --no-compile --progress-bar on --constraint constraints.txt torch
 	$(BIN)/python -m pip install --no-compile --progress-bar on --no-deps --requirement constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	rm -rf relevance_loop.egg-info
 	$(BIN)/python -m pip check
 	@touch $@
 
@@ -38,6 +41,7 @@ $(SERVING)/installed: pyproject.toml constraints-serving.txt
 	$(SERVING)/bin/python -m pip install --no-compile --progress-bar on --constraint constraints-serving.txt torch
 	$(SERVING)/bin/python -m pip install --no-compile --progress-bar on --no-deps --requirement constraints-serving.txt
 	$(SERVING)/bin/python -m pip install --quiet --no-deps --editable .
+	rm -rf relevance_loop.egg-info
 	@touch $@
 
 demo: install ## two nights of the loop in a real Airflow, some minutes
