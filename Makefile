@@ -20,6 +20,8 @@ install: $(VENV)/installed ## the environment, pinned by constraints.txt
 
 # Everything but torch comes with hashes, so pip resolves nothing and takes no file but those that were locked. torch's builds differ
 # from index to index: pip takes the one that it finds, with what that needs. Nothing is compiled: what is imported is compiled then.
+# The build leaves a second description of the package in the checkout: an Airflow that is started here would register the plugin from
+# both, and list the second time as an error.
 $(VENV)/installed: pyproject.toml constraints.txt constraints-torch.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
 		{ echo "Python 3.11 or 3.12 is needed: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
@@ -29,6 +31,7 @@ $(VENV)/installed: pyproject.toml constraints.txt constraints-torch.txt
 	$(BIN)/python -m pip install --no-compile --progress-bar on --no-deps --require-hashes --requirement constraints.txt
 	$(BIN)/python -m pip install --no-compile --progress-bar on --requirement constraints-torch.txt
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	rm -rf relevance_loop.egg-info
 	$(BIN)/python -m pip check
 	@touch $@
 
@@ -42,6 +45,7 @@ $(SERVING)/installed: pyproject.toml constraints-serving.txt constraints-torch.t
 	$(SERVING)/bin/python -m pip install --no-compile --progress-bar on --no-deps --require-hashes --requirement constraints-serving.txt
 	$(SERVING)/bin/python -m pip install --no-compile --progress-bar on --requirement constraints-torch.txt
 	$(SERVING)/bin/python -m pip install --quiet --no-deps --editable .
+	rm -rf relevance_loop.egg-info
 	@touch $@
 
 demo: install ## two nights of the loop in a real Airflow, some minutes

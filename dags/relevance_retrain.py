@@ -16,9 +16,8 @@ from datetime import UTC, datetime, timedelta
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, CronTriggerTimetable, Param, task_group
 
-from relevance_core.languages import LANGUAGES
-from relevance_notices import Decided, Failed, Waiting, deadline
-from relevance_operators import (
+from relevance_airflow.notices import Decided, Failed, Waiting, deadline
+from relevance_airflow.operators import (
     ApproveOperator,
     BeginOperator,
     StageOperator,
@@ -28,6 +27,7 @@ from relevance_operators import (
     not_in_dry_run,
     setting_param,
 )
+from relevance_core.languages import LANGUAGES
 
 TASKS = {"QC": "query–category", "QI": "query–item"}
 CRON = os.environ.get("RELEVANCE_SCHEDULE", "30 2 * * *")

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG, Param
 
-from relevance_notices import Failed, Moved
-from relevance_operators import RelevanceOperator, known_params_only
+from relevance_airflow.notices import Failed, Moved
+from relevance_airflow.operators import RelevanceOperator, known_params_only
 
 PARAMS = {
     "task": Param(

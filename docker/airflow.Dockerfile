@@ -15,10 +15,11 @@ RUN python -m pip install 'pip>=26' \
     && python docker/merge_constraints.py constraints.txt >/tmp/constraints.txt \
     && python -m pip install --constraint /tmp/constraints.txt '.[airflow,train]'
 COPY relevance_core relevance_core
-RUN python -m pip install --no-deps --force-reinstall . \
-    && rm -rf relevance_core build ./*.egg-info
-COPY dags dags
 COPY plugins plugins
+# Airflow has the plugin from the installed package, so the image needs no plugins folder.
+RUN python -m pip install --no-deps --force-reinstall . \
+    && rm -rf relevance_core plugins build ./*.egg-info
+COPY dags dags
 COPY docker/airflow-init.sh docker/api-server.sh docker/healthy.py docker/store_init.py docker/store-policy.json docker/
 
 # A new volume takes the owner of the folder that it is mounted over: without these, it would be root's.
@@ -27,7 +28,6 @@ RUN groupadd --gid 50000 airflow \
     && install --directory --owner airflow --group airflow /var/log/airflow /var/lib/relevance
 ENV AIRFLOW_HOME=/opt/airflow \
     AIRFLOW__CORE__DAGS_FOLDER=/opt/relevance/dags \
-    AIRFLOW__CORE__PLUGINS_FOLDER=/opt/relevance/plugins \
     AIRFLOW__CORE__LOAD_EXAMPLES=False \
     HF_HUB_OFFLINE=1 \
     RELEVANCE_SCRATCH=/var/lib/relevance

@@ -148,7 +148,7 @@ def known(store: Store, run_id: str) -> str:
 def of_dag_run(store: Store, dag_run: str) -> str | None:
     """The store's run of an Airflow run, or None before it has begun.
 
-    The store's name of it ends with a digest of Airflow's (`plugins/relevance_params.run_id_of`); what begins it is the window's
+    The store's name of it ends with a digest of Airflow's (`relevance_airflow.params.run_id_of`); what begins it is the window's
     end, which Airflow's name does not tell.
     """
     ending = "-" + hashlib.sha256(dag_run.encode()).hexdigest()[:8]

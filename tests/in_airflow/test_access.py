@@ -108,7 +108,7 @@ def test_a_static_file_is_fetched_once(home: Home) -> None:
 def test_the_places_in_airflows_ui(home: Home) -> None:
     """Airflow lists the page in its navigation and the tab of a run, and the entry's icon is served."""
     plugins = home.client.call("GET", "plugins", limit=100)["plugins"]
-    views = next(plugin["external_views"] for plugin in plugins if plugin["name"] == "relevance_ui")
+    views = next(plugin["external_views"] for plugin in plugins if plugin["name"] == "relevance")
     assert [(view["name"], view["destination"]) for view in views] == [("Relevance", "nav"), ("Relevance", "dag_run")]
     with session(home, VIEWER) as client:
         assert client.get(f"/{views[0]['icon']}").headers["content-type"] == "image/svg+xml"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import itertools
 import json
 import subprocess
@@ -30,18 +31,17 @@ pytestmark = pytest.mark.airflow
 
 @pytest.fixture(scope="module")
 def rules() -> Any:
-    return load_module(PROJECT / "plugins" / "relevance_params.py")
+    return importlib.import_module("relevance_airflow.params")
 
 
 @pytest.fixture(scope="module")
 def load_dag(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Any]]:
-    """Reads a DAG file as Airflow does, with plugins/ on the path."""
+    """Reads a DAG file as Airflow does."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIRFLOW_HOME", str(tmp_path_factory.mktemp("airflow")))
         patch.setenv("RELEVANCE_SCHEDULE", "30 2 * * *")
         patch.delenv("RELEVANCE_SETTINGS_FILE", raising=False)
         patch.delenv("RELEVANCE_SETTINGS", raising=False)
-        patch.syspath_prepend(str(PROJECT / "plugins"))
         yield lambda name: load_module(PROJECT / "dags" / f"{name}.py").dag
 
 
@@ -277,7 +277,7 @@ print(json.dumps([seconds, sorted(new)]))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     seconds, modules = json.loads(done.stdout.splitlines()[-1])
     assert seconds < 0.5
-    assert set(modules) <= {"relevance_core", "relevance_notices", "relevance_operators", "relevance_params"}
+    assert set(modules) <= {"relevance_core", "relevance_airflow"}
 
 
 def test_unknown_conf_keys(rules: Any) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from relevance_core import notices, telemetry
+from relevance_airflow import metrics, texts
 from relevance_core.errors import SettingsError
 from tests.support.dag_cases import load_module
 from tests.support.places import PROJECT
@@ -50,63 +50,63 @@ PLAIN = "positive_rate de 0.99 ‹script›alert(1)‹/script› (( 7 * 7 )) (% 
 )
 def test_every_end_of_a_task_has_its_line(figures: dict[str, Any], line: str) -> None:
     """Published, approved, not approved, held and waiting for its sibling read differently, each with F1 and why."""
-    assert notices.decided("QC", FIGURES | figures) == line
+    assert texts.decided("QC", FIGURES | figures) == line
 
 
 def test_other_lines() -> None:
     """A failure names the run, the place and the cause where there are any; an approval what is missing; a late run the hours."""
-    assert notices.failed("relevance_retrain 2026-10-08", "train QI", "no rows") == (
+    assert texts.failed("relevance_retrain 2026-10-08", "train QI", "no rows") == (
         "relevance_retrain 2026-10-08 failed at train QI: no rows"
     )
-    assert notices.failed("relevance_retrain 2026-10-08", "", "") == "relevance_retrain 2026-10-08 failed"
-    assert notices.waiting("QC", FIGURES | {"gate": ASKED}) == "QC needs approval f1 0.912 (the first) as 3f0c: evidence in de"
-    assert notices.overdue("relevance_retrain 2026-10-08", 6.0, "running") == (
+    assert texts.failed("relevance_retrain 2026-10-08", "", "") == "relevance_retrain 2026-10-08 failed"
+    assert texts.waiting("QC", FIGURES | {"gate": ASKED}) == "QC needs approval f1 0.912 (the first) as 3f0c: evidence in de"
+    assert texts.overdue("relevance_retrain 2026-10-08", 6.0, "running") == (
         "relevance_retrain 2026-10-08 is not done after 6 h (running)"
     )
-    assert notices.moved({"QI": "b", "QC": "a"}, "ada", "worse") == "QC a, QI b serve after a rollback by ada: worse"
-    assert notices.cause("[    1.2 s] relevance stage: no rows; what to do: look") == "no rows; what to do: look"
+    assert texts.moved({"QI": "b", "QC": "a"}, "ada", "worse") == "QC a, QI b serve after a rollback by ada: worse"
+    assert texts.cause("[    1.2 s] relevance stage: no rows; what to do: look") == "no rows; what to do: look"
 
 
 def test_a_line_is_plain() -> None:
     """What an error or a log put into a line starts no HTML, no template and no second line, and ends at 400 characters."""
-    assert notices.plain(HOSTILE) == PLAIN
-    assert notices.plain("a\x1b[31m\u202eb") == "a [31m b"
-    assert len(notices.plain("x" * 1000)) == 400
+    assert texts.plain(HOSTILE) == PLAIN
+    assert texts.plain("a\x1b[31m\u202eb") == "a [31m b"
+    assert len(texts.plain("x" * 1000)) == 400
 
 
 def test_the_address_of_a_run() -> None:
     """A run's page stands under Airflow's own address, path and all, with the run's id as one part of it."""
-    address = notices.run_page("https://airflow.example/x/", "relevance_retrain", "manual__2026-10-08T02:30:00+00:00 a/b")
+    address = texts.run_page("https://airflow.example/x/", "relevance_retrain", "manual__2026-10-08T02:30:00+00:00 a/b")
     assert address == "https://airflow.example/x/dags/relevance_retrain/runs/manual__2026-10-08T02%3A30%3A00%2B00%3A00%20a%2Fb"
-    assert notices.run_page("http://h", "d", "r", "required_actions") == "http://h/dags/d/runs/r/required_actions"
+    assert texts.run_page("http://h", "d", "r", "required_actions") == "http://h/dags/d/runs/r/required_actions"
 
 
 @pytest.mark.parametrize("text", ["ops@example.org", '["a.B"]', '{"a.B": "me"}', '{"a.B": {"to": "ops@example.org"}}'])
 def test_channels_that_cannot_be_meant(text: str) -> None:
     """No JSON, no object, no options, and options without `{text}` are refused with the variable's name and an example."""
     with pytest.raises(SettingsError, match=r"RELEVANCE_NOTIFY.*SnsNotifier"):
-        notices.channels({"RELEVANCE_NOTIFY": text})
+        texts.channels({"RELEVANCE_NOTIFY": text})
 
 
 def test_text_goes_to_its_place_at_any_depth() -> None:
     """`{text}` is filled in strings, lists and objects, and nothing else changes."""
-    (channel,) = notices.channels({"RELEVANCE_NOTIFY": '{"a.B": {"to": 3, "blocks": [{"text": "loop: {text}"}, null]}}'})
+    (channel,) = texts.channels({"RELEVANCE_NOTIFY": '{"a.B": {"to": 3, "blocks": [{"text": "loop: {text}"}, null]}}'})
     assert channel.filled("done") == {"to": 3, "blocks": [{"text": "loop: done"}, None]}
-    assert notices.channels({}) == ()
+    assert texts.channels({}) == ()
 
 
 @pytest.mark.parametrize(("text", "hours"), [("0.5", 0.5), ("0", 0), ("", 0), (" ", 0)])
 def test_hours_of_the_deadline(text: str, hours: float) -> None:
     """Hours may be parts of one, empty and 0 mean none, and without the variable it is six."""
-    assert notices.deadline_hours({"RELEVANCE_DEADLINE_HOURS": text}) == hours
-    assert notices.deadline_hours({}) == 6
+    assert texts.deadline_hours({"RELEVANCE_DEADLINE_HOURS": text}) == hours
+    assert texts.deadline_hours({}) == 6
 
 
 @pytest.mark.parametrize("text", ["six", "-1", "nan", "inf"])
 def test_hours_that_cannot_be_meant(text: str) -> None:
     """What is no number of hours is refused with the variable's name."""
     with pytest.raises(SettingsError, match="RELEVANCE_DEADLINE_HOURS"):
-        notices.deadline_hours({"RELEVANCE_DEADLINE_HOURS": text})
+        texts.deadline_hours({"RELEVANCE_DEADLINE_HOURS": text})
 
 
 def report_of(stage: str, task: str | None = None, found: bool = False) -> dict[str, Any]:
@@ -116,36 +116,35 @@ def report_of(stage: str, task: str | None = None, found: bool = False) -> dict[
 
 def test_metrics_have_fixed_names() -> None:
     """Rows by stage and fate, F1 by task and language, verdicts, and what was published and serves: names as documented."""
-    rows = {f"relevance.rows.ingest.all.{fate}": value for fate, value in zip(telemetry.FATES, (10, 2, 7, 1, 2), strict=True)}
-    assert {name: value for _, name, value in telemetry.metrics_of(report_of("ingest"))} == rows
-    f1 = [metric for metric in telemetry.metrics_of(report_of("evaluate", "QC")) if metric.name.startswith("relevance.f1")]
+    rows = {f"relevance.rows.ingest.all.{fate}": value for fate, value in zip(metrics.FATES, (10, 2, 7, 1, 2), strict=True)}
+    assert {name: value for _, name, value in metrics.metrics_of(report_of("ingest"))} == rows
+    f1 = [metric for metric in metrics.metrics_of(report_of("evaluate", "QC")) if metric.name.startswith("relevance.f1")]
     assert [(metric.name, metric.value) for metric in f1] == [
         ("relevance.f1.qc.all", 0.9123),
         ("relevance.f1.qc.de", 0.8),
         ("relevance.f1.qc.en", 0.95),
     ]
-    assert telemetry.Metric("counter", "relevance.verdicts.qc.publish", 1) in telemetry.metrics_of(report_of("gate", "QC"))
-    assert telemetry.Metric("counter", "relevance.published.qc", 1) in telemetry.metrics_of(report_of("publish", "QC"))
-    assert telemetry.Metric("counter", "relevance.promoted.qc", 1) in telemetry.metrics_of(report_of("rollout"))
+    assert metrics.Metric("counter", "relevance.verdicts.qc.publish", 1) in metrics.metrics_of(report_of("gate", "QC"))
+    assert metrics.Metric("counter", "relevance.published.qc", 1) in metrics.metrics_of(report_of("publish", "QC"))
+    assert metrics.Metric("counter", "relevance.promoted.qc", 1) in metrics.metrics_of(report_of("rollout"))
 
 
 def test_what_is_found_again_is_not_counted_again() -> None:
     """A finished stage that is cleared and run again shows its gauges, and adds to no counter; *begin* has no numbers."""
-    again = telemetry.metrics_of(report_of("gate", "QC", found=True))
+    again = metrics.metrics_of(report_of("gate", "QC", found=True))
     assert {metric.kind for metric in again} == {"gauge"}
-    assert telemetry.metrics_of({"run_id": "one", "tasks": ["QC"]}) == []
+    assert metrics.metrics_of({"run_id": "one", "tasks": ["QC"]}) == []
 
 
 @pytest.fixture
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The plugin, with a notifier that fails before the one that keeps what it is told in `lines`."""
+    """The module of notices, with a notifier that fails before the one that keeps what it is told in `lines`."""
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path / "airflow"))
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "http://airflow.example")
     monkeypatch.setenv("RELEVANCE_NOTIFY", json.dumps(channels(tmp_path / "lines")))
-    monkeypatch.syspath_prepend(str(PROJECT / "plugins"))
-    import relevance_notices
+    from relevance_airflow import notices
 
-    return relevance_notices
+    return notices
 
 
 def channels(lines: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from relevance_core.stages.mine.index import Vectors
 from relevance_core.stages.split import prefix_sides
 from relevance_core.store import Store
 from tests.support.mine_cases import inputs_of
-from tests.support.page_cases import text_of
+from tests.support.page_cases import overview_page, text_of
 from tests.support.pair_cases import output, settings_for
 from tests.support.review_cases import TRAIN, finished, listed
 from tests.support.stage_cases import artifact, by_role, log

@@ -8,7 +8,6 @@ import json
 import re
 import shutil
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.types import Scope
 
+from relevance_airflow.params import run_id_of
 from relevance_core.runs import approval
 from relevance_core.runs.approval import Approval
 from relevance_core.runs.run import Run, pin
@@ -35,11 +35,7 @@ from relevance_core.ui.access import Right, User
 from relevance_core.ui.app import create_app
 from relevance_core.ui.ledger import Search, as_csv, look
 from tests.support.browser import browser
-from tests.support.places import PROJECT
 from tests.support.report_cases import HOSTILE, SETTINGS, figures, output, text, validate, whole_run
-
-sys.path.insert(0, str(PROJECT / "plugins"))
-from relevance_params import run_id_of  # Airflow puts the folder on the path too
 
 DAG_RUN = "manual__2026-10-08T01:00:00+00:00"
 RUN = run_id_of(date(2026, 10, 8), DAG_RUN)

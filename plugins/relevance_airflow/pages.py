@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.plugins_manager import AirflowPlugin
 
-import relevance_params as rules
+from relevance_airflow import params as rules
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -32,7 +32,7 @@ class AirflowAccess:
     """Airflow's logins, and what its auth manager lets them do to the DAG of the loop."""
 
     async def user(self, scope: Scope) -> User | None:
-        """Who sent this request: by its bearer token where it has one, else by the session's cookie, as in Airflow's own API."""
+        """The sender of a request, by bearer token or else by the session's cookie, as in Airflow's own API; None for nobody."""
         from airflow.api_fastapi.core_api.security import resolve_user_from_token
         from fastapi import HTTPException
 
@@ -45,7 +45,7 @@ class AirflowAccess:
         return User(found.get_name(), found)
 
     def may(self, user: User, right: Right) -> bool:
-        """Whether the auth manager lets the user do that to the DAG."""
+        """Asks the auth manager for the user's right to the DAG."""
         from airflow.api_fastapi.app import get_auth_manager
         from airflow.api_fastapi.auth.managers.models.resource_details import DagDetails
         from airflow.models.dag import DagModel
@@ -90,10 +90,10 @@ def _store() -> Store:
     return open_store(rules.Deployment.of(os.environ).store)
 
 
-class RelevanceUI(AirflowPlugin):
+class RelevancePlugin(AirflowPlugin):
     """The pages, and their two places in Airflow's UI."""
 
-    name = "relevance_ui"
+    name = "relevance"
     fastapi_apps = [{"name": "Relevance", "app": Pages(), "url_prefix": PREFIX}]  # noqa: RUF012  # read by Airflow as it stands
     # Addresses without a leading slash: Airflow's page resolves them against its own base, which may lie behind a proxy's prefix.
     external_views = [  # noqa: RUF012

@@ -32,7 +32,7 @@ NOT_A_COMMAND: Final = frozenset({2, 126, 127})
 
 @dataclass(frozen=True)
 class Deployment:
-    """What a deployment says in its environment, as RELEVANCE_STORE, RELEVANCE_SETTINGS_FILE and so on (docs/operating.md)."""
+    """A deployment, from its environment: RELEVANCE_STORE, RELEVANCE_SETTINGS_FILE and so on (docs/operating.md)."""
 
     store: str
     settings_file: str = ""
@@ -130,7 +130,7 @@ def answer_of(event: Mapping[str, Any], task: Task, version: str, hours: float) 
 
 
 def heals(exit_code: int) -> bool:
-    """Whether trying again can help: a store or network that failed, a killed process. Not a bad setting, bad rows, a bad model."""
+    """True where another try can help: a failed store or network, a killed process. Not a bad setting, bad rows, a bad model."""
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, RelevanceError)]
     permanent = {kind.exit_code for kind in kinds if kind.permanent and kind is not RelevanceError}
     return exit_code not in permanent | NOT_A_COMMAND

@@ -1,4 +1,4 @@
-"""What a stage's report is to a metrics system: a few numbers with fixed names (docs/operating.md, Metrics)."""
+"""Metrics of a stage's report: a few numbers with fixed names (docs/operating.md, Metrics)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 FATES: Final = ("in", "made", "kept", "quarantined", "dropped")
-"""What becomes of a stage's rows: in = kept + quarantined + dropped; what the stage itself has made is among in."""
+"""Fates of a stage's rows: in = kept + quarantined + dropped; rows that the stage itself has made are among in."""
 
 WHOLE: Final = "all"
 """Stands in a name where there is no one task or no one language."""

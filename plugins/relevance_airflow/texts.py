@@ -1,4 +1,4 @@
-"""What people are told about a run, one line each, and whom it goes to: pure functions of figures and of the environment.
+"""Texts of the notices about a run, one line each, and their channels: pure functions of figures and of the environment.
 
 A line is plain text, whatever a query log or an error put into it: nothing in it starts markup or a template (`plain`).
 """
@@ -129,7 +129,10 @@ def overdue(run: str, hours: float, state: str) -> str:
 
 
 def decided(task: str, figures: Mapping[str, Figures]) -> str:
-    """What became of a task's adapter. figures: those of *evaluate*, *gate*, *publish* and *rollout*, by stage."""
+    """The end of a task's adapter: published, held, waiting or not approved.
+
+    figures: those of *evaluate*, *gate*, *publish* and *rollout*, by stage.
+    """
     gate, rollout = figures["gate"], figures["rollout"]
     candidate = rollout["tasks"].get(task)
     told = _f1(figures)
@@ -148,7 +151,7 @@ def waiting(task: str, figures: Mapping[str, Figures]) -> str:
 
 
 def moved(versions: Mapping[str, str], who: str, why: str) -> str:
-    """What serves after a person has moved the alias, by task."""
+    """The versions that serve after a person has moved the alias, by task."""
     return f"{', '.join(f'{task} {version}' for task, version in sorted(versions.items()))} serve after a rollback by {who}: {why}"
 
 

@@ -1,7 +1,7 @@
-"""Who is told what, and when: Airflow's callbacks and its deadline, wired to the notifiers that a deployment names.
+"""Notices of a run: Airflow's callbacks and its deadline, wired to the notifiers that a deployment names.
 
-Each notice is one line with the address of the run (`relevance_core.notices`). It goes to the log of the process that sends it, and
-through every notifier of RELEVANCE_NOTIFY. A notice that can't be sent is an error in that log, never a failed task.
+Each notice is one line (`texts`) with the address of the run. It goes to the log of the process that sends it, and through every
+notifier of RELEVANCE_NOTIFY. A notice that can't be sent is an error in that log, never a failed task.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from airflow.sdk.definitions.callback import AsyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 from asgiref.sync import sync_to_async
 
-import relevance_params as rules
-from relevance_core import notices
-from relevance_core.notices import Channel, Figures
+from relevance_airflow import params as rules
+from relevance_airflow import texts
+from relevance_airflow.texts import Channel, Figures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,12 +36,12 @@ class Notice(BaseNotifier):
 
     def __init__(self, context: Context | None = None) -> None:
         super().__init__(context)
-        self.channels = notices.channels(os.environ)
+        self.channels = texts.channels(os.environ)
         for channel in self.channels:
             notifier(channel, "")
 
     def lines(self, context: Context) -> Iterator[str]:
-        """What there is to tell, a line each."""
+        """The lines of the notice."""
         raise NotImplementedError
 
     def address(self, context: Context) -> str:
@@ -52,7 +52,7 @@ class Notice(BaseNotifier):
         """Tells it."""
         with self._logged(type(self).__name__):
             for line in self.lines(context):
-                text = f"{notices.plain(line)}: {self.address(context)}"
+                text = f"{texts.plain(line)}: {self.address(context)}"
                 self.log.info("notice: %s", text)
                 for channel in self.channels:
                     with self._logged(channel.notifier):
@@ -82,14 +82,14 @@ class Failed(Notice):
         """One line."""
         instance = context.get("ti")
         if instance is None:
-            yield notices.failed(name_of(context), "", str(context.get("reason", "")))
+            yield texts.failed(name_of(context), "", str(context.get("reason", "")))
             return
         stage, index, why = instance.task_id.rpartition(".")[2], instance.map_index, ""
         with self._logged("the cause"):  # What is known is told, even where XComs can't be read.
             why = instance.xcom_pull(task_ids=instance.task_id, map_indexes=index, key=rules.FAILURE) or ""
             if index is not None and index >= 0:
                 stage = f"{stage} {instance.xcom_pull(task_ids='begin')[index]}"
-        yield notices.failed(name_of(context), stage, why)
+        yield texts.failed(name_of(context), stage, why)
 
 
 class Decided(Notice):
@@ -101,18 +101,18 @@ class Decided(Notice):
         for place, task in enumerate(context["ti"].xcom_pull(task_ids="begin")):
             figures = of_task(context, place)
             if "publish" in figures:
-                yield notices.decided(task, {**figures, "rollout": rollout})
+                yield texts.decided(task, {**figures, "rollout": rollout})
 
 
 class Waiting(Notice):
-    """When a version waits for a person (in the worker): its address is where to answer."""
+    """The notice of a version that waits for a person, sent by the worker; its address is the page of the answer."""
 
     tab = "required_actions"
 
     def lines(self, context: Context) -> Iterator[str]:
         """One line."""
         place = context["ti"].map_index or 0
-        yield notices.waiting(context["ti"].xcom_pull(task_ids="begin")[place], of_task(context, place))
+        yield texts.waiting(context["ti"].xcom_pull(task_ids="begin")[place], of_task(context, place))
 
 
 class Moved(Notice):
@@ -121,13 +121,13 @@ class Moved(Notice):
     def lines(self, context: Context) -> Iterator[str]:
         """One line."""
         release = context["ti"].xcom_pull(task_ids=context["ti"].task_id)
-        yield notices.moved(release["versions"], release["who"], release["why"])
+        yield texts.moved(release["versions"], release["who"], release["why"])
 
 
 class Overdue(Notice):
-    """When a run is not done in time (in the triggerer). One that has ended by then has been told of already."""
+    """The notice of a run that is not done in time, sent by the triggerer; a run that has ended by then has had its notice."""
 
-    def __init__(self, context: Context | None = None, hours: float = notices.DEFAULT_HOURS) -> None:
+    def __init__(self, context: Context | None = None, hours: float = texts.DEFAULT_HOURS) -> None:
         super().__init__(context)
         self.hours = hours
 
@@ -136,7 +136,7 @@ class Overdue(Notice):
         run = _as_json(context)
         if run["state"] not in {"success", "failed"}:
             end = rules.window_end(run["conf"] or {}, _time(run["data_interval_end"]), datetime.fromisoformat(run["run_after"]))
-            yield notices.overdue(f"{run['dag_id']} {end}", self.hours, run["state"])
+            yield texts.overdue(f"{run['dag_id']} {end}", self.hours, run["state"])
 
     def address(self, context: Context) -> str:
         """The run's page: the triggerer is told the run as JSON."""
@@ -151,15 +151,15 @@ def notifier(channel: Channel, text: str) -> BaseNotifier:
         kind = getattr(importlib.import_module(module), name)
         built = kind(**channel.filled(text))
     except Exception as error:
-        raise notices.unusable(channel.notifier, f"{type(error).__name__}: {error}") from error
+        raise texts.unusable(channel.notifier, f"{type(error).__name__}: {error}") from error
     if not isinstance(built, BaseNotifier):
-        raise notices.unusable(channel.notifier, "it is no notifier of Airflow")
+        raise texts.unusable(channel.notifier, "it is no notifier of Airflow")
     return built
 
 
 def deadline() -> DeadlineAlert | None:
     """The deadline of a run, counted from when it was queued: a nightly run is queued at its hour, and one by hand at once."""
-    hours = notices.deadline_hours(os.environ)
+    hours = texts.deadline_hours(os.environ)
     if not hours:
         return None
     return DeadlineAlert(DeadlineReference.DAGRUN_QUEUED_AT, timedelta(hours=hours), AsyncCallback(Overdue, {"hours": hours}))
@@ -183,7 +183,7 @@ def of_task(context: Context, place: int) -> dict[str, Figures]:
 
 def page(dag_id: str, run_id: str, tab: str) -> str:
     """The address of a run's page, under the address that Airflow is configured with."""
-    return notices.run_page(conf.get("api", "base_url", fallback="http://localhost:8080"), dag_id, run_id, tab)
+    return texts.run_page(conf.get("api", "base_url", fallback="http://localhost:8080"), dag_id, run_id, tab)
 
 
 def _as_json(context: Context) -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
-"""What the DAGs are made of: a stage of the loop as a process of its own, and the hooks before and after some stages.
+"""Operators of the DAGs: a stage of the loop as a process of its own, and the hooks before and after some stages.
 
-The rules are in `relevance_params`, without Airflow; here they meet Airflow's context.
+The rules are in `params`, without Airflow; here they meet Airflow's context.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from airflow.sdk import Asset, BaseHook, BaseOperator, Param
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from airflow.sdk.observability import stats
 
-import relevance_params as rules
-from relevance_core import config, notices, telemetry
+from relevance_airflow import metrics, texts
+from relevance_airflow import params as rules
+from relevance_core import config
 from relevance_core.config import Settings
 from relevance_core.errors import SettingsError
 from relevance_core.runs.steps import step_of
@@ -61,7 +62,7 @@ class RelevanceOperator(BashOperator):
 
     @functools.cached_property
     def subprocess_hook(self) -> Process:
-        """What runs the command."""
+        """The hook that runs the command."""
         return Process()
 
     def get_env(self, context: Context) -> dict[str, str]:
@@ -69,7 +70,7 @@ class RelevanceOperator(BashOperator):
         return dict(super().get_env(context)) | self.variables(context)
 
     def variables(self, context: Context) -> dict[str, str]:
-        """What the run adds to the environment."""
+        """Variables that the run adds to the environment."""
         return {}
 
     def execute(self, context: Context) -> Any:
@@ -80,7 +81,7 @@ class RelevanceOperator(BashOperator):
         except SettingsError as error:
             raise beyond_healing(context, error) from error
         except AirflowException as error:
-            leave_cause(context, notices.cause(self.subprocess_hook.last_line))
+            leave_cause(context, texts.cause(self.subprocess_hook.last_line))
             process = self.subprocess_hook.sub_process
             if process is None or rules.heals(process.returncode):
                 raise
@@ -224,14 +225,14 @@ def known_params_only(context: Context) -> None:
 
 
 def beyond_healing(context: Context, error: SettingsError) -> AirflowFailException:
-    """What ends a task without another try, with its cause left for the notice."""
+    """The exception that ends a task without another try; its cause is left for the notice."""
     leave_cause(context, str(error))
     return AirflowFailException(str(error))
 
 
 def leave_cause(context: Context, cause: str) -> None:
     """Leaves why a task fails where the notice of the run's failure finds it, without the secrets that Airflow masks in logs."""
-    context["ti"].xcom_push(rules.FAILURE, notices.plain(str(redact(cause))))
+    context["ti"].xcom_push(rules.FAILURE, texts.plain(str(redact(cause))))
 
 
 def run_in_store(context: Context) -> str:
@@ -276,7 +277,7 @@ def not_in_dry_run(context: Context) -> None:
 
 def send_metrics(report: Mapping[str, Any]) -> None:
     """Sends the numbers of a stage's report to the metrics system that Airflow is configured with."""
-    for metric in telemetry.metrics_of(report):
+    for metric in metrics.metrics_of(report):
         if metric.kind == "gauge":
             stats.gauge(metric.name, metric.value)
         else:
