@@ -15,7 +15,7 @@ from relevance_core.registry.signing import Key
 from relevance_core.runs.stage import Artifact, Inputs, Output, Report, Rows, stage
 
 
-@stage("publish", uses=("prompt", "base.model", "window"), version=2, by_task=True, pinned=("champion", "onboarded"))
+@stage("publish", uses=("prompt", "base.model", "window"), version=3, by_task=True, pinned=("champion", "onboarded"))
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Writes the version that the gate lets into the registry, and leaves `version.json`: its id, and why it should serve.
 
@@ -44,7 +44,10 @@ def describe(settings: Settings, inputs: Inputs) -> AdapterMeta:
     base, evaluate, translate = inputs["base"].json("base"), inputs["evaluate"], inputs["translate"]
     languages = inputs["denoise"].table("train", ["language"])["language"].unique().to_list()
     return AdapterMeta(
-        base=BaseInfo(id=base["id"], revision=base["revision"], uri=base["address"] or base["model"]),
+        base=BaseInfo(
+            id=base["id"], revision=base["revision"], digest=base.get("digest", ""), uri=base["address"] or base["model"]
+        ),
+        dtype=inputs["train"].json("training")["dtype"],
         prompt=prompt_info(prompt_from(settings), translate),
         threshold=evaluate.report.figures["threshold"],
         languages=tuple(languages),

@@ -138,7 +138,7 @@ def test_a_half_published_version_is_invisible_and_completed(registry: Registry,
 def test_a_half_published_damaged_file_is_not_completed(registry: Registry, adapter: Path) -> None:
     """A file of another content under the version's name is refused, and no manifest appears."""
     version = Manifest.build("QC", *read(adapter), make_meta()).version
-    registry.store.create(f"adapters/qc/{version}/golden.json", b"{}")
+    registry.store.create(f"adapters/qc/{version}/golden.json", b'{"answers": [0, 1], "rows": []}')
     with pytest.raises(RegistryError, match=r"golden\.json: SHA-256 .* what to do: delete that object"):
         registry.publish("QC", adapter, make_meta())
     assert registry.version_ids("QC") == []
@@ -262,7 +262,7 @@ def edit(field: str, value: object) -> Callable[[Store, str], None]:
 
 STORED_DAMAGES: dict[str, tuple[Callable[[Store, str], object], str]] = {
     "flipped bit": (lambda store, root: flip(store, root + "adapter_model.safetensors"), "adapter_model.safetensors: SHA-256"),
-    "truncated": (lambda store, root: store.write(root + "golden.json", b"["), "golden.json: 1 bytes, the manifest says 2"),
+    "truncated": (lambda store, root: store.write(root + "golden.json", b"["), "golden.json: 1 bytes, the manifest says 31"),
     "missing file": (lambda store, root: store.delete(root + "golden.json"), "golden.json: missing"),
     "extra file": (lambda store, root: store.write(root + "extra.bin", b""), "extra.bin: not in the manifest"),
     "no manifest": (lambda store, root: store.delete(root + "manifest.json"), "has no version"),
@@ -270,7 +270,7 @@ STORED_DAMAGES: dict[str, tuple[Callable[[Store, str], object], str]] = {
     "metric edited": (edit("metrics", {"f1": 1.0}), "changed after it was written"),
     "path in a file name": (edit("files", {"../../x.json": {"size": 0, "sha256": "0" * 64}}), "can't be read"),
     "not JSON": (lambda store, root: store.write(root + "manifest.json", b"{"), "can't be read"),
-    "later schema": (edit("schema_version", 2), "can't be read: schema_version"),
+    "later format": (edit("format", 3), "can't be read: format"),
     "unknown field": (edit("surprise", 1), "can't be read: surprise"),
 }
 

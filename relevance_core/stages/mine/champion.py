@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import polars as pl
 
 from relevance_core import pairs
@@ -12,7 +10,7 @@ from relevance_core.pairs import Task
 from relevance_core.registry import Registry
 from relevance_core.runs import review
 from relevance_core.runs.stage import Inputs, Output
-from relevance_core.scoring.scorers import open_version
+from relevance_core.scoring.opened import Opened, machine_of, open_version
 from relevance_core.stages.denoise.stage import LEDGER
 
 
@@ -26,7 +24,7 @@ class Champion:
     def __init__(self, settings: Settings, task: Task, version: str, decided: pl.DataFrame, out: Output) -> None:
         self._settings, self._task, self._out, self._decided = settings, task, out, decided
         self._manifest = Registry(out.store).manifest(task, version)
-        self._score: Callable[[pl.DataFrame, Callable[[str], None]], pl.Series] | None = None
+        self._opened: Opened | None = None
 
     @property
     def version(self) -> str:
@@ -57,10 +55,10 @@ class Champion:
         return named.select(pl.col(name).cast(kind) for name, kind in LEDGER.items()).sort("pair_id")
 
     def _p(self, rows: pl.DataFrame) -> pl.Series:
-        if self._score is None:
+        if self._opened is None:
             self._out.say(f"mine {self._task}: asking the champion {self.version}")
-            self._score = open_version(self._out.store, self._manifest, self._settings)
-        return self._score(rows, self._out.say)
+            self._opened = open_version(self._out.store, self._manifest, machine_of(self._settings))
+        return self._opened.score(rows, self._out.say)
 
 
 def open_champion(settings: Settings, task: Task, inputs: Inputs, decided: pl.DataFrame, out: Output) -> Champion | None:

@@ -19,11 +19,9 @@ from relevance_core import config, loop
 from relevance_core.config import Settings
 from relevance_core.errors import DataError, NotFound
 from relevance_core.pairs import Task, map_distinct, query_group
-from relevance_core.prompts import prompt_from
 from relevance_core.runs.stage import Inputs, Output, Report, Rows, open_artifact, stage
-from relevance_core.scoring.bases import open_base
 from relevance_core.scoring.english import with_english
-from relevance_core.scoring.scorers import TEXT, open_scorer
+from relevance_core.scoring.opened import TEXT, open_candidate
 from relevance_core.sources import read_labelled
 from relevance_core.stages.ingest import fingerprint
 from relevance_core.store import Store, open_store
@@ -135,12 +133,11 @@ def _judged(uri: str, run: loop.Run, task: Task) -> pl.DataFrame:
     return found.table("answers")
 
 
-@stage("judge", uses=("prompt", "base.model", "base.dtype", "engine.scorer", "source"), by_task=True, fingerprint=fingerprint)
+@stage("judge", uses=("prompt", "base.model", "engine.scorer", "source"), by_task=True, fingerprint=fingerprint)
 def judge(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Scores the task's rows of the labelled file `source.uri` with an adapter that is in no registry: `answers` (ANSWERS)."""
     rows = _judging(settings.source.uri, cast(Task, inputs.task))
-    base, adapter = open_base(inputs["base"], settings.base.dtype), inputs["train"].folder("adapter")
-    scorer = open_scorer(settings, base, adapter, prompt_from(settings))
+    scorer = open_candidate(settings, inputs["base"], inputs["train"]).scorer
     p = scorer.score(with_english(rows, settings, inputs["translate"]).select(TEXT).iter_rows(), out.say)
     out.table("answers", rows.with_columns(p=pl.Series(p, dtype=pl.Float64)).select(ANSWERS))
     return Report(Rows(len(rows), kept=len(rows)), {})
