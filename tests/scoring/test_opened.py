@@ -21,6 +21,7 @@ import pytest
 
 from relevance_core.config import EngineSettings, Settings, build
 from relevance_core.errors import ModelError, RegistryError
+from relevance_core.machine import free_port, require_python
 from relevance_core.models.folders import digest_of_model
 from relevance_core.prompts import prompt_from
 from relevance_core.registry import Manifest, Registry, golden
@@ -42,7 +43,8 @@ from relevance_core.stages.evaluate import score_with
 from relevance_core.stages.publish import describe
 from relevance_core.stages.train.stage import run as train
 from relevance_core.store import Store, open_store
-from tests.support.models_fixture import make_model, make_tokenizer, save_base, signal_rows
+from tests.support.models_fixture import make_tokenizer, signal_rows
+from tests.support.serving_cases import save_base
 from tests.support.stand_in import StandIn, expected
 
 PAIRS = [Pair("en", "red shoes", "Sports > Shoes"), Pair("de", "blauer mantel", "Clothing > Coats")]
@@ -152,7 +154,7 @@ def swap(shop: Shop) -> Any:
             other = make_tokenizer(["weiß", "shoes shoes red red category query: Sports Clothing Coats blauer mantel"] * 9)
             other.save_pretrained(shop.base)
         else:
-            make_model(len(make_tokenizer()), seed=7).save_pretrained(shop.base)
+            save_base(shop.base, seed=7)
 
     yield put
     shutil.rmtree(shop.base)
@@ -264,6 +266,27 @@ def test_the_client_scores_a_bfloat16_version(shop: Shop, versions: dict[str, Ma
     finally:
         running.stop()
     assert scores.p.tolist() == pytest.approx([expected(version.name, ids) for ids in prompts])
+
+
+@pytest.mark.serving
+@pytest.mark.slow
+def test_a_bfloat16_version_is_served_by_vllm_on_a_cpu(shop: Shop, versions: dict[str, Manifest]) -> None:
+    """A real server, started for the version, runs in bfloat16; the version is rolled out on it and scored by the client there."""
+    version, serving = versions["bfloat16"], settings(shop.base, serving={"python": "auto", "drain_seconds": 0}).serving
+    with server.LocalServer.start(
+        server.spec_for(shop.store, [version], serving, port=free_port()), require_python(serving)
+    ) as running:
+        running.wait(print_nothing)
+        used = settings(shop.base, serving={"endpoints": [running.url], "drain_seconds": 0})
+
+        def move() -> Any:
+            return shop.registry.promote({"QC": version.version}, who="test", why="test")
+
+        (proof,) = roll_out(shop.registry, {"QC": version.version}, move, used, print_nothing)[1]
+        with ScoringClient(shop.store, [running.url]) as client:
+            scores = client.score("QC", PAIRS, version=version.version)
+    assert (running.spec.dtype, proof.engine, proof.tolerance) == ("bfloat16", "vLLM", 3e-2)
+    assert np.abs(scores.p - score_with(shop.store, version, QUERIES, used, print_nothing).to_numpy()).max() < 3e-2
 
 
 def test_a_server_runs_in_the_dtype_of_what_it_is_started_for(
