@@ -320,6 +320,14 @@ def test_a_feature_that_this_release_does_not_know_refuses_the_version_by_name(s
         checks.check_stated(newer, checks.ServedBase(newer.base.label, shop.base), 32)
 
 
+def test_a_server_of_other_files_under_the_same_name_refuses_the_version(shop: Shop, versions: dict[str, Manifest]) -> None:
+    """Label and revision are the same, as of a Hugging Face branch that has moved: the digests tell the two bases apart."""
+    version = versions["float32"]
+    checks.check_stated(version, checks.ServedBase(version.base.label, shop.base, version.base.digest), 32)
+    with pytest.raises(RegistryError, match=rf"{version.name} was trained on other files of the base .*expected: the digest ffff"):
+        checks.check_stated(version, checks.ServedBase(version.base.label, shop.base, "f" * 64), 32)
+
+
 def test_unknown_fields_are_passed_over_and_covered_by_the_digest(shop: Shop, versions: dict[str, Manifest]) -> None:
     """A field of a later release, at the top and in a part, changes no score; edited afterwards, it is found."""
     old = versions["float32"]
