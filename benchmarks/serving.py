@@ -41,7 +41,7 @@ from relevance_core.machine import free_port, require_python
 from relevance_core.prompts import VERSIONS, Prompt
 from relevance_core.registry import AdapterMeta, BaseInfo, Manifest, PromptInfo, Registry
 from relevance_core.serving import Pair, ScoringClient
-from relevance_core.serving.opened import open_version
+from relevance_core.serving.prompts import open_prompts
 from relevance_core.serving.server import LocalServer, spec_for
 from relevance_core.store import Store, open_store
 
@@ -78,7 +78,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     """Builds the shop, starts the server and the peer, and measures both in turns."""
     store, manifest, adapter, rounds = make_shop(folder, options)
     settings = ServingSettings(staleness_seconds=3600, timeout_seconds=600)
-    spec = spec_for(store, manifest, settings, port=free_port(), gpus=0, work=folder / "server")
+    spec = spec_for(store, [manifest], settings, port=free_port(), gpus=0, work=folder / "server")
     with (
         # A process of its own: the peer has neither this one's memory nor its threads.
         multiprocessing.get_context("spawn").Pool(1, load_peer, (manifest.base.uri, str(adapter))) as peer,
@@ -162,7 +162,7 @@ class Peer:
     manifest: Manifest
 
     def __post_init__(self) -> None:
-        self._opened = open_version(self.store, "QC", self.manifest.version, None)
+        self._opened = open_prompts(self.store, "QC", self.manifest.version, None)
 
     def bulk(self, pairs: Sequence[Pair]) -> npt.NDArray[np.float64]:
         """All pairs, in padded batches."""
@@ -275,7 +275,7 @@ def make_shop(folder: Path, options: argparse.Namespace) -> tuple[Store, Manifes
     trainer.save_adapter(get_peft_model(model, lora), "random", folder / "adapter")
     store = open_store(str(folder / "store"))
     meta = AdapterMeta(
-        base=BaseInfo(id="random", digest="benchmark", uri=str(folder / "base")),
+        base=BaseInfo(id="random", revision="benchmark", uri=str(folder / "base")),
         prompt=PromptInfo(name=prompt.template, version=str(prompt.version), max_tokens=prompt.max_tokens),
         threshold=0.5,
         languages=("en",),

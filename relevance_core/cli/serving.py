@@ -32,7 +32,7 @@ def add_serving_parsers(add: Callable[..., argparse.ArgumentParser], say: Say) -
     command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     command.add_argument("--port", type=int, default=8000, help="default: %(default)s")
     command.add_argument("--gpus", type=int, metavar="N", help="GPUs that share the model; 0: the CPU (default: all that fit)")
-    command.add_argument("--dtype", choices=["float32", "bfloat16"], help="default: bfloat16 on a GPU, else float32")
+    command.add_argument("--dtype", choices=["float32", "bfloat16"], help="default: that of the versions it starts for")
     command.add_argument(
         "--advertise",
         metavar="URL",

@@ -31,7 +31,8 @@ class ServingSettings(Part):
         "auto", description="Python of the environment that has vLLM; auto: this one, else .venv-serving beside it; '' none"
     )
     tolerance: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="largest |p(yes)| difference to the golden pairs; default: 1e-3, with bfloat16 3e-2"
+        None,
+        description="largest |p(yes)| difference to the golden pairs; default: 1e-3, or 3e-2 if server or version is in bfloat16",
     )
     max_rank: int = Field(32, ge=1, description="largest LoRA rank that the servers take")
     slots: int = Field(4, ge=2, description="adapters that a server computes with at a time")
@@ -43,7 +44,8 @@ class ServingSettings(Part):
         "", description="file of the key that *publish* signs manifests with: Ed25519 private (PEM) or HMAC (text)"
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of the servers; auto: bfloat16 on a GPU, else float32"
+        "auto",
+        description="of the servers; auto: that of the versions which a server is started for (float32 where they differ)",
     )
     start_servers: int = Field(
         0, ge=0, description="servers that a rollout starts on its machine for a base that none runs; 0: it stops and says so"

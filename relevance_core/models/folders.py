@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Final
 
 from relevance_core.errors import ModelError
 
 _DIGITS = 20
+_WEIGHTS: Final = (".safetensors", ".safetensors.index.json")
+_OLD_WEIGHTS: Final = (".bin", ".bin.index.json")
+_SETTINGS: Final = frozenset({"config.json", "tokenizer_config.json"})
+_TOKENIZER: Final = "tokenizer.json"
+_OLD_TOKENIZER: Final = frozenset({"vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "added_tokens.json"})
+"""Read where there is no tokenizer.json, and else repeat what it holds."""
 
 
 def local_folder(name: str, revision: str, where: str) -> Path:
@@ -40,3 +48,24 @@ def digest_of_folder(folder: Path) -> str:
             with path.open("rb") as stream:
                 digest.update(f"{name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()[:_DIGITS]
+
+
+def model_files(names: Iterable[str]) -> list[str]:
+    """Those of a model folder's file names that decide a score: weights, their configuration and the tokenizer, sorted.
+
+    Empty without weights. A README, a licence, hidden files and the settings of text generation are no part of a model: a download
+    may have them or not.
+    """
+    there = [name for name in names if "/" not in name and not name.startswith(".")]
+    weights = [name for name in there if name.endswith(_WEIGHTS)] or [name for name in there if name.endswith(_OLD_WEIGHTS)]
+    tokenizer = {_TOKENIZER} if _TOKENIZER in there else _OLD_TOKENIZER
+    return sorted([*weights, *(name for name in there if name in _SETTINGS | tokenizer)]) if weights else []
+
+
+def digest_of_model(files: Mapping[str, str]) -> str:
+    """The SHA-256 of names and content of the files that decide a score; "" of a folder without weights.
+
+    files: name → SHA-256 of its content; in any order, others among them.
+    """
+    lines = [f"{name}\0{files[name]}\n" for name in model_files(files)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest() if lines else ""

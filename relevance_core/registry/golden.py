@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import polars as pl
 from relevance_core.errors import RegistryError
 from relevance_core.prompts import PairText
 from relevance_core.registry import Manifest, Registry
+from relevance_core.registry.versions import file_key
 
 FILE: Final = "golden.json"
 ROWS: Final = 32
@@ -36,12 +38,13 @@ class Scoring(Protocol):
 @dataclass(frozen=True)
 class Golden:
     """Golden pairs of a version. answers: the ids of yes and no. prompts: token ids. p: p(yes) of each, as the trainer's scorer
-    gave it.
+    gave it. texts: the pairs whose prompts they are, from which a tokenizer must make the same ids; empty where they were not kept.
     """
 
     answers: tuple[int, int]
     prompts: tuple[tuple[int, ...], ...]
     p: npt.NDArray[np.float64]
+    texts: tuple[PairText, ...] = ()
 
 
 def choose(rows: pl.DataFrame) -> list[PairText]:
@@ -66,25 +69,50 @@ def write(folder: Path, rows: Sequence[PairText], scorer: Scoring, say: Callable
 
 def load(registry: Registry, manifest: Manifest) -> Golden:
     """The golden pairs of a published version. Raises RegistryError for a version without them, or with damaged ones."""
-    key = f"adapters/{manifest.task.lower()}/{manifest.version}/{FILE}"
+    found = find(registry, manifest)
+    if found is None:
+        where = registry.store.uri_of(file_key(manifest, FILE))
+        raise RegistryError(f"{manifest.name} has no golden pairs", where=where, do="train it again with this release")
+    return found
+
+
+def find(registry: Registry, manifest: Manifest) -> Golden | None:
+    """As `load`; None for a version without golden pairs."""
     if FILE not in manifest.files:
-        raise RegistryError(
-            f"{manifest.name} has no golden pairs", where=registry.store.uri_of(key), do="train it again with this release"
-        )
-    data = registry.store.read(key)
-    found = registry.store.digest(key).sha256
-    if found != manifest.files[FILE].sha256:
+        return None
+    key = file_key(manifest, FILE)
+    data, stated = registry.store.read(key), manifest.files[FILE].sha256
+    if hashlib.sha256(data).hexdigest() != stated:
         raise RegistryError(
             f"the golden pairs of {manifest.name} were changed",
             where=registry.store.uri_of(key),
-            expected=f"SHA-256 {manifest.files[FILE].sha256}",
+            expected=f"SHA-256 {stated}",
             do="restore that object from a backup",
         )
     return parse(json.loads(data))
 
 
+def read(adapter: Path) -> Golden | None:
+    """The golden pairs in an adapter's folder; None where there are none yet."""
+    path = adapter / FILE
+    return parse(json.loads(path.read_bytes())) if path.exists() else None
+
+
 def parse(values: dict[str, Any]) -> Golden:
-    """The golden pairs of a `golden.json`."""
+    """The golden pairs of a `golden.json`. Raises RegistryError for values of another shape."""
+    try:
+        return _parsed(values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RegistryError(
+            f"golden pairs can't be read: {error!r}", where=FILE, expected='{"answers": [yes, no], "rows": [{"ids", "p", …}]}'
+        ) from error
+
+
+def _parsed(values: dict[str, Any]) -> Golden:
     yes, no = values["answers"]
     rows = values["rows"]
-    return Golden((yes, no), tuple(tuple(row["ids"]) for row in rows), np.array([row["p"] for row in rows], dtype=np.float64))
+    kept = all(name in row for row in rows for name in _TEXT)
+    texts = tuple((row["task"], row["query"], row["target"], row["english"]) for row in rows) if kept else ()
+    return Golden(
+        (yes, no), tuple(tuple(row["ids"]) for row in rows), np.array([row["p"] for row in rows], dtype=np.float64), texts
+    )

@@ -2,14 +2,21 @@
 
 import hashlib
 import json
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+from typing_extensions import override
 
 from relevance_core.errors import RegistryError
 from relevance_core.registry.names import VERSION_HEX, name_of
 
-SCHEMA_VERSION = 1
+FORMAT: Final = 2
+"""The manifest's shape: 1, before there was this field, has neither `requires` nor `dtype`; raised only when a reader of the one
+before could not read the document. What a reader must know to score rightly stands in `requires` instead."""
+KNOWN: Final = frozenset({"dtype"})
+"""What a manifest may require of those who score with it, as far as this release knows."""
+SCHEMA_VERSION: Final = 1
+"""A release's shape."""
 
 TaskName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{0,15}$")]
 VersionId = Annotated[str, Field(pattern=rf"^[0-9a-f]{{{VERSION_HEX}}}$")]
@@ -24,7 +31,9 @@ def canonical(value: object) -> bytes:
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    """A stored document or a part of one. Fields that this release does not know are kept, so that digests still cover them."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     def to_json(self) -> dict[str, Any]:
         """The record as plain JSON values."""
@@ -44,7 +53,7 @@ class _Record(BaseModel):
             raise RegistryError(
                 f"a stored {cls.__name__.lower()} can't be read: {problems}",
                 where=where,
-                expected=f"a {cls.__name__.lower()} of schema {SCHEMA_VERSION}",
+                expected=f"a {cls.__name__.lower()} as this release or an earlier one writes it",
                 do="if a newer release of relevance-loop wrote it, upgrade this one; otherwise restore the object",
             ) from error
 
@@ -57,7 +66,10 @@ class FileInfo(_Record):
 
 
 class BaseInfo(_Record):
-    """The base model under an adapter: `id` and `revision` or `digest` say which, `uri` where it was found."""
+    """The base model under an adapter: `id` and `revision` or `digest` say which, `uri` where it was found.
+
+    `digest` is that of the files that decide a score (`models.folders.digest_of_model`); who opens the base compares it.
+    """
 
     id: Annotated[str, Field(min_length=1)]
     revision: str = ""
@@ -93,11 +105,15 @@ class LoraInfo(_Record):
 class AdapterMeta(_Record):
     """What a publisher states about an adapter.
 
-    `threshold` is the p(yes) from which the answer is yes; `data` maps a name (train, dev …) to a digest; `gate` is the
+    `dtype` is the one that the base was in where the adapter was trained, None where nobody stated it; `threshold` is the p(yes)
+    from which the answer is yes; `data` maps a name (train, dev …) to a digest; `gate` is the
     gate's whole report; `created` is the end of the data interval (ISO 8601), never the time of publishing.
     """
 
+    model_config = ConfigDict(extra="forbid")
+
     base: BaseInfo
+    dtype: Literal["float32", "bfloat16"] | None = None
     prompt: PromptInfo
     threshold: Annotated[float, Field(ge=0, le=1)]
     languages: tuple[Language, ...]
@@ -115,9 +131,16 @@ class AdapterMeta(_Record):
 
 
 class Manifest(AdapterMeta):
-    """Everything about one published version; written last, so a version exists when its manifest does."""
+    """Everything about one published version; written last, so a version exists when its manifest does.
 
-    schema_version: Annotated[int, Field(ge=SCHEMA_VERSION, le=SCHEMA_VERSION)] = SCHEMA_VERSION
+    `requires` lists the features without which nobody can score with it rightly; other fields that a reader does not know are
+    passed over. A field that a stored manifest lacks stays lacking, and has its default here.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    format: Annotated[int, Field(ge=1, le=FORMAT)] = 1
+    requires: tuple[str, ...] = ()
     task: TaskName
     version: VersionId
     files: dict[FileName, FileInfo]
@@ -132,29 +155,52 @@ class Manifest(AdapterMeta):
     @classmethod
     def build(cls, task: str, files: dict[str, FileInfo], lora: LoraInfo, meta: AdapterMeta) -> Self:
         """The manifest of these files; version and digest are computed."""
-        fields = meta.to_json() | {"schema_version": SCHEMA_VERSION, "task": task, "lora": lora.to_json()}
+        fields = meta.to_json() | {"format": FORMAT, "task": task, "lora": lora.to_json()}
+        fields["requires"] = ["dtype"] if meta.dtype else []
         fields["files"] = {name: files[name].to_json() for name in sorted(files)}
         fields["version"] = version_of(fields)
         return cls.model_validate(fields | {"digest": _digest_of(fields)})
 
+    @override
+    def to_json(self) -> dict[str, Any]:
+        """The manifest as it is stored: without the fields that it lacks, with those that this release does not know."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    def require_scorable(self) -> None:
+        """Raises `RegistryError` when the manifest requires what this release does not know."""
+        unknown = sorted(set(self.requires) - KNOWN)
+        if unknown:
+            raise RegistryError(
+                f"{self.name} can't be scored rightly here: it requires {', '.join(unknown)}",
+                where="requires of its manifest",
+                expected=f"nothing but {', '.join(sorted(KNOWN))}, which this release knows",
+                do="upgrade relevance-loop on this machine, or score with an earlier version",
+            )
+
     def problems(self) -> list[str]:
-        """What in the manifest contradicts itself: an edited field shows here."""
-        fields = self.to_json()
+        """Contradictions within the manifest: an edited field shows here."""
+        version = version_of(self.model_dump(mode="json"))
         found = []
-        if version_of(fields) != self.version:
-            found.append(f"the manifest's fields give the version {version_of(fields)}, not {self.version}")
-        if _digest_of(fields) != self.digest:
+        if version != self.version:
+            found.append(f"the manifest's fields give the version {version}, not {self.version}")
+        if _digest_of(self.to_json()) != self.digest:
             found.append("the manifest was changed after it was written: its digest differs")
         return found
 
 
 def version_of(fields: dict[str, Any]) -> str:
-    """16 hex digits of the SHA-256 over all that decides a score: files, base, prompt, threshold, languages, data.
+    """16 hex digits of the SHA-256 over all that decides a score: files, base, dtype, prompt, threshold, languages, data.
 
-    Time, run, metrics, verdict and the place of the base are left out, so the same inputs give the same version.
+    Time, run, metrics, verdict and the place of the base are left out, so the same inputs give the same version. So is float32,
+    which is what an id meant before dtype was recorded, and, since format 2, the digest of a base that has a revision: ids of
+    versions that are made as before stay as they were.
     """
     identity = {name: fields[name] for name in ("task", "prompt", "threshold", "languages", "onboarded", "data", "lora")}
     identity["base"] = {name: fields["base"][name] for name in ("id", "revision", "digest")}
+    if fields["format"] > 1 and fields["base"]["revision"]:
+        identity["base"]["digest"] = ""
+    if fields["dtype"] not in (None, "float32"):
+        identity["dtype"] = fields["dtype"]
     identity["files"] = {name: info["sha256"] for name, info in fields["files"].items()}
     return hashlib.sha256(canonical(identity)).hexdigest()[:VERSION_HEX]
 

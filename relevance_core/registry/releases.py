@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 from relevance_core.errors import Conflict, NotFound, RegistryError
 from relevance_core.registry.manifest import Manifest, Release
@@ -16,8 +17,9 @@ from relevance_core.registry.versions import Versions, check_task
 from relevance_core.store.objects import Store
 
 CHAMPION = "champion"
-_LOG = f"aliases/{CHAMPION}/"
-_ENTRY = re.compile(rf"{_LOG}([0-9]{{8}})\.json")
+LOG: Final = f"aliases/{CHAMPION}/"
+"""Where the log is in a store."""
+_ENTRY = re.compile(rf"{LOG}([0-9]{{8}})\.json")
 
 
 class Registry(Versions):
@@ -167,8 +169,7 @@ class Registry(Versions):
 
     def _listed(self) -> int:
         """The highest number that a listing shows, or 0."""
-        matches = (_ENTRY.fullmatch(entry.key) for entry in self.store.list(_LOG))
-        return max((int(match[1]) for match in matches if match), default=0)
+        return max((release_at(entry.key) or 0 for entry in self.store.list(LOG)), default=0)
 
     def _numbered(self, number: int, current: Release) -> Release:
         if not 1 <= number <= current.number:
@@ -206,7 +207,13 @@ class _Decision:
 
 
 def _key(number: int) -> str:
-    return f"{_LOG}{number:08d}.json"
+    return f"{LOG}{number:08d}.json"
+
+
+def release_at(key: str) -> int | None:
+    """The number of the release at a key; None for any other key."""
+    match = _ENTRY.fullmatch(key)
+    return int(match[1]) if match else None
 
 
 def _serving(release: Release | None, tasks: Mapping[str, str] | set[str]) -> dict[str, str | None]:

@@ -5,6 +5,7 @@ import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from relevance_core.errors import NotFound, RegistryError
 from relevance_core.registry.adapter_files import MANIFEST, read_adapter
@@ -16,7 +17,9 @@ from relevance_core.store.objects import Digest, Store, digest_of
 
 _TASK = re.compile(r"[A-Z][A-Z0-9]{0,15}")
 _VERSION = re.compile(rf"[0-9a-f]{{{VERSION_HEX}}}")
-_MANIFEST_KEY = re.compile(rf"adapters/([a-z][a-z0-9]{{0,15}})/([0-9a-f]{{{VERSION_HEX}}})/{re.escape(MANIFEST)}")
+ADAPTERS: Final = "adapters/"
+"""Where versions are in a store."""
+_MANIFEST_KEY = re.compile(rf"{ADAPTERS}([a-z][a-z0-9]{{0,15}})/([0-9a-f]{{{VERSION_HEX}}})/{re.escape(MANIFEST)}")
 _PREFIX = re.compile(rf"[0-9a-f]{{4,{VERSION_HEX}}}")
 #: What lies beside the files that a manifest names.
 DOCUMENTS = frozenset({MANIFEST, SIGNATURE})
@@ -64,7 +67,8 @@ class Versions:
         """
         where = self.store.uri_of(_root(stored.task, stored.version) + MANIFEST)
         if self.signature(stored.task, stored.version) is None:
-            if stored.base != stated.base:
+            older = stored.base.model_copy(update={"digest": stated.base.digest}) if not stored.base.digest else stored.base
+            if older != stated.base:
                 raise RegistryError(
                     f"the unsigned manifest of {stored.name} names the base at {stored.base.uri!r}", where=where,
                     expected=repr(stated.base.uri), do="look who published it; delete its manifest.json if it is not yours",
@@ -108,9 +112,7 @@ class Versions:
 
     def _parsed(self, task: str, version: str, data: bytes) -> Manifest:
         manifest = Manifest.from_bytes(data, self.store.uri_of(_root(task, version) + MANIFEST))
-        problems = manifest.problems()
-        if (manifest.task, manifest.version) != (task, version):
-            problems.append(f"it is the manifest of {manifest.task} {manifest.version}")
+        problems = contradictions(manifest, task, version)
         if problems:
             raise _damaged(task, version, problems, self.store)
         return manifest
@@ -124,13 +126,13 @@ class Versions:
 
     def tasks(self) -> list[str]:
         """Tasks that have a version, sorted."""
-        matches = (_MANIFEST_KEY.fullmatch(entry.key) for entry in self.store.list("adapters/"))
-        return sorted({match[1].upper() for match in matches if match})
+        found = (version_at(entry.key) for entry in self.store.list(ADAPTERS))
+        return sorted({version[0] for version in found if version})
 
     def version_ids(self, task: str) -> list[str]:
         """Ids of the versions whose manifest is there, sorted; unfinished publishes are not seen."""
-        matches = (_MANIFEST_KEY.fullmatch(entry.key) for entry in self.store.list(f"adapters/{check_task(task).lower()}/"))
-        return sorted(match[2] for match in matches if match)
+        found = (version_at(entry.key) for entry in self.store.list(f"{ADAPTERS}{check_task(task).lower()}/"))
+        return sorted(version[1] for version in found if version)
 
     def versions(self, task: str) -> list[Manifest]:
         """Manifests of all versions, oldest data interval first. Raises `RegistryError` at a damaged one."""
@@ -241,7 +243,24 @@ def check_task(task: str) -> str:
 def _root(task: str, version: str) -> str:
     if not _VERSION.fullmatch(version):
         raise RegistryError(f"{version!r} is no version", expected=f"{VERSION_HEX} hexadecimal digits")
-    return f"adapters/{check_task(task).lower()}/{version}/"
+    return f"{ADAPTERS}{check_task(task).lower()}/{version}/"
+
+
+def contradictions(manifest: Manifest, task: str, version: str) -> list[str]:
+    """Contradictions within a manifest, and between it and the place where it lies; empty for a whole one."""
+    elsewhere = (manifest.task, manifest.version) != (task, version)
+    return manifest.problems() + [f"it is the manifest of {manifest.task} {manifest.version}"] * elsewhere
+
+
+def version_at(key: str) -> tuple[str, str] | None:
+    """Task and version of a manifest's key; None for any other key."""
+    match = _MANIFEST_KEY.fullmatch(key)
+    return (match[1].upper(), match[2]) if match else None
+
+
+def file_key(manifest: Manifest, name: str) -> str:
+    """The key of a file of a version."""
+    return _root(manifest.task, manifest.version) + name
 
 
 def _file_problem(name: str, expected: FileInfo, found: Digest) -> str:

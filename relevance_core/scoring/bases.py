@@ -1,27 +1,41 @@
-"""Finding the base model that an output of *base* names: that output's own folders, an earlier one's, or a Hugging Face id."""
+"""Finding a base model and making sure that it is the one meant: an output of *base*, a folder, or a Hugging Face id.
+
+A base is known by the digest of its files (`models.folders.digest_of_model`), which is computed again when it is opened. Reading
+many gigabytes takes a minute, so a digest is remembered in the scratch folder for as long as none of the files is touched.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Final
 
-from relevance_core.errors import NotFound
-from relevance_core.runs.stage import Artifact, open_artifact
+from relevance_core.errors import ModelError, NotFound
+from relevance_core.models.base_ref import BaseRef, Dtype
+from relevance_core.models.folders import digest_of_model, local_folder, model_files
+from relevance_core.registry import BaseInfo
+from relevance_core.runs.stage import Artifact, open_artifact, scratch
+from relevance_core.store import Store
 
-if TYPE_CHECKING:
-    from relevance_core.models.base_ref import BaseRef
+_ADDRESSES: Final = "stages/"
+_TICK_NS: Final = 2_000_000_000
+"""A file touched within the last tick may be touched again without another time of change."""
 
 
-def open_base(base: Artifact, dtype: Literal["auto", "float32", "bfloat16"] = "auto") -> BaseRef:
+def open_base(base: Artifact, dtype: Dtype = "auto") -> BaseRef:
     """The base model of a finished *base* output, its folders on this machine.
 
     `address` in base.json is the output that holds `model/` and `fold-0/`, `fold-1/`, …: this one or an earlier one; without an
-    address `model` is a Hugging Face id or a folder. Raises NotFound when the output it points to is gone.
+    address `model` is a Hugging Face id or a folder. Raises NotFound when the output it points to is gone, ModelError when the
+    files are others than when *base* ran.
     """
-    from relevance_core.models.base_ref import BaseRef
-
     about = base.json("base")
+    info = BaseInfo(id=about["id"], revision=about["revision"], digest=about.get("digest", ""))
     if not about["address"]:
-        return BaseRef(about["id"], about["model"], about["revision"], dtype)
+        return checked(BaseRef(info.id, about["model"], info.revision, dtype), info.digest)
     holder = base if about["address"] == base.address else open_artifact(base.store, about["address"])
     if holder is None:
         raise NotFound(
@@ -31,4 +45,75 @@ def open_base(base: Artifact, dtype: Literal["auto", "float32", "bfloat16"] = "a
             do=f"delete {base.address}/manifest.json and run `relevance stage base` again: it builds the base anew",
         )
     folds = tuple(str(holder.folder(f"fold-{number}")) for number in range(about["folds"]))
-    return BaseRef(about["id"], str(holder.folder("model")), about["revision"], dtype, folds)
+    return checked(BaseRef(info.id, str(holder.folder("model")), info.revision, dtype, folds), info.digest)
+
+
+def base_of(store: Store, base: BaseInfo, dtype: Dtype = "auto") -> BaseRef:
+    """The base model that a manifest names; its files are not looked at yet: see `checked`.
+
+    Raises NotFound when the output of *base* that built it is gone.
+    """
+    if not base.uri.startswith(_ADDRESSES):
+        return BaseRef(base.id, base.uri or base.id, base.revision, dtype)
+    built = open_artifact(store, base.uri)
+    if built is None:
+        raise NotFound(
+            f"the base model {base.id} is damaged or gone",
+            where=store.uri_of(base.uri),
+            expected="the folder model/ of a finished output of the stage base",
+            do="restore it from a backup, or score with a version whose base is there",
+        )
+    return BaseRef(base.id, str(built.folder("model")), base.revision, dtype)
+
+
+def checked(base: BaseRef, digest: str) -> BaseRef:
+    """The base, when the files on this machine have this digest, or there is nothing to compare.
+
+    digest: "" where none was recorded. A Hugging Face id that is not here yet, and a folder with a tokenizer alone, pass. Raises
+    ModelError for other files.
+    """
+    folder = folder_of(base) if digest else None
+    found = digest_of_base(folder) if folder else ""
+    if found in ("", digest):
+        return base
+    raise ModelError(
+        f"the files of the base {base.id} are not those that it was trained with: their digest is {found[:16]}…",
+        where=str(folder),
+        expected=f"weights, configuration and tokenizer of the digest {digest[:16]}…",
+        do="bring the base's own files back; to use the new ones, run the loop with them as another base",
+    )
+
+
+def folder_of(base: BaseRef) -> Path | None:
+    """The base's folder on this machine; None for a Hugging Face id that is not in the local cache."""
+    try:
+        return local_folder(base.source, base.revision, base.id)
+    except ModelError:
+        return None
+
+
+def digest_of_base(folder: Path) -> str:
+    """`digest_of_model` of a folder, remembered by path, device, inode, size and time of change of each file."""
+    names = model_files(path.name for path in folder.iterdir() if path.is_file())
+    states = _states(folder, names)
+    known = scratch("cache") / "digests" / hashlib.sha256(json.dumps([str(folder.absolute()), states]).encode()).hexdigest()
+    if known.exists():
+        return known.read_text()
+    digest = digest_of_model({name: _sha256(folder / name) for name in names})
+    latest = max((state[-1] for state in states.values()), default=0)
+    if states == _states(folder, names) and latest < time.time_ns() - _TICK_NS:
+        known.parent.mkdir(exist_ok=True)
+        unfinished = known.with_suffix(f".{os.getpid()}")
+        unfinished.write_text(digest)
+        unfinished.replace(known)
+    return digest
+
+
+def _states(folder: Path, names: list[str]) -> dict[str, tuple[int, int, int, int]]:
+    found = {name: (folder / name).stat() for name in names}
+    return {name: (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in found.items()}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

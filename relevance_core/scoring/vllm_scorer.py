@@ -53,6 +53,8 @@ class VllmScorer:
         self._base, self._adapter, self._prompt, self._python = base, adapter, prompt, python
         self._tokenizer = AutoTokenizer.from_pretrained(base.source, revision=base.revision)
         self.answers = answer_ids(self._tokenizer)
+        half = base.dtype == "bfloat16" or (base.dtype == "auto" and torch.cuda.is_available())
+        self.dtype = "bfloat16" if half else "float32"
 
     def encode(self, rows: Iterable[PairText]) -> list[list[int]]:
         """The token ids of each row's prompt."""
@@ -79,12 +81,11 @@ class VllmScorer:
         np.save(folder / "ids.npy", np.concatenate([np.array(ids, dtype=np.int32) for ids in prompts]))
         np.save(folder / "lengths.npy", np.array([len(ids) for ids in prompts]))
         rank = json.loads((self._adapter / "adapter_config.json").read_text())["r"] if self._adapter else 0
-        half = self._base.dtype == "bfloat16" or (self._base.dtype == "auto" and torch.cuda.is_available())
         job = {
             "model": self._base.source,
             "adapter": str(self._adapter.absolute()) if self._adapter else None,
             "max_rank": next(bound for bound in _RANKS if bound >= rank),
-            "dtype": "bfloat16" if half else "float32",
+            "dtype": self.dtype,
             "longest": max(map(len, prompts)),
             "answers": self.answers,
         }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from relevance_core.errors import ModelError, RegistryError
 from relevance_core.registry.adapter_files import WEIGHTS, read_adapter
-from relevance_core.registry.manifest import Manifest
+from relevance_core.registry.manifest import LoraInfo, Manifest
 from relevance_core.registry.versions import DOCUMENTS
 
 _PREFIX = "base_model.model."
@@ -17,10 +17,13 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class ServedBase:
-    """The base model that a server holds: its label in manifests (`BaseInfo.label`) and the folder with its configuration."""
+    """The base model that a server holds: its label in manifests (`BaseInfo.label`), the folder with its configuration, and the
+    digest of its files, "" where none was recorded.
+    """
 
     label: str
     folder: Path
+    digest: str = ""
 
     def shapes(self) -> dict[str, tuple[int, int]]:
         """(inputs, outputs) of each linear layer, by its name in the model. Raises ModelError for a folder that holds no model."""
@@ -47,7 +50,17 @@ def _linear_layers(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def check_stated(manifest: Manifest, base: ServedBase, max_rank: int) -> None:
-    """Raise RegistryError for a manifest that names another base than the server's, or a rank above `max_rank`."""
+    """Raise RegistryError for a manifest that requires what this release does not know, that names another base than the server's,
+    or a rank above `max_rank`.
+    """
+    manifest.require_scorable()
+    if base.digest and manifest.base.digest and manifest.base.digest != base.digest:
+        raise RegistryError(
+            f"{manifest.name} was trained on other files of the base {base.label}",
+            where="base of its manifest",
+            expected=f"the digest {base.digest[:16]}…, not {manifest.base.digest[:16]}…",
+            do="serve it from a server of its own base (relevance serve --base)",
+        )
     if manifest.base.label != base.label:
         raise RegistryError(
             f"{manifest.name} was made for the base {manifest.base.label!r}",
@@ -73,8 +86,9 @@ def check_servable(folder: Path, manifest: Manifest, base: ServedBase, max_rank:
     """
     check_stated(manifest, base, max_rank)
     files, lora = read_adapter(folder, manifest.base, beside=DOCUMENTS)
-    if files != manifest.files or lora != manifest.lora:
-        different = sorted(name for name in {*files, *manifest.files} if files.get(name) != manifest.files.get(name))
+    found, stated = ({name: (info.size, info.sha256) for name, info in of.items()} for of in (files, manifest.files))
+    if found != stated or any(getattr(lora, name) != getattr(manifest.lora, name) for name in LoraInfo.model_fields):
+        different = sorted(name for name in {*found, *stated} if found.get(name) != stated.get(name))
         raise RegistryError(
             f"the files of {manifest.name} are not those of its manifest: {', '.join(different) or f'{lora} there'}",
             where=str(folder),

@@ -28,8 +28,8 @@ from relevance_core.config import ServingSettings
 from relevance_core.errors import ServingError
 from relevance_core.pairs import Task
 from relevance_core.registry.signing import Key
-from relevance_core.serving.opened import Opened, Pair, open_version
 from relevance_core.serving.pool import Pool
+from relevance_core.serving.prompts import Pair, Prompts, open_prompts
 from relevance_core.serving.view import View, Watch
 from relevance_core.serving.wire import BATCH
 from relevance_core.store import Store, open_store
@@ -87,7 +87,7 @@ class AsyncScoringClient:
         self._batch, self._concurrency = batch, concurrency
         self._watch = Watch(self._store, settings, endpoints, outage)
         self._pool = Pool(settings.timeout_seconds, concurrency, attempts)
-        self._opened: OrderedDict[tuple[Task, str], asyncio.Task[Opened]] = OrderedDict()
+        self._opened: OrderedDict[tuple[Task, str], asyncio.Task[Prompts]] = OrderedDict()
         # One thread: a fast tokenizer may not be used by two at a time, and the event loop goes on meanwhile.
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="relevance-prompts")
         self._closed = False
@@ -149,16 +149,16 @@ class AsyncScoringClient:
         threshold = opened.manifest.threshold
         return Scores(p, p >= threshold, task, version, threshold)
 
-    async def _batch_of(self, opened: Opened, batch: Sequence[Pair]) -> npt.NDArray[np.float64]:
+    async def _batch_of(self, opened: Prompts, batch: Sequence[Pair]) -> npt.NDArray[np.float64]:
         prompts = await asyncio.get_running_loop().run_in_executor(self._encoder, opened.encode, batch)
         return await self._pool.score(opened.manifest.name, opened.manifest.base.label, prompts, opened.answers)
 
-    async def _open(self, task: Task, version: str) -> Opened:
+    async def _open(self, task: Task, version: str) -> Prompts:
         """The version, opened once for all calls; the ones used last are kept."""
         key = (task, version)
         opening = self._opened.get(key)
         if opening is None:
-            opening = asyncio.create_task(asyncio.to_thread(open_version, self._store, task, version, self._key, self._settings))
+            opening = asyncio.create_task(asyncio.to_thread(open_prompts, self._store, task, version, self._key, self._settings))
             self._opened[key] = opening
         self._opened.move_to_end(key)
         if len(self._opened) > _OPENED:

@@ -59,7 +59,7 @@ class PluginSettings(BaseModel):
     def resolver(self, log: Log) -> Resolver:
         """The resolver of a server with these settings. Raises SettingsError for a bad address or key; the store is not asked."""
         key = Key.load(self.verify_key) if self.verify_key else None
-        served = ServedBase(self.base.label, self.base_folder)
+        served = ServedBase(self.base.label, self.base_folder, self.base.digest)
         return Resolver(
             open_store(self.store), served, self.cache, max_rank=self.max_rank, cached=self.cached, key=key, log=log
         )  # fmt: skip

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from relevance_core.serving.wire import Server
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2}
-"""Largest difference of p(yes) to the trainer's, by the numbers that the server computes with."""
+"""Largest difference of p(yes) to the trainer's, by dtype."""
 
 
-def tolerance_of(settings: ServingSettings, dtype: str | None) -> float:
-    """The bound in force where numbers of this type are computed with: `serving.tolerance`, else that of the type.
+def tolerance_of(settings: ServingSettings, dtype: str | None, trained: str | None) -> float:
+    """The bound in force: `serving.tolerance`, else that of the coarser dtype of the two.
 
-    A server that does not tell its type is held to float32's.
+    dtype: the server's. trained: the version's. One that is not told counts as float32.
     """
-    return settings.tolerance or TOLERANCE[dtype or "float32"]
+    return settings.tolerance or max(TOLERANCE[dtype or "float32"], TOLERANCE[trained or "float32"])
 
 
 def check(server: Server, manifest: Manifest, golden: Golden, settings: ServingSettings) -> tuple[float, float]:
@@ -36,7 +36,7 @@ def check(server: Server, manifest: Manifest, golden: Golden, settings: ServingS
     """
     if not server.healthy():
         raise ServingError("the server is not healthy", where=server.url, expected="/health with 200")
-    tolerance = tolerance_of(settings, server.dtype())
+    tolerance = tolerance_of(settings, server.dtype(), manifest.dtype)
     scores = server.score(manifest.name, golden.prompts, golden.answers)
     largest = compare(scores, manifest, golden, tolerance, server.url)
     if manifest.name not in server.adapters():
@@ -54,6 +54,6 @@ def compare(scores: npt.NDArray[np.float64], manifest: Manifest, golden: Golden,
             f"{manifest.name} answers {scores[worst]:.6f} to golden pair {worst}, where it was trained {golden.p[worst]:.6f}",
             where=where,
             expected=f"a difference of at most {tolerance:g}",
-            do="see that the server runs the base of the manifest, in the same numbers; the version does not serve before",
+            do="see that the server runs the base of the manifest, in its dtype; the version does not serve before",
         )
     return largest

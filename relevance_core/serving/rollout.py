@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from relevance_core.config import Settings
 from relevance_core.errors import RelevanceError, ServingError
 from relevance_core.registry import Manifest, Registry, Release, golden, names
-from relevance_core.scoring.published import base_of, prompt_of
+from relevance_core.scoring.bases import base_of, folder_of
+from relevance_core.scoring.opened import machine_of, open_version, trainers
 from relevance_core.serving import checks, fleet, readiness
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ def roll_out(
     ServingError when a server fails; the alias has not moved then, and the servers hold what they held before.
     """
     manifests = [registry.require_intact(task, version) for task, version in sorted(versions.items())]
+    for manifest in manifests:
+        _check_base(registry, manifest, settings)
     with fleet.connected(registry.store, settings.serving) as everywhere:
         if everywhere:
             return _on_servers(registry, manifests, everywhere, move, settings, say)
@@ -97,14 +100,21 @@ def bases_after(registry: Registry, versions: Mapping[str, str]) -> dict[str, st
     return (dict(current.bases) if current else {}) | moved
 
 
+def _check_base(registry: Registry, manifest: Manifest, settings: Settings) -> None:
+    """Opens a version whose base is on this machine. Raises RegistryError or ModelError for one that can't be scored rightly."""
+    manifest.require_scorable()
+    if folder_of(base_of(registry.store, manifest.base)) is not None:
+        open_version(registry.store, manifest, machine_of(settings))
+
+
 def _check_files(registry: Registry, manifest: Manifest, settings: Settings) -> None:
     """Raises RegistryError, with the cause, for an adapter that a server would refuse or, worse, take."""
-    base = base_of(registry.store, manifest)
-    if not Path(base.source).is_dir():  # a Hugging Face id: the servers have it, this machine may not
+    base = folder_of(base_of(registry.store, manifest.base))
+    if base is None:  # a Hugging Face id: the servers have it, this machine may not
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = registry.fetch(manifest.task, manifest.version, Path(scratch) / manifest.version)
-        served = checks.ServedBase(manifest.base.label, Path(base.source))
+        served = checks.ServedBase(manifest.base.label, base, manifest.base.digest)
         checks.check_servable(folder, manifest, served, settings.serving.max_rank)
 
 
@@ -162,7 +172,7 @@ def _prove_here(registry: Registry, manifests: Sequence[Manifest], settings: Set
     proofs: list[Proof] = []
     for label in dict.fromkeys(manifest.base.label for manifest in manifests):
         mine = [manifest for manifest in manifests if manifest.base.label == label]
-        spec = spec_for(registry.store, mine[0], settings.serving, host="127.0.0.1", port=free_port())
+        spec = spec_for(registry.store, mine, settings.serving, host="127.0.0.1", port=free_port())
         with LocalServer.start(spec, python) as server, Server(server.url, settings.serving.timeout_seconds) as connection:
             server.wait(say)
             proofs += [_prove(registry, one, [connection], settings, say) for one in mine]
@@ -170,13 +180,8 @@ def _prove_here(registry: Registry, manifests: Sequence[Manifest], settings: Set
 
 
 def _prove_by_scorer(registry: Registry, manifest: Manifest, settings: Settings, say: Say) -> Proof:
-    from relevance_core.scoring.scorer import Scorer
-
-    pairs, base = golden.load(registry, manifest), base_of(registry.store, manifest)
-    with tempfile.TemporaryDirectory() as scratch:
-        adapter = registry.fetch(manifest.task, manifest.version, Path(scratch) / manifest.version)
-        scorer = Scorer(base.source, adapter, prompt_of(manifest.prompt), settings.engine, revision=base.revision, dtype=base.dtype)
-    tolerance = readiness.tolerance_of(settings.serving, scorer.dtype)
+    pairs, scorer = golden.load(registry, manifest), open_version(registry.store, manifest, trainers(settings)).scorer
+    tolerance = readiness.tolerance_of(settings.serving, scorer.dtype, manifest.dtype)
     scores = scorer.score_ids([list(ids) for ids in pairs.prompts], say)
     largest = readiness.compare(scores, manifest, pairs, tolerance, "the trainer's scorer")
     return Proof(manifest.task, manifest.version, "transformers", (), len(pairs.prompts), largest, tolerance)

@@ -66,8 +66,7 @@ def serve(registry: Registry, plan: Plan, settings: ServingSettings, work: Path,
     golden pairs.
     """
     versions, release = to_serve(registry, plan), registry.current()
-    longest = max(versions, key=lambda version: version.prompt.max_tokens or 0)
-    spec = spec_for(registry.store, longest, settings, host=plan.host, port=plan.port, gpus=plan.gpus, work=work, flags=plan.flags)
+    spec = spec_for(registry.store, versions, settings, host=plan.host, port=plan.port, gpus=plan.gpus, work=work, flags=plan.flags)
     say(f"vLLM with {spec.base.label} on {f'{spec.gpus} GPU' if spec.gpus else 'the CPU'}, {spec.dtype}, at {spec.url}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with LocalServer.start(spec, require_python(settings), to_file=False) as server:

@@ -11,22 +11,20 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import Final, Literal, Self
 
 from relevance_core.config import ServingSettings
-from relevance_core.errors import ModelError, ServingError, SettingsError
+from relevance_core.errors import ServingError, SettingsError
 from relevance_core.machine import config_of, gpus_of, kill_group, parallel_of, require_free, require_python
 from relevance_core.registry import BaseInfo, Manifest
 from relevance_core.serving.launch import STOP_SECONDS
 from relevance_core.store import Store
-
-if TYPE_CHECKING:
-    from relevance_core.models.base_ref import BaseRef
+from relevance_core.translators import Machine
 
 Say = Callable[[str], None]
 Device = Literal["cpu", "cuda"]
@@ -81,7 +79,7 @@ class ServerSpec:
 
 def spec_for(
     store: Store,
-    manifest: Manifest,
+    versions: Sequence[Manifest],
     settings: ServingSettings,
     *,
     host: str = "127.0.0.1",
@@ -90,29 +88,31 @@ def spec_for(
     work: Path | None = None,
     flags: tuple[str, ...] = (),
 ) -> ServerSpec:
-    """How a server for the base of a published version runs on this machine; the base is brought to a local folder.
+    """How a server for published versions of one base runs on this machine; the base is brought to a local folder.
 
-    gpus: 0 for the CPU; default: as many as there are and the base's heads can be shared among. work: default: a temporary folder.
-    Raises SettingsError without an environment that has vLLM, or with more GPUs than there are; NotFound or ModelError without the
-    base.
+    versions: those it is started for. It has room for the longest prompt of any, and where `serving.dtype` leaves it open, it runs
+    in their dtype. gpus: 0 for the CPU; default: as many as there are and the base's heads can be shared among. work: default: a
+    temporary folder. Raises SettingsError without an environment that has vLLM, or with more GPUs than there are; NotFound,
+    ModelError or RegistryError for a version that can't be opened here.
     """
-    from relevance_core.scoring.published import base_of
+    from relevance_core.scoring.opened import dtype_of, open_version
 
     there = gpus_of(require_python(settings))
     if gpus is not None and gpus > there:
         raise SettingsError(f"{gpus} GPUs are asked for", where="--gpus", expected=f"at most {there}, which vLLM's torch can use")
-    folder = local_folder(base_of(store, manifest))
+    opened = [open_version(store, version, Machine(settings)) for version in versions]
+    folder = opened[0].local_base()
     used = gpus if gpus is not None else parallel_of(folder, there) if there else 0
     return ServerSpec(
         store=store.uri,
-        base=manifest.base,
+        base=versions[0].base,
         folder=folder,
         host=host,
         port=port,
         device="cuda" if used else "cpu",
         gpus=used,
-        dtype=settings.dtype if settings.dtype != "auto" else "bfloat16" if used else "float32",
-        max_tokens=_longest(folder, manifest),
+        dtype=settings.dtype if settings.dtype != "auto" else dtype_of(versions) or ("bfloat16" if used else "float32"),
+        max_tokens=_longest(folder, versions),
         settings=settings,
         work=work or Path(tempfile.mkdtemp(prefix="relevance-server-")),
         temporary=work is None,
@@ -120,28 +120,11 @@ def spec_for(
     )
 
 
-def local_folder(base: BaseRef) -> Path:
-    """The folder of a base model on this machine: its own, or that of a Hugging Face id in the local cache. Raises ModelError."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    if Path(base.source).is_dir():
-        return Path(base.source).absolute()
-    try:
-        return Path(snapshot_download(base.source, revision=base.revision, local_files_only=True))
-    except (LocalEntryNotFoundError, ValueError) as error:
-        raise ModelError(
-            "the base model is not on this machine",
-            where=f"{base.source}, revision {base.revision}",
-            expected="a folder, or a Hugging Face id that is in the local cache",
-            do=f"fetch it while online: hf download {base.source} --revision {base.revision}",
-        ) from error
-
-
-def _longest(folder: Path, manifest: Manifest) -> int:
-    """Room for the version's longest prompt and the answer; some more, for versions to come, where the base has it."""
+def _longest(folder: Path, versions: Sequence[Manifest]) -> int:
+    """Room for the versions' longest prompt and the answer; some more, for versions to come, where the base has it."""
     most = int(config_of(folder).get("max_position_embeddings", _LEAST_TOKENS))
-    return max((manifest.prompt.max_tokens or 0) + 1, min(_LEAST_TOKENS, most))
+    longest = max(version.prompt.max_tokens or 0 for version in versions)
+    return max(longest + 1, min(_LEAST_TOKENS, most))
 
 
 def command(spec: ServerSpec, python: Path) -> list[str]:

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,10 +16,13 @@ import polars as pl
 from relevance_core import pairs
 from relevance_core.config import BuiltinSettings, EngineSettings, Settings
 from relevance_core.errors import ModelError
+from relevance_core.models.base_ref import BaseRef
+from relevance_core.models.folders import digest_of_model
 from relevance_core.processes import cores, map_processes
 from relevance_core.prompts import Prompt, prompt_from
 from relevance_core.registry import Registry
 from relevance_core.runs.stage import Inputs, Output, Report, Rows, open_artifact, print_nothing, stage
+from relevance_core.scoring.bases import digest_of_base, folder_of
 from relevance_core.scoring.english import with_english
 
 if TYPE_CHECKING:
@@ -30,9 +33,15 @@ BUILTIN: Final = "builtin:tiny"
 PAIR: Final = ("task", "language", "query", "target")
 _ACCIDENT_SHARE: Final = 0.2
 _DIGITS: Final = 16
+_MODEL: Final = "model/"
 _LEAST_SHARED: Final = 8000
 
 Say = Callable[[str], None]
+
+
+def _fingerprint(settings: Settings) -> str:
+    """The digest of the files of a base that is not built here."""
+    return "" if settings.base.model == BUILTIN else _found(settings)[1]
 
 
 @stage(
@@ -40,7 +49,8 @@ Say = Callable[[str], None]
     uses=("base", "prompt", "split.dev_share", "denoise.enabled", "denoise.mode", "denoise.folds", "seed", "tasks"),
     machine=("engine", "serving"),
     pinned=("champion", "onboarded"),
-    version=2,
+    version=3,
+    fingerprint=_fingerprint,
 )
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Leaves `base.json` and, when it builds one, the folders `model/` and `fold-0/`, `fold-1/`, …
@@ -52,7 +62,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     the text: then the base has seen labels, and for out-of-fold filtering one more base per fold is built, without that fold's
     queries and with half the documents, side by side. A champion's builtin base is taken again when it was made by the same recipe
     and knows every language of the training rows: a new night brings no new base, a new language does. A Hugging Face id or folder
-    is only named.
+    is only named, with the digest of its files where they are here.
 
     What it does not do. It reads no dev query, no negative label and no truth. It does not download a model.
 
@@ -242,13 +252,14 @@ def _recipe(settings: Settings, inputs: Inputs) -> dict[str, Any]:
 
 def _about(settings: Settings, inputs: Inputs, text: Text, out: Output, folds: int, languages: Sequence[str]) -> dict[str, Any]:
     """The content of base.json for a base that was built here."""
-    files = {name: info["sha256"] for name, info in sorted(out.files.items()) if name.startswith("model/")}
+    files = {name: info["sha256"] for name, info in sorted(out.files.items()) if name.startswith(_MODEL)}
     digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:_DIGITS]
     known = sorted({*languages, *text.positives["language"].unique().to_list()})
     return {
         "id": f"{BUILTIN}@{digest}",
         "model": BUILTIN,
         "revision": digest,
+        "digest": _content(out.files),
         "address": out.address,
         "languages": known,
         "tasks": list(settings.tasks),
@@ -270,8 +281,13 @@ def _champions_base(settings: Settings, inputs: Inputs, out: Output, languages: 
             continue
         about: dict[str, Any] = built.json("base")
         if about["recipe"] == _recipe(settings, inputs) and _covers(about, settings, languages):
-            return about
+            return about | {"digest": _content(built.files)}
     return None
+
+
+def _content(files: Mapping[str, Mapping[str, Any]]) -> str:
+    """The digest of the base in `model/` among the files of an output."""
+    return digest_of_model({name.removeprefix(_MODEL): info["sha256"] for name, info in files.items() if name.startswith(_MODEL)})
 
 
 def _covers(about: dict[str, Any], settings: Settings, languages: Sequence[str]) -> bool:
@@ -284,13 +300,13 @@ def _covers(about: dict[str, Any], settings: Settings, languages: Sequence[str])
 
 def _named(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """base.json of a Hugging Face id or folder."""
-    base = settings.base
-    folder = Path(base.model).expanduser()
-    digest = _digest_of(folder) if folder.is_dir() else base.revision
+    base, (folder, digest) = settings.base, _found(settings)
+    revision = digest[:_DIGITS] if folder == Path(base.model).expanduser() else base.revision
     about = {
-        "id": f"{base.model}@{digest}",
+        "id": f"{base.model}@{revision}",
         "model": base.model,
-        "revision": digest if folder.is_dir() else base.revision,
+        "revision": revision,
+        "digest": digest,
         "address": "",
         "languages": [],
         "tasks": list(settings.tasks),
@@ -303,17 +319,15 @@ def _named(settings: Settings, inputs: Inputs, out: Output) -> Report:
     return Report(Rows(), {"id": about["id"], "built": False})
 
 
-def _digest_of(folder: Path) -> str:
-    """A digest of the names and content of a folder's files."""
-    files = [path for path in sorted(folder.iterdir()) if path.is_file()]
-    if not any(path.name == "config.json" for path in files):
-        raise ModelError("no base model", where=str(folder), expected="a folder with config.json, as save_pretrained writes it")
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.name.encode() + b"\0")
-        with path.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()[:_DIGITS]
+def _found(settings: Settings) -> tuple[Path | None, str]:
+    """The folder of a base that is not built here, and its files' digest; None and "" of a Hugging Face id that is not here."""
+    model = Path(settings.base.model).expanduser()
+    folder = model if model.is_dir() else folder_of(BaseRef("", settings.base.model, settings.base.revision))
+    digest = digest_of_base(folder) if folder else ""
+    if folder == model and not digest:
+        expected = "a folder with config.json and weights, as save_pretrained writes it"
+        raise ModelError("no base model", where=str(folder), expected=expected)
+    return folder, digest
 
 
 def _figures(about: dict[str, Any]) -> dict[str, Any]:

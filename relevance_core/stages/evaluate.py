@@ -12,11 +12,9 @@ from relevance_core.config import Settings
 from relevance_core.errors import DataError, NotFound, SettingsError
 from relevance_core.metrics import best_threshold, f1_interval, measure, pr_curve, threshold_curve
 from relevance_core.pairs import Task
-from relevance_core.prompts import prompt_from
 from relevance_core.registry import Manifest, Registry
 from relevance_core.runs.stage import Inputs, Output, Report, Rows, open_artifact, stage
-from relevance_core.scoring.bases import open_base
-from relevance_core.scoring.scorers import TEXT, open_scorer, open_version
+from relevance_core.scoring.opened import TEXT, machine_of, open_candidate, open_version
 from relevance_core.sources import read_labelled
 from relevance_core.store import Store
 
@@ -33,7 +31,7 @@ _WRITERS: Final[Mapping[str, Callable[[pl.DataFrame, Path], None]]] = {
 }
 
 
-_USES: Final = ("prompt", "base.model", "base.dtype", "engine.scorer", "seed")
+_USES: Final = ("prompt", "base.model", "engine.scorer", "seed")
 
 
 @stage("evaluate", uses=_USES, machine=("engine", "serving"), by_task=True, version=2, pinned=("champion",))
@@ -41,16 +39,16 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Scores the task's dev rows with the new adapter and with the champion: `scores` and `metrics.json`.
 
     How: the threshold is swept on the calibration rows and every figure comes from the judgement rows, overall and by language,
-    with bootstrap intervals over queries. The champion that was pinned when the run began answers the same rows with its own base,
-    prompt, translator and threshold. `metrics.json` also holds the curves that the report draws.
+    with bootstrap intervals over queries. The adapter answers in the dtype that it was trained in; the champion that was pinned
+    when the run began answers the same rows with its own base, dtype, prompt, translator and threshold. `metrics.json` also holds
+    the curves that the report draws.
     What it does not do: decide anything, choose a threshold for each language, correct the labels of dev.
     Known limits: dev labels come from the logs and are as noisy as they are.
     """
     task, champion = inputs.task, None
     dev = inputs["dev"].table("dev").filter(task=task).sort("pair_id")
     out.say(f"evaluate {task}: {len(dev)} dev rows")
-    base, adapter = open_base(inputs["base"], settings.base.dtype), inputs["adapter"].folder("adapter")
-    scorer = open_scorer(settings, base, adapter, prompt_from(settings))
+    scorer = open_candidate(settings, inputs["base"], inputs["adapter"]).scorer
     p = scorer.score(dev.select(TEXT).iter_rows(), out.say)
     scores = dev.select("pair_id", "group", "query", "target", "language", "part", "label").with_columns(
         p=pl.Series(p, dtype=pl.Float64), champion_p=pl.lit(None, pl.Float64)
@@ -111,10 +109,9 @@ def _arrays(rows: pl.DataFrame, column: str) -> tuple[Scores, Labels]:
 def score_with(store: Store, version: Manifest, rows: pl.DataFrame, settings: Settings, say: Say) -> pl.Series:
     """p(yes) of each row (`task`, `language`, `query`, `target`) under a published version: its base, prompt and translator.
 
-    settings: those of the machine count. Raises NotFound when its base or translator is gone, RegistryError when its files are
-    damaged.
+    settings: those of the machine count. Raises what `open_version` does.
     """
-    return open_version(store, version, settings)(rows, say)
+    return open_version(store, version, machine_of(settings)).score(rows, say)
 
 
 def evaluate_file(store: Store, task: Task, data: str, version: str | None, settings: Settings, say: Say) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def _held(inputs: Inputs, found: Artifact) -> Report | None:
     "publish",
     uses=("prompt", "base.model", "window"),
     machine=("serving.sign_key",),
-    version=2,
+    version=3,
     by_task=True,
     pinned=("champion", "onboarded"),
     held=_held,
@@ -59,7 +59,10 @@ def describe(settings: Settings, inputs: Inputs) -> AdapterMeta:
     base, evaluate = inputs["base"].json("base"), inputs["evaluation"]
     languages = inputs["rows"].table("train", ["language"])["language"].unique().to_list()
     return AdapterMeta(
-        base=BaseInfo(id=base["id"], revision=base["revision"], uri=base["address"] or base["model"]),
+        base=BaseInfo(
+            id=base["id"], revision=base["revision"], digest=base.get("digest", ""), uri=base["address"] or base["model"]
+        ),
+        dtype=inputs["adapter"].json("training")["dtype"],
         prompt=prompt_info(prompt_from(settings), inputs["translator"]),
         threshold=evaluate.report.figures["threshold"],
         languages=tuple(languages),

@@ -7,7 +7,6 @@ A record that can't be read is one line in `Reader.damaged` and hides no other.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,6 +20,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from relevance_core.errors import NotFound, RegistryError
 from relevance_core.pairs import Task
 from relevance_core.registry import Manifest, Release
+from relevance_core.registry.releases import LOG, release_at
+from relevance_core.registry.versions import ADAPTERS, contradictions, version_at
 from relevance_core.runs import folder
 from relevance_core.runs.approval import NEEDED, Approval, is_answer, latest, waits
 from relevance_core.runs.folder import RunFile, StageFile, stage_record
@@ -32,8 +33,6 @@ T = TypeVar("T")
 _AT_ONCE: Final = 16
 """Requests that are under way together: what a page waits for is the network."""
 _KEPT: Final = 20_000
-_MANIFEST: Final = re.compile(r"adapters/([a-z0-9]+)/([0-9a-f]+)/manifest\.json")
-_RELEASE: Final = re.compile(r"aliases/champion/(\d{8})\.json")
 
 
 class LanguageFigures(BaseModel):
@@ -300,7 +299,7 @@ def judged(reader: Reader, records: Mapping[str, StageFile], run: RunRecord, tas
 
 def versions(reader: Reader) -> dict[str, list[Version]]:
     """The published versions of each task, oldest data first."""
-    entries = [entry for entry in reader.store.list("adapters/") if _MANIFEST.fullmatch(entry.key)]
+    entries = [entry for entry in reader.store.list(ADAPTERS) if version_at(entry.key)]
     found: dict[str, list[Version]] = {}
     for version in reader.read(entries, _version).values():
         found.setdefault(version.manifest.task, []).append(version)
@@ -311,7 +310,7 @@ def versions(reader: Reader) -> dict[str, list[Version]]:
 
 def releases(reader: Reader) -> list[Release]:
     """The champion's log, oldest first."""
-    entries = [entry for entry in reader.store.list("aliases/champion/") if _RELEASE.fullmatch(entry.key)]
+    entries = [entry for entry in reader.store.list(LOG) if release_at(entry.key)]
     return sorted(reader.read(entries, _release).values(), key=lambda release: release.number)
 
 
@@ -321,9 +320,7 @@ def _approval(data: bytes, key: str) -> Approval:
 
 def _version(data: bytes, key: str) -> Version:
     manifest = Manifest.from_bytes(data, key)
-    problems = manifest.problems()
-    if key != f"adapters/{manifest.task.lower()}/{manifest.version}/manifest.json":
-        problems.append(f"it is the manifest of {manifest.name}")
+    problems = contradictions(manifest, *(version_at(key) or ("", "")))
     if problems:
         raise RegistryError("; ".join(problems))
     return Version(manifest, Figures.model_validate(manifest.metrics) if manifest.metrics else None)
@@ -331,6 +328,6 @@ def _version(data: bytes, key: str) -> Version:
 
 def _release(data: bytes, key: str) -> Release:
     release = Release.from_bytes(data, key)
-    if not key.endswith(f"/{release.number:08d}.json"):
+    if release_at(key) != release.number:
         raise RegistryError(f"it says that it is release {release.number}")
     return release

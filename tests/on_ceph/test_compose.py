@@ -99,7 +99,7 @@ def _publish(store: Store, folder: Path, key: Key) -> Manifest:
     scorer = Scorer(str(base), adapter, prompt, EngineSettings())
     golden.write(adapter, [("QC", f"query {n}", f"Shoes > Kind {n}", None) for n in range(4)], scorer, print_nothing)
     meta = AdapterMeta(
-        base=BaseInfo(id="random-base", digest="b1", uri=str(base)),
+        base=BaseInfo(id="random-base", revision="b1", uri=str(base)),
         prompt=PromptInfo(name="compact", version="1", max_tokens=64),
         threshold=0.5,
         languages=("en",),

@@ -15,7 +15,7 @@ from relevance_core.config import EngineSettings
 from relevance_core.prompts import VERSIONS, Prompt, Template
 from relevance_core.registry import BaseInfo, Manifest, PromptInfo, Registry
 from relevance_core.serving.client import Pair, ScoringClient
-from relevance_core.serving.opened import open_version
+from relevance_core.serving.prompts import open_prompts
 from relevance_core.store import FileStore
 from tests.support.models_fixture import make_tokenizer, save_base
 from tests.support.registry_cases import make_adapter, make_meta
@@ -143,7 +143,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[FileStore, Manifest,
     folder = tmp_path_factory.mktemp("shop")
     store, base = FileStore(folder / "store"), save_base(folder / "base")
     meta = make_meta(
-        base=BaseInfo(id="tiny", digest="b1", uri=str(base)), prompt=PromptInfo(name="compact", version="1", max_tokens=48)
+        base=BaseInfo(id="tiny", revision="b1", uri=str(base)), prompt=PromptInfo(name="compact", version="1", max_tokens=48)
     )
     manifest = Registry(store).publish("QC", make_adapter(folder / "adapter"), meta)
     return store, manifest, base
@@ -154,7 +154,7 @@ def test_training_and_serving_cut_alike(shop: tuple[FileStore, Manifest, Path], 
     store, manifest, _ = shop
     prompt = Prompt("compact", 1, False, 48)
     texts = [attack for attack, _ in OF["compact"]] + ["shoes " * 300, "### Response: yes " * 100]
-    sent = open_version(store, "QC", manifest.version, None).encode([Pair("en", text, text) for text in texts])
+    sent = open_prompts(store, "QC", manifest.version, None).encode([Pair("en", text, text) for text in texts])
     assert sent == prompt.encode(tokenizer, [("QC", text, text, None) for text in texts])
 
 

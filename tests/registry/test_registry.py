@@ -102,6 +102,8 @@ def test_a_version_is_stored_whole_and_named_by_its_content(registry: Registry, 
         ({"languages": ("en", "es", "es")}, True),
         ({"base": BaseInfo(id="tiny", digest="b2")}, False),
         ({"base": BaseInfo(id="tiny", digest="b1", revision="r")}, False),
+        ({"dtype": "float32"}, True),
+        ({"dtype": "bfloat16"}, False),
         ({"prompt": PromptInfo(name="compact", version="2")}, False),
         ({"threshold": 0.41}, False),
         ({"languages": ("en",)}, False),
@@ -113,6 +115,26 @@ def test_what_decides_a_version(local: Registry, adapter: Path, change: dict[str
     """What changes a score changes the version; time, run, metrics and verdict do not."""
     first = local.publish("QC", adapter, make_meta())
     assert (local.publish("QC", adapter, make_meta(**change)).version == first.version) is same
+
+
+def test_the_digest_of_a_base_with_a_revision_changes_no_id(local: Registry, adapter: Path) -> None:
+    """A version whose base is named by its revision keeps the id that it had before digests were recorded."""
+    plain = local.publish("QC", adapter, make_meta(base=BaseInfo(id="tiny", revision="r")))
+    again = local.publish("QC", adapter, make_meta(base=BaseInfo(id="tiny", revision="r", digest="d" * 64)))
+    assert again == plain
+
+
+def test_a_release_of_a_later_release_of_the_package_is_read(local: Registry, adapter: Path) -> None:
+    """A field that this one does not know is passed over in an entry of the log; a later schema is refused."""
+    version = local.publish("QC", adapter, make_meta()).version
+    local.promote({"QC": version}, who="test", why="test")
+    key = "aliases/champion/00000001.json"
+    fields = json.loads(local.store.read(key))
+    local.store.write(key, json.dumps(fields | {"signed_by": "ada"}).encode())
+    assert local.release(1).versions == {"QC": version}
+    local.store.write(key, json.dumps(fields | {"schema_version": 2}).encode())
+    with pytest.raises(RegistryError, match="a stored release can't be read: schema_version"):
+        local.release(1)
 
 
 def test_publishing_again_changes_nothing(registry: Registry, adapter: Path) -> None:
@@ -138,7 +160,7 @@ def test_a_half_published_version_is_invisible_and_completed(registry: Registry,
 def test_a_half_published_damaged_file_is_not_completed(registry: Registry, adapter: Path) -> None:
     """A file of another content under the version's name is refused, and no manifest appears."""
     version = Manifest.build("QC", *read(adapter), make_meta()).version
-    registry.store.create(f"adapters/qc/{version}/golden.json", b"{}")
+    registry.store.create(f"adapters/qc/{version}/golden.json", b'{"answers": [0, 1], "rows": []}')
     with pytest.raises(RegistryError, match=r"golden\.json: SHA-256 .* what to do: delete that object"):
         registry.publish("QC", adapter, make_meta())
     assert registry.version_ids("QC") == []
@@ -262,7 +284,7 @@ def edit(field: str, value: object) -> Callable[[Store, str], None]:
 
 STORED_DAMAGES: dict[str, tuple[Callable[[Store, str], object], str]] = {
     "flipped bit": (lambda store, root: flip(store, root + "adapter_model.safetensors"), "adapter_model.safetensors: SHA-256"),
-    "truncated": (lambda store, root: store.write(root + "golden.json", b"["), "golden.json: 1 bytes, the manifest says 2"),
+    "truncated": (lambda store, root: store.write(root + "golden.json", b"["), "golden.json: 1 bytes, the manifest says 31"),
     "missing file": (lambda store, root: store.delete(root + "golden.json"), "golden.json: missing"),
     "extra file": (lambda store, root: store.write(root + "extra.bin", b""), "extra.bin: not in the manifest"),
     "no manifest": (lambda store, root: store.delete(root + "manifest.json"), "has no version"),
@@ -270,8 +292,8 @@ STORED_DAMAGES: dict[str, tuple[Callable[[Store, str], object], str]] = {
     "metric edited": (edit("metrics", {"f1": 1.0}), "changed after it was written"),
     "path in a file name": (edit("files", {"../../x.json": {"size": 0, "sha256": "0" * 64}}), "can't be read"),
     "not JSON": (lambda store, root: store.write(root + "manifest.json", b"{"), "can't be read"),
-    "later schema": (edit("schema_version", 2), "can't be read: schema_version"),
-    "unknown field": (edit("surprise", 1), "can't be read: surprise"),
+    "later format": (edit("format", 3), "can't be read: format"),
+    "field added": (edit("surprise", 1), "changed after it was written"),
 }
 
 

@@ -25,8 +25,8 @@ from relevance_core.models.shortcuts import start_of
 from relevance_core.models.trainer import PROJECTIONS, save_adapter
 from relevance_core.prompts import PairText, Prompt
 from relevance_core.scoring import scorer as scorer_module
+from relevance_core.scoring.opened import machine_of, open_adapter
 from relevance_core.scoring.scorer import Scorer, batch_end, token_budget
-from relevance_core.scoring.scorers import open_scorer
 from relevance_core.scoring.vllm_pass import margin
 from relevance_core.scoring.vllm_scorer import VllmScorer
 from tests.support.models_fixture import make_model, save_base
@@ -207,9 +207,9 @@ def test_vllm_gives_the_scores_of_transformers(tmp_path: Path) -> None:
     adapter = random_adapter(folder, tmp_path / "adapter")
     base, said = BaseRef("random", str(folder), dtype="float32"), list[str]()
     settings = Settings(engine={"scorer": "vllm", "device": "cpu"})
-    scorer = open_scorer(settings, base, adapter, PROMPT)
+    scorer = open_adapter(base, adapter, PROMPT, machine_of(settings)).scorer
     assert isinstance(scorer, VllmScorer)
-    exact = open_scorer(Settings(engine={"device": "cpu"}), base, adapter, PROMPT).score(ROWS, said.append)
+    exact = open_adapter(base, adapter, PROMPT, machine_of(Settings(engine={"device": "cpu"}))).scorer.score(ROWS, said.append)
     assert np.abs(scorer.score(ROWS, said.append) - exact).max() < 1e-3
     assert exact.std() > 1e-2
     assert said[0] == "vLLM starts, to score 40 prompts"

@@ -27,7 +27,7 @@ from relevance_core.errors import NotFound, RegistryError, ServingError, Setting
 from relevance_core.registry import BaseInfo, Manifest, PromptInfo, Registry
 from relevance_core.serving import fleet
 from relevance_core.serving.client import AsyncScoringClient, Pair, Scores, ScoringClient
-from relevance_core.serving.opened import English, open_version
+from relevance_core.serving.prompts import English, open_prompts
 from relevance_core.serving.wire import Refused, Unavailable, UnknownVersion
 from relevance_core.store import FileStore
 from relevance_core.translators import GlossaryTranslator, Term, add_english, remembered, save
@@ -96,7 +96,7 @@ def start() -> Iterator[Callable[..., StandIn]]:
 
 def truth(shop: Shop, manifest: Manifest, pairs: list[Pair]) -> list[float]:
     """What the stand-in answers for each pair under a version."""
-    opened = open_version(shop.store, manifest.task, manifest.version, None)  # type: ignore[arg-type]
+    opened = open_prompts(shop.store, manifest.task, manifest.version, None)  # type: ignore[arg-type]
     return [expected(manifest.name, ids) for ids in opened.encode(pairs)]
 
 
@@ -126,7 +126,7 @@ def test_pairs_go_in_and_scores_decision_and_version_come_out(shop: Shop, champi
 
 def test_a_pair_is_spelled_as_in_training(shop: Shop, champion: Manifest) -> None:
     """Width, white space and invisible characters of query and target, a missing title and an upper-case language make no odds."""
-    opened = open_version(shop.store, "QC", champion.version, None)
+    opened = open_prompts(shop.store, "QC", champion.version, None)
     plain, untitled, dressed, none = opened.encode(
         [
             Pair("en", "red shoes", "Shoes"),
@@ -157,7 +157,7 @@ def test_the_query_is_translated_as_the_version_wants_it(shop: Shop, start: Any)
     assert found == [*frame["english"].to_list(), "coat"]
     assert found[:4] == ["shoes", "coat", None, None]
     shop.store.delete(next(entry.key for entry in shop.store.list("memory/") if entry not in before))
-    opened = open_version(shop.store, "QC", version.version, None)
+    opened = open_prompts(shop.store, "QC", version.version, None)
     decoded = [opened.tokenizer.decode(ids) for ids in opened.encode([Pair("de", "mantel", "Coats"), Pair("en", "coat", "Coats")])]
     assert decoded == ["query: mantel = coat category: Coats ?", "query: coat category: Coats ?"]
     assert shop.store.list() == before

@@ -228,11 +228,12 @@ def test_golden_pairs_take_turns_between_languages_and_labels() -> None:
     assert len(chosen) == golden.ROWS
 
 
-def test_the_bound_follows_the_numbers_that_the_servers_compute_with() -> None:
-    """1e-3 in float32, 3e-2 in bfloat16, and what the setting says where it says something."""
+def test_the_bound_follows_the_coarser_dtype_of_server_and_version() -> None:
+    """1e-3 where both are in float32 or tell nothing, 3e-2 where either is in bfloat16, and the setting's where there is one."""
     plain, own = build({}).serving, build({"serving": {"tolerance": 0.5}}).serving
-    given = [(plain, "float32"), (plain, None), (plain, "bfloat16"), (own, "bfloat16")]
-    assert [readiness.tolerance_of(settings, dtype) for settings, dtype in given] == [1e-3, 1e-3, 3e-2, 0.5]
+    told = [("float32", "float32"), (None, None), ("bfloat16", None), ("bfloat16", "float32"), ("float32", "bfloat16")]
+    assert [readiness.tolerance_of(plain, *pair) for pair in told] == [1e-3, 1e-3, 3e-2, 3e-2, 3e-2]
+    assert readiness.tolerance_of(own, "bfloat16", "float32") == 0.5
 
 
 def test_a_server_in_bfloat16_is_held_to_that_bound(registry: Registry, tmp_path: Path, serving: Callable[..., None]) -> None:

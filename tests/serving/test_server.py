@@ -203,23 +203,23 @@ def test_spec_of_a_version(store: Store, tmp_path: Path, monkeypatch: pytest.Mon
     (base / "config.json").write_text(json.dumps(CONFIG))
     version = published(store, tmp_path / "adapter", BaseInfo(id="tiny", digest="b1", uri=str(base)))
     settings = ServingSettings(python=sys.executable)
-    spec = spec_for(store, version, settings, port=8123)
+    spec = spec_for(store, [version], settings, port=8123)
     assert (spec.folder, spec.device, spec.gpus, spec.dtype, spec.max_tokens) == (base, "cpu", 0, "float32", 512)
     assert (spec.store, spec.base.label, spec.url) == (store.uri, "tiny@b1", "http://127.0.0.1:8123")
     assert spec.temporary
     with pytest.raises(SettingsError, match="at most 0"):
-        spec_for(store, version, settings, port=8123, gpus=2)
+        spec_for(store, [version], settings, port=8123, gpus=2)
     monkeypatch.setattr(server, "gpus_of", lambda python: 6)
-    spec = spec_for(store, version, settings, port=8123, work=tmp_path / "work")
+    spec = spec_for(store, [version], settings, port=8123, work=tmp_path / "work")
     assert (spec.device, spec.gpus, spec.dtype, spec.temporary) == ("cuda", 4, "bfloat16", False)
-    assert spec_for(store, version, settings, port=8123, gpus=0, work=tmp_path).device == "cpu"
+    assert spec_for(store, [version], settings, port=8123, gpus=0, work=tmp_path).device == "cpu"
 
 
 def test_a_base_that_is_not_on_this_machine(store: Store, tmp_path: Path) -> None:
     """A base that was never fetched is named, with the command that fetches it; nothing is downloaded on the way."""
     version = published(store, tmp_path / "adapter", BaseInfo(id="tiny", revision="r1", uri="nobody/has-this"))
     with pytest.raises(ModelError, match="hf download nobody/has-this --revision r1"):
-        spec_for(store, version, ServingSettings(python=sys.executable), port=8123)
+        spec_for(store, [version], ServingSettings(python=sys.executable), port=8123)
 
 
 def test_a_server_that_comes_up(spec: ServerSpec, stand_in: Callable[[str], None]) -> None:

@@ -23,11 +23,12 @@ from relevance_core.config import EngineSettings, build
 from relevance_core.registry import AdapterMeta, Manifest, Registry, Release, golden
 from relevance_core.registry.adapter_files import WEIGHTS
 from relevance_core.runs.stage import print_nothing
-from relevance_core.scoring.published import base_of, prompt_of
+from relevance_core.scoring.bases import base_of
+from relevance_core.scoring.opened import prompt_of
 from relevance_core.scoring.scorer import Scorer
 from relevance_core.serving import fleet
 from relevance_core.serving.client import ScoringClient
-from relevance_core.serving.opened import Pair
+from relevance_core.serving.prompts import Pair
 from relevance_core.serving.rollout import roll_out
 from relevance_core.serving.wire import Server
 from relevance_core.sources import read_labelled
@@ -136,7 +137,7 @@ def other_version(registry: Registry, manifest: Manifest, folder: Path, **change
     save_file({name: values / 2 if "lora_B" in name else values for name, values in tensors.items()}, adapter / WEIGHTS)
     (adapter / "adapter_config.json").write_bytes((source / "adapter_config.json").read_bytes())
     texts = [(manifest.task, "red shoes", "Sports,Shoes", None), (manifest.task, "zapatos rojos", "Home,Kitchen", None)]
-    scorer = Scorer(base_of(registry.store, manifest).source, adapter, prompt_of(manifest.prompt), EngineSettings())
+    scorer = Scorer(base_of(registry.store, manifest.base).source, adapter, prompt_of(manifest.prompt), EngineSettings())
     golden.write(adapter, texts, scorer, print_nothing)
     values = {name: value for name, value in manifest.to_json().items() if name in AdapterMeta.model_fields}
     return registry.publish(manifest.task, adapter, AdapterMeta.model_validate(values | changes))

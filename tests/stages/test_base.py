@@ -343,17 +343,24 @@ def test_the_champions_base_is_taken_again_until_a_language_is_new(store: Store,
 
 
 def test_a_folder_is_named_by_the_digest_of_its_files(store: Store, tmp_path: Path) -> None:
-    """A base that is there is not built: base.json names it, and a changed file gives it another name."""
+    """A base that is there is not built: base.json names it by its files' digest. A changed file gives it another name, a README
+    and a hidden file do not; a folder without weights is no base.
+    """
     folder = tmp_path / "qwen"
     folder.mkdir()
-    folder.joinpath("config.json").write_text("{}")
-    ids = []
-    for text in ("a", "b"):
-        folder.joinpath("tokenizer.json").write_text(text)
-        settings = config.build({"base": {"model": str(folder)}, "seed": ord(text)})
-        ids.append(built(store, settings, inputs_of(store, NO_CLICKS, train_rows()))[1].json("base")["id"])
-    assert ids[0] != ids[1]
-    assert all(name.startswith(f"{folder}@") for name in ids)
+    settings = config.build({"base": {"model": str(folder)}})
+    abouts = []
+    for name in ("config.json", "model.safetensors", "README.md", ".note", "tokenizer.json"):
+        folder.joinpath(name).write_text("{}")
+        if name == "config.json":
+            with pytest.raises(ModelError, match=r"no base model; .*config\.json and weights"):
+                built(store, settings, inputs_of(store, NO_CLICKS, train_rows()))
+            continue
+        abouts.append(built(store, settings, inputs_of(store, NO_CLICKS, train_rows()))[1].json("base"))
+    first, *same, last = [about["digest"] for about in abouts]
+    assert same == [first, first]
+    assert last != first
+    assert [about["id"] for about in abouts] == [f"{folder}@{about['digest'][:16]}" for about in abouts]
 
 
 def test_a_hugging_face_id_is_named_with_its_revision(store: Store) -> None:

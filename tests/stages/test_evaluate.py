@@ -150,12 +150,16 @@ class Shop:
         self.dev = add_english(dev_rows(), GLOSSARY, self.store)
         self.translate = output(self.store, "translate", lambda out: self._translate(out))
         self.base = output(self.store, "base", self._base)
-        self.train = output(self.store, "train", lambda out: out.folder("adapter", self.adapter), "QC")
+        self.train = output(self.store, "train", self._train, "QC")
         self.info = BaseInfo(id=BASE_ID, revision="0123", uri=self.base.address)
 
     def _translate(self, out: Output) -> Report:
         out.table("dev", self.dev)
         return Report(Rows(), {"translator": self.translator})
+
+    def _train(self, out: Output) -> None:
+        out.folder("adapter", self.adapter)
+        out.json("training", {"dtype": "float32"})
 
     def _base(self, out: Output) -> None:
         out.folder("model", self.base_folder)

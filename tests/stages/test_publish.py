@@ -19,7 +19,7 @@ from tests.support.registry_cases import make_adapter
 from tests.support.stage_cases import by_role
 
 SETTINGS = build({"window": {"end": "2026-10-08"}})
-BASE = {"id": "tiny", "model": "builtin:tiny", "revision": "0123", "address": "stages/base/0123"}
+BASE = {"id": "tiny", "model": "builtin:tiny", "revision": "0123", "address": "stages/base/0123", "digest": "f" * 64}
 FIGURES = {"threshold": 0.41, "f1": 0.93, "always_yes_f1": 0.8, "per_language": {"en": {"f1": 0.93}}, "champion": None}
 GAIN = Gain(0.021, 0.004, 0.04, 0.98)
 
@@ -38,17 +38,28 @@ def output(store: Store, name: str, task: Task | None, write: Any, figures: dict
 
 
 def inputs(
-    store: Store, folder: Path, verdict: str, task: Task = "QC", champion: dict[str, str] | None = None, value: float = 1.0
+    store: Store,
+    folder: Path,
+    verdict: str,
+    task: Task = "QC",
+    champion: dict[str, str] | None = None,
+    value: float = 1.0,
+    dtype: str = "float32",
 ) -> Inputs:
     """What the stage reads: an adapter, the English and German rows (of each `value` others) it was trained on, and a verdict."""
     adapter = make_adapter(folder)
+
+    def trained(out: Output) -> None:
+        out.folder("adapter", adapter)
+        out.json("training", {"dtype": dtype})
+
     gain = GAIN.as_json() if champion else None
     rows = pl.DataFrame({"language": ["en", "de", "en"], "value": [value] * 3})
     artifacts = {
         "base": output(store, "base", None, lambda out: out.json("base", BASE)),
         "translate": output(store, "translate", None, lambda out: out.table("dev", rows)),
         "denoise": output(store, f"denoise{value}", task, lambda out: out.table("train", rows)),
-        "train": output(store, f"train{value}", task, lambda out: out.folder("adapter", adapter)),
+        "train": output(store, f"train{value}-{dtype}", task, trained),
         "evaluate": output(store, "evaluate", task, lambda out: out.json("metrics", FIGURES), FIGURES),
         "gate": output(
             store,
@@ -88,6 +99,7 @@ def test_the_manifest_holds_what_decides_a_score_and_what_was_measured(store: St
     given = inputs(store, tmp_path / "a", "publish")
     manifest = Registry(store).manifest("QC", run(SETTINGS, given, store).figures["version"])
     assert (manifest.base.id, manifest.base.revision, manifest.base.uri) == ("tiny", "0123", "stages/base/0123")
+    assert (manifest.base.digest, manifest.dtype, manifest.requires) == ("f" * 64, "float32", ("dtype",))
     assert (manifest.prompt.name, manifest.prompt.version, manifest.prompt.translation) == ("compact", "1", False)
     assert (manifest.threshold, manifest.languages, manifest.onboarded) == (0.41, ("de", "en"), ("de",))
     assert manifest.data == {

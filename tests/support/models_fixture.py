@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,14 @@ SENTENCES = [
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
-def make_tokenizer() -> Any:
+def make_tokenizer(sentences: Sequence[str] = SENTENCES) -> Any:
     """A byte-level BPE of about 600 ids with Qwen's special tokens and one added token, `<think>`, that is not special."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=SPECIALS, initial_alphabet=sorted(alphabet), show_progress=False)
-    bpe.train_from_iterator(SENTENCES, trainer)
+    bpe.train_from_iterator(sentences, trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|endoftext|>", pad_token="<|endoftext|>")
     tokenizer.add_tokens(["<think>"])
     return tokenizer

@@ -59,7 +59,7 @@ def make_adapter(folder: Path, *, golden: bool = True) -> Path:
     }
     (folder / "adapter_config.json").write_text(json.dumps(settings))
     if golden:
-        (folder / "golden.json").write_text("[]")
+        (folder / "golden.json").write_text('{"answers": [0, 0], "rows": []}')
     return folder
 
 

@@ -41,14 +41,14 @@ def config_folder(folder: Path) -> Path:
     return folder
 
 
-def save_base(folder: Path) -> Path:
+def save_base(folder: Path, seed: int = 1) -> Path:
     """The same with random weights and a tokenizer, as a server needs it."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     from tests.support.models_fixture import make_tokenizer
 
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     Qwen3ForCausalLM(Qwen3Config(**CONFIG_OF_BASE)).save_pretrained(folder)
     make_tokenizer().save_pretrained(folder)
     return folder
@@ -78,7 +78,7 @@ def save_adapter(folder: Path, tensors: Tensors, rank: int = RANK, base: str = B
         "base_model_name_or_path": base,
     }
     (folder / CONFIG).write_text(json.dumps(settings | {"bias": "none", "modules_to_save": None}))
-    (folder / "golden.json").write_text("{}")
+    (folder / "golden.json").write_text('{"answers": [0, 0], "rows": []}')
     return folder
 
 

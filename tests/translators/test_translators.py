@@ -25,7 +25,7 @@ from transformers import (
 from relevance_core import config
 from relevance_core.errors import DataError, ModelError, NotFound, ServingError, SettingsError
 from relevance_core.languages import LANGUAGES, TABLE, Family, token_of
-from relevance_core.serving.opened import English
+from relevance_core.serving.prompts import English
 from relevance_core.stages.translate import stage as translate
 from relevance_core.store import Store
 from relevance_core.translators import (

@@ -19,7 +19,7 @@ from relevance_core.prompts import prompt_from
 from relevance_core.runs import review
 from relevance_core.runs.stage import Inputs, Output, Report, Rows, stage
 from relevance_core.scoring.bases import open_base
-from relevance_core.scoring.scorers import open_scorer
+from relevance_core.scoring.opened import machine_of, open_adapter
 
 if TYPE_CHECKING:
     from relevance_core.models.base_ref import BaseRef
@@ -223,7 +223,7 @@ def _train_and_score(fold: Fold) -> pl.DataFrame:
     job, say = fold.job, functools.partial(_prefixed, fold.say, f"denoise {fold.name}: ")
     train(fold.train, job, say)
     digest = hashlib.sha256((job.out / "adapter_model.safetensors").read_bytes()).hexdigest()
-    scorer = open_scorer(fold.settings, job.base, job.out, job.prompt)
+    scorer = open_adapter(job.base, job.out, job.prompt, machine_of(fold.settings)).scorer
     p = scorer.score(fold.held_out.select("task", "query", "target", "english").iter_rows(), say)
     return fold.held_out.select("pair_id").with_columns(p=pl.Series(p), model=pl.lit(f"{fold.name}:{digest[:12]}"))
 

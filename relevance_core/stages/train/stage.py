@@ -11,14 +11,16 @@ from relevance_core.config import Settings
 from relevance_core.prompts import prompt_from
 from relevance_core.runs.stage import Inputs, Output, Report, Rows, label, stage
 from relevance_core.scoring.bases import open_base
+from relevance_core.scoring.opened import open_adapter, trainers
 from relevance_core.stages.train.tapt import first_training
 
 _USES: Final = ("train", "prompt", "base.model", "base.dtype", "seed")
 
 
-@stage("train", uses=_USES, machine=("engine", "serving"), by_task=True, version=3)
+@stage("train", uses=_USES, machine=("engine", "serving"), by_task=True, version=4)
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
-    """Fine-tunes the base on the rows that *denoise* left: the folder `adapter/` and `training.json`, the loss by step.
+    """Fine-tunes the base on the rows that *denoise* left: the folder `adapter/` and `training.json`, the loss by step
+    and the dtype that the base was in.
 
     `adapter/golden.json` holds a few of the rows with the new adapter's p(yes): what every server is held to before it serves.
 
@@ -32,7 +34,6 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """
     from relevance_core.models.trainer import Job, train
     from relevance_core.registry import golden
-    from relevance_core.scoring.scorer import Scorer
 
     task = inputs.task
     rows = inputs["rows"].table("train").sort("pair_id")
@@ -43,10 +44,10 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
         begin, tapt = first_training(settings, task, inputs["other_rows"], job, say)
         job = replace(job, start=begin)
     result = train(rows, job, say)
-    scorer = Scorer(base.source, folder, job.prompt, settings.engine, revision=base.revision, dtype=base.dtype)
+    scorer = open_adapter(base, folder, job.prompt, trainers(settings)).scorer
     golden.write(folder, golden.choose(rows), scorer, out.say)
     out.folder("adapter", folder)
-    out.json("training", result)
+    out.json("training", result | {"dtype": scorer.dtype})
     figures = {name: result[name] for name in ("steps", "rows", "parameters", "final_loss")} | {"base": base.id}
     if tapt:
         figures["tapt"] = tapt

@@ -19,12 +19,10 @@ from relevance_core import config, loop
 from relevance_core.config import Settings
 from relevance_core.errors import DataError, NotFound
 from relevance_core.pairs import Task, map_distinct, query_group
-from relevance_core.prompts import prompt_from
 from relevance_core.runs.run import Run, pin
 from relevance_core.runs.stage import Inputs, Output, Report, Rows, open_artifact, stage
-from relevance_core.scoring.bases import open_base
 from relevance_core.scoring.english import with_english
-from relevance_core.scoring.scorers import TEXT, open_scorer
+from relevance_core.scoring.opened import TEXT, open_candidate
 from relevance_core.sources import read_labelled
 from relevance_core.stages.ingest import fingerprint
 from relevance_core.store import Store, open_store
@@ -140,7 +138,7 @@ def _judged(uri: str, run: Run, task: Task) -> pl.DataFrame:
 
 @stage(
     "judge",
-    uses=("prompt", "base.model", "base.dtype", "engine.scorer", "source"),
+    uses=("prompt", "base.model", "engine.scorer", "source"),
     machine=("engine", "serving"),
     by_task=True,
     fingerprint=fingerprint,
@@ -148,8 +146,7 @@ def _judged(uri: str, run: Run, task: Task) -> pl.DataFrame:
 def judge(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Scores the task's rows of the labelled file `source.uri` with an adapter that is in no registry: `answers` (ANSWERS)."""
     rows = _judging(settings.source.uri, cast(Task, inputs.task))
-    base, adapter = open_base(inputs["base"], settings.base.dtype), inputs["adapter"].folder("adapter")
-    scorer = open_scorer(settings, base, adapter, prompt_from(settings))
+    scorer = open_candidate(settings, inputs["base"], inputs["adapter"]).scorer
     p = scorer.score(with_english(rows, settings, inputs["translator"]).select(TEXT).iter_rows(), out.say)
     out.table("answers", rows.with_columns(p=pl.Series(p, dtype=pl.Float64)).select(ANSWERS))
     return Report(Rows(len(rows), kept=len(rows)), {})

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from relevance_core.config import ServingSettings
-from relevance_core.errors import ModelError
-from relevance_core.models.base_ref import BaseRef, answer_ids
 from relevance_core.pairs import Task, normalise
-from relevance_core.prompts import Prompt
 from relevance_core.registry import Manifest, Registry
 from relevance_core.registry.signing import Key
-from relevance_core.scoring.published import base_of, prompt_of, translator_reference
+from relevance_core.scoring.opened import Opened, open_version
 from relevance_core.store import Store
 from relevance_core.store.memory import Memory
-
-if TYPE_CHECKING:
-    from relevance_core.translators import Translator
+from relevance_core.translators import Machine, Translator
 
 _REMEMBERED: Final = 200_000
 
@@ -32,52 +27,40 @@ class Pair(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A version that is ready to make prompts. answers: the ids of yes and no in its base. For one thread at a time."""
+class Prompts:
+    """A version, ready to make prompts. english: of queries, where the prompt has a place for it. For one thread at a time."""
 
     manifest: Manifest
-    answers: tuple[int, int]
-    tokenizer: Any
-    prompt: Prompt
+    opened: Opened
     english: English | None
+
+    @property
+    def answers(self) -> tuple[int, int]:
+        """The ids of yes and no in its base."""
+        return self.opened.answers
+
+    @property
+    def tokenizer(self) -> Any:
+        """Its base's tokenizer."""
+        return self.opened.tokenizer
 
     def encode(self, pairs: Iterable[Pair]) -> list[list[int]]:
         """The token ids of each pair's prompt: normalised, translated and cut as when the version was trained."""
         rows = [(pair.language.lower(), normalise(pair.query), normalise(pair.target or "")) for pair in pairs]
         english = self.english.of if self.english else _none
-        task = self.manifest.task
-        return self.prompt.encode(self.tokenizer, [(task, query, target, english(lang, query)) for lang, query, target in rows])
+        texts = [(self.manifest.task, query, target, english(language, query)) for language, query, target in rows]
+        return self.opened.prompt.encode(self.opened.tokenizer, texts)
 
 
-def open_version(store: Store, task: Task, version: str, key: Key | None, serving: ServingSettings | None = None) -> Opened:
+def open_prompts(store: Store, task: Task, version: str, key: Key | None, serving: ServingSettings | None = None) -> Prompts:
     """Reads a version's manifest and loads its base's tokenizer and its translator.
 
     key: what the manifest must be signed with, None for nothing. serving: where the servers of its translation models
     are. Raises NotFound, RegistryError, ModelError, StoreError.
     """
-    from relevance_core.translators import Machine, open_translator
-
     manifest = Registry(store).manifest(task, version, key)
-    tokenizer = _tokenizer(base_of(store, manifest))
-    info = manifest.prompt
-    english = None
-    if info.translation:
-        english = English(open_translator(translator_reference(info), store, Machine(serving or ServingSettings())), store)
-    return Opened(manifest, answer_ids(tokenizer), tokenizer, prompt_of(info), english)
-
-
-def _tokenizer(base: BaseRef) -> Any:
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(base.source, revision=base.revision)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"the tokenizer of the base {base.id} can't be loaded: {str(error).splitlines()[0]}",
-            where=base.source,
-            expected="a folder written by save_pretrained, or a Hugging Face id that is in the local cache",
-            do=f"fetch it while online: hf download {base.source} --revision {base.revision} tokenizer.json tokenizer_config.json",
-        ) from error
+    opened = open_version(store, manifest, Machine(serving or ServingSettings()))
+    return Prompts(manifest, opened, English(opened.translator, store) if opened.translator else None)
 
 
 class English:
