@@ -45,6 +45,7 @@ from relevance_core.stages.train.stage import run as train
 from relevance_core.store import Store, open_store
 from tests.support.models_fixture import make_tokenizer, signal_rows
 from tests.support.serving_cases import save_base
+from tests.support.stage_cases import by_role
 from tests.support.stand_in import StandIn, expected
 
 PAIRS = [Pair("en", "red shoes", "Sports > Shoes"), Pair("de", "blauer mantel", "Clothing > Coats")]
@@ -100,8 +101,8 @@ class Shop:
             "translate": self.artifact("translate", lambda out: out.table("dev", rows.with_columns(part=parts))),
             "denoise": self.artifact("denoise", lambda out: out.table("train", rows), task="QC"),
         }
-        inputs = Inputs({name: artifact for name, artifact in found.items() if artifact}, "QC")
-        report = train(used, inputs, self.store)
+        found = {name: artifact for name, artifact in found.items() if artifact}
+        report = train(used, Inputs(by_role("train", found), "QC"), self.store)
         artifact = open_artifact(self.store, report.address)
         assert artifact is not None
         verdict = {"verdict": "publish", "reasons": [], "gain": None}
@@ -110,11 +111,12 @@ class Shop:
             "evaluate": self.artifact("evaluate", lambda out: out.json("metrics", FIGURES), FIGURES, "QC"),
             "gate": self.artifact("gate", lambda out: out.json("verdict", verdict), task="QC"),
         }
-        return Inputs({**inputs.artifacts, **more}, "QC")
+        both = found | more
+        return Inputs(by_role("evaluate", both) | by_role("publish", both), "QC")
 
     def publish(self, inputs: Inputs, dtype: str) -> Manifest:
         meta = describe(settings(self.base, dtype), inputs)
-        return self.registry.publish("QC", inputs["train"].folder("adapter"), meta)
+        return self.registry.publish("QC", inputs["adapter"].folder("adapter"), meta)
 
     def roll_out(self, manifest: Manifest) -> Proof:
         """As the stage *rollout* does where no server is: the trainer's scorer proves it, then the alias moves."""
@@ -247,9 +249,9 @@ def test_candidate_and_champion_answer_in_their_own_dtype(made: tuple[Shop, dict
     report = evaluate(settings(shop.base, "float32"), used, shop.store)
     artifact = open_artifact(shop.store, report.address)
     assert artifact is not None
-    texts = used["translate"].table("dev").sort("pair_id").select("task", "query", "target", "english").rows()
+    texts = used["dev"].table("dev").sort("pair_id").select("task", "query", "target", "english").rows()
     for column, dtype in (("p", "bfloat16"), ("champion_p", "float32")):
-        adapter = inputs[dtype]["train"].folder("adapter")
+        adapter = inputs[dtype]["adapter"].folder("adapter")
         own = Scorer(shop.base, adapter, prompt_from(settings(shop.base)), EngineSettings(device="cpu"), dtype=dtype)
         assert own.dtype == dtype
         assert artifact.table("scores")[column].to_list() == pytest.approx(own.score(texts, print_nothing), abs=1e-6)
@@ -398,6 +400,6 @@ def test_a_changed_base_is_refused_by_the_stages_that_it_was_named_for(made: Any
     shop, inputs, _ = made
     swap("weights")
     with pytest.raises(ModelError, match="are not those that it was trained with"):
-        open_candidate(settings(shop.base), inputs["float32"]["base"], inputs["float32"]["train"])
+        open_candidate(settings(shop.base), inputs["float32"]["base"], inputs["float32"]["adapter"])
     named = base_stage.run(settings(shop.base), Inputs(), shop.store)
     assert named.address != inputs["float32"]["base"].address
