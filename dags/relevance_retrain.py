@@ -31,7 +31,6 @@ from relevance_core.languages import LANGUAGES
 
 TASKS = {"QC": "query–category", "QI": "query–item"}
 CRON = os.environ.get("RELEVANCE_SCHEDULE", "30 2 * * *")
-GPU = "relevance_gpu"
 ADAPTERS = [adapter_asset(task) for task in TASKS]
 
 MARKET, WINDOW, STRATEGIES, GATE = "What to train", "Which rows", "Strategies", "Gate"
@@ -88,15 +87,15 @@ with DAG(
     validate = StageOperator(task_id="validate")
     split = StageOperator(task_id="split")
     translate = StageOperator(task_id="translate")
-    base = StageOperator(task_id="base", pool=GPU, pre_execute=not_in_dry_run)
+    base = StageOperator(task_id="base", pre_execute=not_in_dry_run)
 
     @task_group(group_id="adapter", group_display_name="one adapter a task")
     def adapter(task: str) -> None:
         """From the task's rows to its published version, approved where that is needed; once for each of QC and QI."""
-        mine = StageOperator(task_id="mine", for_task=task, pool=GPU)
-        denoise = StageOperator(task_id="denoise", for_task=task, pool=GPU)
-        train = StageOperator(task_id="train", for_task=task, pool=GPU)
-        evaluate = StageOperator(task_id="evaluate", for_task=task, pool=GPU)
+        mine = StageOperator(task_id="mine", for_task=task)
+        denoise = StageOperator(task_id="denoise", for_task=task)
+        train = StageOperator(task_id="train", for_task=task)
+        evaluate = StageOperator(task_id="evaluate", for_task=task)
         gate = StageOperator(task_id="gate", for_task=task)
         publish = StageOperator(task_id="publish", for_task=task)
         approve = ApproveOperator(task_id="approve", for_task=task, notifiers=Waiting())
@@ -110,7 +109,6 @@ with DAG(
         outlets=ADAPTERS,
         post_execute=announce,
         on_success_callback=Decided(),
-        pool=GPU,
     )
     report = StageOperator(task_id="report")
 

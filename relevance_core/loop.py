@@ -19,7 +19,7 @@ from relevance_core.processes import cores, map_processes
 from relevance_core.runs.run import Run, identity, open_run, pin
 from relevance_core.runs.stage import Artifact, Report, print_nothing
 from relevance_core.runs.stage import Run as StageFunction
-from relevance_core.runs.steps import COMMON, PER_TASK, REPORT, step_of
+from relevance_core.runs.steps import COMMON, PER_TASK, REPORT, TOGETHER, step_of
 from relevance_core.sources import Source
 from relevance_core.store import Store, open_store
 
@@ -46,14 +46,13 @@ def retrain(settings: Settings, store: Store, run_id: str = "", dry_run: bool = 
     run = begin(settings, store, run_id, say)
     say(f"run {run.run_id} in {store.uri}")
     try:
-        run_stage(run, "ingest")
-        run_stage(run, "validate")
-        run_stage(run, "split")
-        run_stage(run, "translate")
+        for name in COMMON:
+            if not (dry_run and step_of(name).gpu):
+                run_stage(run, name)
         if not dry_run:
-            run_stage(run, "base")
             _each_task(run, PER_TASK)
-            run_stage(run, "rollout")
+            for name in TOGETHER:
+                run_stage(run, name)
     except RelevanceError:
         run_stage(run, REPORT.name)
         raise

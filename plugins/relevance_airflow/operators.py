@@ -112,6 +112,8 @@ class StageOperator(ForTask, RelevanceOperator):
     def __init__(self, *, task_id: str, for_task: Any = None, reads_source: bool = False, **options: Any) -> None:
         self.for_task, self.reads_source = for_task, reads_source
         step = step_of(task_id)
+        if step.gpu:
+            options.setdefault("pool", rules.POOL)
         command = f'stage {task_id} --run "$RELEVANCE_RUN"{self.arguments}'
         if for_task is not None:
             command += ' --task "$RELEVANCE_TASK"'

@@ -23,6 +23,9 @@ from relevance_core.runs.approval import Approval
 DRY_RUN: Final = "dry_run"
 """The one param that is no setting: it says how far the run goes, not what its stages do."""
 
+POOL: Final = "relevance_gpu"
+"""The pool whose slots the stages that want a GPU wait for."""
+
 FAILURE: Final = "failure"
 """The XCom in which a task that fails leaves its cause."""
 

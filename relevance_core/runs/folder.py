@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from pydantic import BaseModel, JsonValue
 
+from relevance_core.config import Task
 from relevance_core.errors import NotFound
-from relevance_core.pairs import Task
 
 if TYPE_CHECKING:
     from relevance_core.store import Entry, Store

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-STAGES = ["begin", "ingest", "validate", "split", "translate", "base", "rollout", "report"]
-BY_TASK = ["mine", "denoise", "train", "evaluate", "gate", "publish"]
+from relevance_core.runs.steps import BEGIN, COMMON, PER_TASK, REPORT, TOGETHER
+
+STAGES = [BEGIN.name, *COMMON, *TOGETHER, REPORT.name]
+BY_TASK = [*PER_TASK]
 
 
 def load_module(file: Path) -> Any:
