@@ -59,3 +59,12 @@ def test_the_record_of_an_old_run_is_read() -> None:
     assert (found.base.builtin.hidden, found.base.builtin.layers, found.base.builtin.documents) == (64, 1, None)
     assert config.of_record(found.model_dump(mode="json", exclude={"source"})) == found
     assert json.dumps(old) == given
+
+
+def test_a_value_that_is_no_more_leaves_the_default_in_an_old_record() -> None:
+    """Of a setting whose other values stay only the removed value goes, alone or in a list."""
+    old = {"train": {"tapt": "text"}, "translate": {"sources": ["auto"]}, "mine": {"index": "hnsw", "top_k": 5}}
+    found = config.of_record(old)
+    assert (found.train.tapt, found.translate.sources, found.mine.index, found.mine.top_k) == ("off", (), "auto", 5)
+    kept = config.of_record({"train": {"tapt": "other-task"}, "translate": {"sources": ["es"]}, "mine": {"index": "ivf"}})
+    assert (kept.train.tapt, kept.translate.sources, kept.mine.index) == ("other-task", ("es",), "ivf")

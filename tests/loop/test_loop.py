@@ -90,7 +90,7 @@ def test_a_night_with_strategies_that_are_off_by_default(night: tuple[Path, Done
     folder = Path(shutil.copytree(night[0], tmp_path / "store"))
     done = retrain(folder, shop, FIRST_NIGHT, "--set", "train.tapt=other-task")
     assert done.code == 0, done.log
-    assert "denoise QC: found finished output" in done.log
+    assert "mine QC: found finished output" in done.log
     rows = done.result["rows"]
     assert all(row["in"] == row["kept"] + row["quarantined"] + row["dropped"] for row in rows.values())
     assert set(done.result["tasks"]) == {"QC", "QI"}
