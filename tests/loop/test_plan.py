@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -199,3 +200,20 @@ def test_held_counts_without_translating(store: Store) -> None:
 
 def _rejected(output: Artifact, language: str) -> pl.DataFrame:
     return output.table("ledger").filter(language=language).select("origin_id")
+
+
+@pytest.mark.parametrize(
+    ("onboard", "terms", "told"),
+    [
+        ("xx", b"", "unknown language to onboard: xx"),
+        ("pl", b"term_id\tlanguage\tname\n1\tes\tx\n1\tde\ty\n", "can't translate into pl"),
+    ],
+)
+def test_a_language_that_cannot_come_in_is_refused_at_once(
+    store: Store, tmp_path: Path, onboard: str, terms: bytes, told: str
+) -> None:
+    """An unknown code, and a language that the glossary has no pair for, end a run before it begins: nothing is written."""
+    settings = onboarding(tmp_path / "shop", gzip.compress(terms))
+    with pytest.raises(SettingsError, match=told):
+        loop.begin(settings.model_copy(update={"onboard": (onboard,)}), store, "2026-10-08-c")
+    assert store.folders("runs/") == []

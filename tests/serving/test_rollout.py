@@ -372,3 +372,18 @@ def test_a_task_alone_on_a_new_base_waits_for_its_sibling(registry: Registry, tm
     assert "QC on tiny@b2, QI on tiny@b1" in report.figures["waits"]
     apart = build({"serving": {"drain_seconds": 0, "mixed_bases": True}})
     assert stage_module.run(apart, given, registry.store).figures["tasks"]["QC"]["promoted"] is True
+
+
+def test_a_finished_rollout_says_what_serves_now(registry: Registry, tmp_path: Path, serving: Callable[..., None]) -> None:
+    """After a rollback a finished *rollout* is found, says that its version does not serve, and leaves the alias where it is."""
+    old, new = (published(registry, tmp_path / name, "QC", data={"train": name}) for name in ("old", "new"))
+    serving(Stand("http://a:1"))
+    registry.promote({"QC": old.version}, who="ada", why="the first")
+    given = stage_inputs(registry.store, {"QC": old.version}, (new, "publish"))
+    assert stage_module.run(SETTINGS, given, registry.store).figures["tasks"]["QC"]["promoted"]
+    registry.rollback("QC", who="ada", why="complaints")
+    again = stage_module.run(SETTINGS, given, registry.store)
+    release = registry.current()
+    assert release is not None
+    assert (again.found, again.figures["tasks"]["QC"]) == (True, {"version": new.version, "promoted": False, "number": None})
+    assert (release.number, release.versions) == (3, {"QC": old.version})

@@ -146,3 +146,16 @@ def test_a_prompt_with_the_translation_names_its_translator_and_memory(store: St
     info = prompt_info(translated, translate)
     assert (info.translation, info.translator, info.memory) == (True, "glossary-0a1b", "memory/glossary-0a1b")
     assert prompt_info(plain, translate).translator == ""
+
+
+def test_a_version_whose_files_were_deleted_is_published_again(store: Store, tmp_path: Path) -> None:
+    """A finished *publish* is held against the registry: found while the version is whole, done again once files are gone."""
+    given, registry = inputs(store, tmp_path / "adapter", "publish"), Registry(store)
+    report = run(SETTINGS, given, store)
+    version = report.figures["version"]
+    assert run(SETTINGS, given, store).found
+    store.delete(f"adapters/qc/{version}/adapter_model.safetensors")
+    store.delete(f"adapters/qc/{version}/manifest.json")
+    again = run(SETTINGS, given, store)
+    assert (again.found, again.digest) == (False, report.digest)
+    assert registry.verify("QC", version) == []
