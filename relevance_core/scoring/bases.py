@@ -16,7 +16,7 @@ from typing import Final
 from relevance_core.errors import ModelError, NotFound
 from relevance_core.models.base_ref import BaseRef, Dtype
 from relevance_core.models.folders import digest_of_model, local_folder, model_files
-from relevance_core.registry import BaseInfo
+from relevance_core.registry import BaseInfo, Manifest
 from relevance_core.runs.stage import Artifact, open_artifact, scratch
 from relevance_core.store import Store
 
@@ -48,17 +48,18 @@ def open_base(base: Artifact, dtype: Dtype = "auto") -> BaseRef:
     return checked(BaseRef(info.id, str(holder.folder("model")), info.revision, dtype, folds), info.digest)
 
 
-def base_of(store: Store, base: BaseInfo, dtype: Dtype = "auto") -> BaseRef:
-    """The base model that a manifest names; its files are not looked at yet: see `checked`.
+def base_of(store: Store, version: Manifest) -> BaseRef:
+    """The base model of a published version in its own dtype, auto where none was recorded; for its files see `checked`.
 
     Raises NotFound when the output of *base* that built it is gone.
     """
+    base, dtype = version.base, version.dtype or "auto"
     if not base.uri.startswith(_ADDRESSES):
         return BaseRef(base.id, base.uri or base.id, base.revision, dtype)
     built = open_artifact(store, base.uri)
     if built is None:
         raise NotFound(
-            f"the base model {base.id} is damaged or gone",
+            f"the base model {base.id} of {version.name} is damaged or gone",
             where=store.uri_of(base.uri),
             expected="the folder model/ of a finished output of the stage base",
             do="restore it from a backup, or score with a version whose base is there",

@@ -16,7 +16,7 @@ import polars as pl
 
 from relevance_core.config import Settings
 from relevance_core.errors import ModelError
-from relevance_core.models.base_ref import BaseRef, Dtype, answer_ids
+from relevance_core.models.base_ref import BaseRef, answer_ids
 from relevance_core.models.folders import local_folder
 from relevance_core.prompts import Prompt, prompt_from
 from relevance_core.registry import Manifest, PromptInfo, Registry, golden
@@ -147,8 +147,7 @@ def open_version(store: Store, version: Manifest, machine: Machine) -> Opened:
     """
     version.require_scorable()
     registry, info = Registry(store), version.prompt
-    dtype: Dtype = version.dtype or "auto"
-    base = base_of(store, version.base, dtype)
+    base = base_of(store, version)
     digest = version.base.digest if version.format > 1 else ""
 
     def translator() -> Translator:

@@ -103,13 +103,13 @@ def bases_after(registry: Registry, versions: Mapping[str, str]) -> dict[str, st
 def _check_base(registry: Registry, manifest: Manifest, settings: Settings) -> None:
     """Opens a version whose base is on this machine. Raises RegistryError or ModelError for one that can't be scored rightly."""
     manifest.require_scorable()
-    if folder_of(base_of(registry.store, manifest.base)) is not None:
+    if folder_of(base_of(registry.store, manifest)) is not None:
         open_version(registry.store, manifest, machine_of(settings))
 
 
 def _check_files(registry: Registry, manifest: Manifest, settings: Settings) -> None:
     """Raises RegistryError, with the cause, for an adapter that a server would refuse or, worse, take."""
-    base = folder_of(base_of(registry.store, manifest.base))
+    base = folder_of(base_of(registry.store, manifest))
     if base is None:  # a Hugging Face id: the servers have it, this machine may not
         return
     with tempfile.TemporaryDirectory() as scratch:

@@ -137,7 +137,7 @@ def other_version(registry: Registry, manifest: Manifest, folder: Path, **change
     save_file({name: values / 2 if "lora_B" in name else values for name, values in tensors.items()}, adapter / WEIGHTS)
     (adapter / "adapter_config.json").write_bytes((source / "adapter_config.json").read_bytes())
     texts = [(manifest.task, "red shoes", "Sports,Shoes", None), (manifest.task, "zapatos rojos", "Home,Kitchen", None)]
-    scorer = Scorer(base_of(registry.store, manifest.base).source, adapter, prompt_of(manifest.prompt), EngineSettings())
+    scorer = Scorer(base_of(registry.store, manifest).source, adapter, prompt_of(manifest.prompt), EngineSettings())
     golden.write(adapter, texts, scorer, print_nothing)
     values = {name: value for name, value in manifest.to_json().items() if name in AdapterMeta.model_fields}
     return registry.publish(manifest.task, adapter, AdapterMeta.model_validate(values | changes))
