@@ -30,7 +30,7 @@ class SourceSettings(Part):
     catalogue: str = Field(
         "auto", description="every target (task, target_id, target); auto: the file beside the logs, if there is one; '': none"
     )
-    task: Task | None = Field(None, description="task of rows without a task column")
+    task: Task | None = Field(None, description="task of rows without one")
 
 
 class WindowSettings(Part):

@@ -18,7 +18,7 @@ class EngineSettings(Part):
     gpus: int = Field(1, ge=1, description="GPUs per training, each with a process of its own; on a CPU: processes per training")
     scorer: Literal["transformers", "vllm"] = Field(
         "transformers",
-        description="engine that scores in *denoise* and *evaluate*; vllm: its offline engine, from serving.python, for GPUs",
+        description="engine that scores in *denoise* and *evaluate*; vllm: vLLM's offline engine in serving.python, for GPUs",
     )
 
 

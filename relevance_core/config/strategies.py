@@ -21,7 +21,7 @@ from relevance_core.config.types import (
 class TranslateSettings(Part):
     """Translation augmentation (arXiv 2510.21671, strategy 1)."""
 
-    enabled: bool = True
+    enabled: bool = Field(True, description="translate training rows into onboarded and small languages")
     translator: tuple[TranslatorName, ...] = Field(
         ("glossary",),
         min_length=1,
@@ -60,9 +60,9 @@ class TranslateSettings(Part):
 class MineSettings(Part):
     """Semantic hard negatives (arXiv 2510.21671, strategy 2)."""
 
-    enabled: bool = True
+    enabled: bool = Field(True, description="add mined negatives to the training rows")
     embedder: str = Field("builtin:minilm", description="sentence-transformers id or folder; builtin:minilm comes with the package")
-    top_k: int = Field(20, ge=1, description="nearest targets of each positive that are candidates")
+    top_k: int = Field(20, ge=1, description="nearest targets of each positive that may become hard negatives")
     ratio: float = Field(0.5, ge=0, description="negatives added in each language, as a multiple of its training positives")
     duplicate_similarity: Share = Field(0.98, description="cosine similarity above which two targets count as duplicates")
     index: Literal["auto", "flat", "ivf"] = Field(
@@ -97,7 +97,7 @@ class DenoiseSettings(Part):
 
     enabled: bool = Field(False, description="filter wrong labels; docs/method.md says why it is off by default")
     mode: Literal["out-of-fold", "in-sample"] = Field(
-        "out-of-fold", description="rows judged by a model that did not train on them, or that did"
+        "out-of-fold", description="out-of-fold: a model judges rows it did not train on; in-sample: its own training rows"
     )
     folds: int = Field(2, ge=2, description="folds of mode out-of-fold, one model each")
     detector: Literal["confidence", "cleanlab", "both"] = Field(
