@@ -88,9 +88,10 @@ class Registry(Versions):
     def promote(
         self, versions: Mapping[str, str], *, who: str, why: str, run_id: str = "", expect: Mapping[str, str | None] | None = None
     ) -> Release:
-        """Lets these versions serve from now on; other tasks keep theirs. Promoting what serves already returns the current release.
+        """Lets these versions serve from now on; other tasks keep theirs.
 
-        Each version is verified first, byte by byte. A race lost over other tasks is retried.
+        Each version is verified first, byte by byte. A race lost over other tasks is retried. Promoting what serves already returns
+        the current release.
 
         Args:
             versions: task → version id.
