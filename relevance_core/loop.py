@@ -30,17 +30,17 @@ def retrain(settings: Settings, store: Store, run_id: str = "", dry_run: bool = 
     """The whole loop on one machine.
 
     Args:
-        settings: what the run is.
-        store: where everything that it makes goes.
+        settings: the run's.
+        store: gets all outputs of the run.
         run_id: its name; default, a digest of the settings and the source's content, so that the same inputs are the same run.
         dry_run: stops before a model is built or trained.
         say: gets a line of progress.
 
     Returns:
-        What `relevance retrain --json` prints.
+        The object that `relevance retrain --json` prints.
 
     Raises:
-        RelevanceError: the first stage's error, after the report of what there is.
+        RelevanceError: the error of the stage that failed, after the report on the outputs so far.
     """
     started = time.monotonic()
     run = begin(settings, store, run_id, say)
@@ -67,7 +67,7 @@ def begin(settings: Settings, store: Store, run_id: str = "", say: Say = print_n
     source to open, *ingest* says why.
 
     Args:
-        settings: what the run is.
+        settings: the run's.
         store: where its folder and its outputs lie.
         run_id: its name; default, a digest of the settings and the source's content.
         say: gets a line of progress.
@@ -108,7 +108,7 @@ def default_run_id(settings: Settings, source: Source | None = None) -> str:
 def run_stage(run: Run, name: str, task: Task | None = None) -> Report:
     """Runs one stage of a run, or finds its finished output, and records it in the run.
 
-    Raises what the stage raises, SettingsError for a name that is no stage or a task that does not fit, and ValidationFailed for an
+    Raises the stage's errors, SettingsError for a name that is no stage or a task that does not fit, and ValidationFailed for an
     output that says the run can't go on.
     """
     step = step_of(name)

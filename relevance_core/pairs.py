@@ -71,7 +71,7 @@ def digest(*parts: str, size: int = 16) -> str:
 
 
 def digests(*parts: str | pl.Series, size: int = 16) -> pl.Series:
-    """Returns `digest` of every row of some text columns (at least one, without nulls); a text among `parts` applies to all rows."""
+    """Returns `digest` of every row of some text columns (at least one, without nulls); a text among `parts` is in every row."""
     rows = max(len(part) for part in parts if isinstance(part, pl.Series))
     framed = pl.repeat(b"", rows, dtype=pl.Binary, eager=True)
     for part in parts:

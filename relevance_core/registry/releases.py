@@ -113,14 +113,14 @@ class Registry(Versions):
 
         Args:
             task: the only task to change; None: every task.
-            to: as of `older`.
+            to: the state to restore, see `older`.
             who: name of the person who decides.
             why: the reason, for the log.
             run_id: the run that asks for the rollback, if any.
 
         Raises:
-            NotFound: as of `older`, or a version is gone.
-            RegistryError: as of `older`, or a version is damaged.
+            NotFound: there is no such state, or a version of it is gone.
+            RegistryError: `to` is ambiguous or names a version without a task, or a version is damaged.
             Conflict: somebody else changed the state meanwhile.
         """
         versions, restores = self.older(task, to)

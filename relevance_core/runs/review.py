@@ -134,9 +134,9 @@ def answer(store: Store, words: Mapping[Task, Mapping[str, str]], who: str, why:
         why: their reason.
 
     Raises:
-        SettingsError: a word other than these, or as of `decide`.
+        SettingsError: another word, or what `decide` raises it for.
         NotFound: a pair was never in the queue.
-        DataError: as of `decide`.
+        DataError: a pair's texts have changed.
     """
     if wrong := sorted({word for of_task in words.values() for word in of_task.values()} - set(WORDS)):
         raise SettingsError(f"{wrong[0]!r} is no decision", expected=", ".join(WORDS))

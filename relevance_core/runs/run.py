@@ -58,7 +58,7 @@ class Run:
         folder.write(self.store, self.run_id, stage_record(report.stage, report.task), report.as_json())
 
     def artifact(self, name: str, task: Task | None = None, verify: bool = True) -> Artifact:
-        """Returns the output of a stage that this run has finished. verify: as of `open_artifact`. Raises NotFound."""
+        """Returns the output of a stage that this run has finished. verify: see `open_artifact`. Raises NotFound."""
         where = self.store.uri_of(folder.key_of(self.run_id, stage_record(name, task)))
         if not self.has(name, task):
             raise NotFound(f"run {self.run_id} has no {label(name, task)}", where=where, do=f"run `relevance stage {name}` first")
@@ -119,8 +119,8 @@ def pin(settings: Settings, store: Store, run_id: str, say: Say = print_nothing,
     """Begins a run, or finds it again: what it pinned the first time holds.
 
     Args:
-        settings: what the run is; only those of the machine may differ the next time.
-        store: where its folder and its outputs lie.
+        settings: the run's; a later call may change only those of the machine.
+        store: holds the run's folder and outputs.
         run_id: its name in the store.
         say: gets a line of progress.
         dag_run: Airflow's name of the run, kept for people.

@@ -243,13 +243,13 @@ def stage(
 
     Args:
         name: of the stage.
-        uses: the settings (dotted) that its output depends on, or a function that tells them by the settings.
-        machine: settings that its body reads as well and that its output does not depend on: processes, servers, keys.
+        uses: the settings (dotted) that its output depends on, or a function from the settings to these.
+        machine: further settings that its body reads but its output does not depend on: processes, servers, keys.
         version: raised whenever the code changes the output for the same inputs.
-        by_task: it runs once a task.
-        pinned: which of "champion", "onboarded", "approvals", "decisions" its output depends on, or such a function.
+        by_task: it runs once per task.
+        pinned: those of "champion", "onboarded", "approvals", "decisions" that its output depends on, or such a function.
         fingerprint: a digest of what the stage reads from outside the store; "" for nothing.
-        held: for an effect, what holds a finished output against the registry; without it, a finished output is found.
+        held: of an effect, compares a finished output with the registry; without it, a finished output is reused.
     """
 
     def decorate(body: Body) -> Run:

@@ -25,7 +25,7 @@ class Step:
             between
             two others changes this table alone.
         with_setting: dotted setting → further roles, needed while the setting differs from its default. Their stages always finish
-            before this one begins, so that the DAG's arrows are the same whatever the settings.
+            before this one begins, so that the DAG's arrows are the same under all settings.
         per_task: it runs once for each of QC and QI.
         gpu: it takes a slot of the pool for tasks that want a GPU.
         effect: it acts on the registry. A finished output is no proof of the effect: every call compares it with the registry.
@@ -167,7 +167,7 @@ PER_TASK: Final = tuple(step.name for step in STEPS if step.per_task)
 """Stages that run once for each of QC and QI, in their order."""
 
 COMMON: Final = tuple(step.name for step in STEPS[: [step.per_task for step in STEPS].index(True)])
-"""Stages that run once, before those of a task, in their order."""
+"""Stages that run once, before the tasks' stages, in their order."""
 
 TOGETHER: Final = tuple(step.name for step in STEPS if not step.per_task and step.name not in COMMON)
 """Stages that run once after all tasks' stages, on their outputs so far."""

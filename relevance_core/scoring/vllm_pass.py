@@ -34,7 +34,7 @@ def main(folder: Path) -> None:
     import torch
 
     on_gpu = torch.cuda.is_available()
-    if not on_gpu:  # likewise, for what enforce_eager leaves out
+    if not on_gpu:  # functions outside enforce_eager's reach would need a C++ compiler
         os.environ["TORCHDYNAMO_DISABLE"] = "1"
     from vllm import LLM, SamplingParams
     from vllm.lora.request import LoRARequest

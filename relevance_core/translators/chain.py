@@ -74,7 +74,7 @@ class Chain:
         return Keepsakes(self.brands)
 
     def _fault(self, text: str, answer: Translated, source: str, target: str) -> tuple[int, float]:
-        """Counts the numbers, units and brands that the answer lost; and returns the share of words that it left untranslated."""
+        """Returns how many numbers, units and brands the answer lost, and the share of words that it left untranslated."""
         lost = self._keepsakes.of(normalise(text), source) - self._keepsakes.of(answer.text, target)
         return lost.total(), answer.untranslated_words / answer.words if answer.words else 0.0
 

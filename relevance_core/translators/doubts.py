@@ -137,7 +137,7 @@ def _folded(word: str) -> str:
 
 
 def _repeated(answer: Answer) -> str | None:
-    """Returns a phrase that the answer repeats three times in a row and its source fewer times; a sign of a model stuck in a loop.
+    """Returns a phrase that the answer repeats three times in a row and its source fewer times: the model is stuck in a loop.
 
     Phrases have up to eight words, or, in a script without spaces, two to eight characters; one to four letters count from five
     times.
