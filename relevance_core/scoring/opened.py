@@ -41,7 +41,7 @@ class Opened:
     Attributes:
         name: the version's name; for a candidate, the base's.
         base: in the dtype to score in.
-        adapter: returns the adapter's folder, fetched on the first call.
+        adapter: returns the adapter's folder, fetching it if need be.
         english: returns the translator of the queries; None where the prompt shows no English or the rows bring it along.
         digest: of the base's files; "" where none was recorded.
     """
