@@ -1,7 +1,7 @@
-"""One root error; each kind also inherits the standard library's error that it specialises.
+"""The package's errors: one root; each kind also inherits the standard library's error that it specialises.
 
 A message answers four questions in one line: what was wrong, where, what was expected, what to do. `exit_code` is the status with
-which a command ends; `permanent` says that trying again can't heal it, so that a scheduler does not.
+which a command ends; `permanent` marks an error that is not retryable, so that a scheduler gives up at once.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class RelevanceError(Exception):
 
 
 class SettingsError(RelevanceError, ValueError):
-    """A setting, parameter or argument that can't be meant."""
+    """An invalid setting, parameter or argument."""
 
     exit_code = 64
 
@@ -45,17 +45,17 @@ class DataError(RelevanceError, ValueError):
 
 
 class ValidationFailed(DataError):
-    """A batch rule of the *validate* stage that the window breaks."""
+    """A window that breaks a batch rule of the *validate* stage."""
 
 
 class NotFound(RelevanceError, LookupError):
-    """Something named that is not there: a key, a version, a run, a stage's output."""
+    """A named thing that does not exist: a key, a version, a run, a stage's output."""
 
     exit_code = 66
 
 
 class ModelError(RelevanceError, RuntimeError):
-    """A base model, adapter or tokenizer that does not fit what was asked of it."""
+    """A base model, adapter or tokenizer that is missing, damaged or does not fit its use."""
 
     exit_code = 67
 
@@ -74,14 +74,14 @@ class StoreError(RelevanceError, OSError):
 
 
 class Conflict(StoreError):
-    """Somebody else changed what this call was about to change."""
+    """Somebody else changed the state that this call was about to change."""
 
     exit_code = 75
     permanent = True
 
 
 class ServingError(RelevanceError, ConnectionError):
-    """A vLLM server that is not there, refuses, or answers with other scores than it should."""
+    """A vLLM server that is unreachable, refuses a request, or answers with wrong scores."""
 
     exit_code = 69
     permanent = False

@@ -30,17 +30,17 @@ def retrain(settings: Settings, store: Store, run_id: str = "", dry_run: bool = 
     """The whole loop on one machine.
 
     Args:
-        settings: what the run is.
-        store: where everything that it makes goes.
+        settings: the run's.
+        store: gets all outputs of the run.
         run_id: its name; default, a digest of the settings and the source's content, so that the same inputs are the same run.
         dry_run: stops before a model is built or trained.
         say: gets a line of progress.
 
     Returns:
-        What `relevance retrain --json` prints.
+        The object that `relevance retrain --json` prints.
 
     Raises:
-        RelevanceError: the first stage's error, after the report of what there is.
+        RelevanceError: the error of the stage that failed, after the report on the outputs so far.
     """
     started = time.monotonic()
     run = begin(settings, store, run_id, say)
@@ -67,7 +67,7 @@ def begin(settings: Settings, store: Store, run_id: str = "", say: Say = print_n
     source to open, *ingest* says why.
 
     Args:
-        settings: what the run is.
+        settings: the run's.
         store: where its folder and its outputs lie.
         run_id: its name; default, a digest of the settings and the source's content.
         say: gets a line of progress.
@@ -97,7 +97,7 @@ def _source(settings: Settings, needed: bool) -> Source | None:
 
 
 def default_run_id(settings: Settings, source: Source | None = None) -> str:
-    """`<window end>-<digest of settings and source>`. source: where it is open already."""
+    """Returns `<window end>-<digest of settings and source>`. source: passed where it is open already."""
     from relevance_core.sources import open_source
 
     content = (source or open_source(settings)).fingerprint()
@@ -108,7 +108,7 @@ def default_run_id(settings: Settings, source: Source | None = None) -> str:
 def run_stage(run: Run, name: str, task: Task | None = None) -> Report:
     """Runs one stage of a run, or finds its finished output, and records it in the run.
 
-    Raises what the stage raises, SettingsError for a name that is no stage or a task that does not fit, and ValidationFailed for an
+    Raises the stage's errors, SettingsError for a name that is no stage or a task that does not fit, and ValidationFailed for an
     output that says the run can't go on.
     """
     step = step_of(name)
@@ -122,12 +122,12 @@ def run_stage(run: Run, name: str, task: Task | None = None) -> Report:
 
 
 def stage_function(name: str) -> StageFunction:
-    """The `run` of a stage's module or folder."""
+    """Returns the `run` of a stage's module or folder."""
     return cast(StageFunction, importlib.import_module(f"relevance_core.stages.{name}").run)
 
 
 def learn(run: Run) -> None:
-    """The loop as far as *evaluate*: an adapter for each task and its figures, and nothing that could serve."""
+    """Runs the loop up to *evaluate*: trains and measures an adapter for each task, and publishes nothing."""
     for name in COMMON:
         run_stage(run, name)
     _each_task(run, PER_TASK[: PER_TASK.index("gate")])
@@ -137,7 +137,7 @@ _Work = tuple[str, str, Task, Settings, Say, tuple[str, ...]]
 
 
 def _each_task(run: Run, stages: tuple[str, ...]) -> None:
-    """Runs these stages of every task, in a process of its own when there are two tasks."""
+    """Runs these stages for every task; two tasks run in a process each."""
     settings = run.settings.model_copy(update={"engine": _share(run.settings.engine, len(run.settings.tasks))})
     work = [(run.store.uri, run.run_id, task, settings, run.say, stages) for task in settings.tasks]
     map_processes(_run_stages, work, run.settings.engine.workers)
@@ -151,12 +151,12 @@ def _run_stages(work: _Work) -> None:
 
 
 def _share(engine: config.EngineSettings, tasks: int) -> config.EngineSettings:
-    """Each task's share of the machine's processes, so that tasks side by side do not start more than it has cores."""
+    """Returns each task's share of the machine's processes, so that concurrent tasks together start no more than it has cores."""
     return engine.model_copy(update={"workers": max(1, (engine.workers or cores()) // tasks)})
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """The result of a run as far as it is: verdicts and figures by task, rows by stage."""
+    """Returns the result of a run so far: verdicts and figures by task, rows by stage."""
     everything = run.outputs()
     tasks = {}
     for task in run.settings.tasks:
@@ -181,7 +181,7 @@ def summary(run: Run) -> dict[str, Any]:
 
 
 def _served(everything: Mapping[str, Artifact], task: Task) -> dict[str, Any]:
-    """Whether the task's version of this run serves, since which release, and if it does not, why: '' where nobody has decided."""
+    """Returns whether the task's version of this run serves, since which release, and the reason if not ('' before a decision)."""
     rollout: Mapping[str, Any] = {"waits": "", "tasks": {}}
     if "rollout" in everything:
         rollout = everything["rollout"].report.figures

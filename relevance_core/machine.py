@@ -1,4 +1,4 @@
-"""What of this machine a server uses: the environment that has vLLM, the GPUs that it sees, a port, a group of processes."""
+"""This machine's resources for servers: the environment that has vLLM, its GPUs, free ports, and process groups."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _COUNT: Final = "import torch; print(torch.cuda.device_count())"
 
 
 def python_of(settings: ServingSettings) -> Path | None:
-    """The interpreter of the environment that has vLLM (`serving.python`); None where there is none.
+    """Returns the interpreter of the environment that has vLLM (`serving.python`); None where there is none.
 
-    auto: this one if it has vLLM, else that of `.venv-serving` beside this environment's folder. Empty: none, whatever is there.
-    Raises SettingsError for one that is named and not there.
+    auto: this interpreter if it has vLLM, else that of `.venv-serving` beside this environment's folder. Empty: None in any case.
+    Raises SettingsError for a named interpreter that does not exist.
     """
     if not settings.python:
         return None
@@ -45,7 +45,7 @@ def python_of(settings: ServingSettings) -> Path | None:
 
 
 def require_python(settings: ServingSettings) -> Path:
-    """The same; SettingsError where there is none."""
+    """Returns what `python_of` does; raises SettingsError where that is None."""
     python = python_of(settings)
     if python is None:
         raise SettingsError(
@@ -58,7 +58,10 @@ def require_python(settings: ServingSettings) -> Path:
 
 
 def gpus_of(python: Path) -> int:
-    """How many GPUs the torch of an environment can use; 0 for a build without CUDA, or on a machine without NVIDIA's driver."""
+    """Returns the number of GPUs usable by an environment's torch; 0 for a build without CUDA or a machine without NVIDIA's driver.
+
+    Raises ServingError when that torch can't be asked.
+    """
     if not _DRIVER.exists():
         return 0
     asked = subprocess.run([str(python), "-c", _COUNT], capture_output=True, text=True, check=False)
@@ -68,7 +71,7 @@ def gpus_of(python: Path) -> int:
 
 
 def parallel_of(folder: Path, gpus: int) -> int:
-    """The most of `gpus` GPUs that a model's attention heads can be shared among evenly (vLLM's tensor parallelism)."""
+    """Returns the most of `gpus` GPUs that divide a model's attention heads evenly (vLLM's tensor parallelism)."""
     config = config_of(folder)
     heads = int(config["num_attention_heads"])
     shared = int(config.get("num_key_value_heads") or heads)
@@ -76,7 +79,7 @@ def parallel_of(folder: Path, gpus: int) -> int:
 
 
 def config_of(folder: Path) -> dict[str, Any]:
-    """A base model's config.json. Raises ServingError where there is none."""
+    """Returns a base model's config.json. Raises ServingError where there is none."""
     path = folder / "config.json"
     try:
         return dict(json.loads(path.read_bytes()))
@@ -87,7 +90,7 @@ def config_of(folder: Path) -> dict[str, Any]:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nothing listens on now."""
+    """Returns a port on which nothing listens at the moment."""
     with socket.create_server((host, 0)) as listener:
         return int(listener.getsockname()[1])
 
@@ -106,9 +109,10 @@ def require_free(host: str, port: int) -> None:
 
 
 def kill_group(group: int) -> None:
-    """Kills every process of a group, and returns when none is left.
+    """Kills every process of a group, and returns once none is left.
 
-    Python's resource trackers come last: they end by themselves, and clear the shared memory that the others leave behind.
+    Python's resource trackers are left for last: they end by themselves, after freeing the shared memory that the others leave
+    behind.
     """
     for pid in members(group):
         with suppress(OSError):  # it ended meanwhile
@@ -123,7 +127,7 @@ def kill_group(group: int) -> None:
 
 
 def members(group: int) -> list[int]:
-    """The processes of a group that run."""
+    """Returns the running processes of a group."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it ended meanwhile

@@ -1,8 +1,8 @@
-"""The numbers by which a scorer is judged: F1 and what stands beside it, the threshold, and the paired bootstrap.
+"""The metrics of a scorer: F1 with its companions, the threshold, and the paired bootstrap.
 
-A decision is yes where p(yes) >= threshold. The competition's metric is the F1 of the positive class; it is nearly blind where most
-pairs are relevant, so `macro_f1`, `auc` and the F1 of answering always yes go with it wherever it is shown. An F1 without a true
-positive is 0, as in scikit-learn.
+A decision is yes where p(yes) >= threshold. The competition's metric is the F1 of the positive class. It barely separates scorers
+where most pairs are relevant, so every report shows `macro_f1`, `auc` and the F1 of answering always yes with it. An F1 without a
+true positive is 0, as in scikit-learn.
 """
 
 from __future__ import annotations
@@ -21,18 +21,21 @@ Labels = NDArray[np.bool_]
 Groups = Sequence[str]
 
 THRESHOLDS: Final[Scores] = np.arange(1, 1000) / 1000
-"""The thresholds that a sweep tries: 0.001, 0.002, … 0.999. Scorer and server agree to 1e-3, so nothing finer has a meaning."""
+"""The thresholds that a sweep tries: 0.001, 0.002, … 0.999. Scorer and server agree to 1e-3, so finer steps would mean nothing."""
 
 INTERVAL: Final = (2.5, 97.5)
-"""Percentiles of the bootstrap draws between which an interval lies."""
+"""Percentiles of the bootstrap draws that bound an interval."""
 
 
 @dataclass(frozen=True)
 class Gain:
-    """What the paired bootstrap says of a candidate against a champion, in F1 points between -1 and 1.
+    """The paired bootstrap's result for a candidate against a champion, as differences of F1 between -1 and 1.
 
-    gain: mean over the draws; low, high: the percentiles of INTERVAL; better: share of draws in which the candidate's F1 is
-    strictly higher, so that two equal answers give 0.
+    Attributes:
+        gain: mean over the draws.
+        low: lower percentile of INTERVAL.
+        high: upper percentile of INTERVAL.
+        better: share of draws in which the candidate's F1 is strictly higher; two equal answers give 0.
     """
 
     gain: float
@@ -41,15 +44,24 @@ class Gain:
     better: float
 
     def as_json(self) -> dict[str, float]:
-        """The four numbers by name."""
+        """Returns the four values by name."""
         return asdict(self)
 
 
 def measure(scores: Scores, labels: Labels, languages: Sequence[str], threshold: float) -> dict[str, Any]:
-    """The figures of one scorer on labelled rows, overall and by language; all arguments have shape (rows,).
+    """Returns the metrics of one scorer on labelled rows, overall and by language.
 
-    Each holds threshold, f1, precision, recall, auc (None with one class only), macro_f1, always_yes_f1, false_positive_rate (None
-    without negatives), rows and positives. Raises DataError without rows.
+    Each result holds threshold, f1, precision, recall, auc (None with one class only), macro_f1, always_yes_f1, false_positive_rate
+    (None without negatives), rows and positives.
+
+    Args:
+        scores: p(yes), shape (rows,).
+        labels: 0 or 1, shape (rows,).
+        languages: code of each row, length rows.
+        threshold: the lowest p(yes) that counts as yes.
+
+    Raises:
+        DataError: there are no rows.
     """
     if len(scores) == 0:
         raise DataError("there are no rows to measure on", expected="at least one labelled row", do="look at the split's dev side")
@@ -79,30 +91,30 @@ def _figures(scores: Scores, labels: Labels, threshold: float) -> dict[str, Any]
 
 
 def f1_of(tp: Any, fp: Any, fn: Any) -> Any:
-    """F1 = 2·tp / (2·tp + fp + fn) of counts or of arrays of counts; 0 where nothing is positive and nothing was called so."""
+    """Returns F1 = 2·tp / (2·tp + fp + fn) of counts or of arrays of counts; 0 without positive labels and positive decisions."""
     tp, fp, fn = (np.asarray(count, dtype=np.float64) for count in (tp, fp, fn))
     bottom = 2 * tp + fp + fn
     return np.divide(2 * tp, bottom, out=np.zeros_like(bottom), where=bottom > 0)
 
 
 def always_yes_f1(labels: Labels) -> float:
-    """F1 of answering yes to every row: 2·r / (1 + r) for a positive rate r."""
+    """Returns the F1 of answering yes to every row: 2·r / (1 + r) for a positive rate r."""
     positives = int(labels.sum())
     return float(f1_of(positives, len(labels) - positives, 0))
 
 
 def auc(scores: Scores, labels: Labels) -> float | None:
-    """Area under the ROC curve; None where only one class occurs."""
+    """Returns the area under the ROC curve; None where only one class occurs."""
     from sklearn.metrics import roc_auc_score
 
     return float(roc_auc_score(labels, scores)) if 0 < labels.sum() < len(labels) else None
 
 
 def best_threshold(scores: Scores, labels: Labels) -> float:
-    """The threshold of THRESHOLDS with the highest F1; of several, the one closest to 0.5, and of two as close, the lower.
+    """Returns the threshold of THRESHOLDS with the highest F1; of equals the closest to 0.5, then the lower.
 
-    Equation 3 of arXiv 2510.21671 (a threshold per task, chosen on development rows). Give it calibration rows only: the rows that
-    judge a model choose nothing. Raises DataError without rows.
+    Equation 3 of arXiv 2510.21671 (a threshold per task, chosen on development rows). Pass calibration rows only: rows that judge a
+    model must not choose its threshold. Raises DataError without rows.
     """
     if len(scores) == 0:
         raise DataError("there are no calibration rows", expected="dev rows that calibrate", do="raise split.calibration_share")
@@ -112,7 +124,7 @@ def best_threshold(scores: Scores, labels: Labels) -> float:
 
 
 def threshold_curve(scores: Scores, labels: Labels, points: int = 99) -> dict[str, list[float]]:
-    """F1, precision and recall at evenly spaced thresholds between 0 and 1, as lists by name, for a plot."""
+    """Returns F1, precision and recall at evenly spaced thresholds between 0 and 1, as lists by name, for a plot."""
     thresholds = np.arange(1, points + 1) / (points + 1)
     tp, fp, fn = _counts_at(scores, labels, thresholds)
     precision = np.divide(tp, tp + fp, out=np.zeros(points), where=tp + fp > 0)
@@ -122,7 +134,7 @@ def threshold_curve(scores: Scores, labels: Labels, points: int = 99) -> dict[st
 
 
 def pr_curve(scores: Scores, labels: Labels, points: int = 200) -> dict[str, list[float]]:
-    """The precision–recall curve, thinned to at most `points`, as lists by name; both empty where no row is positive."""
+    """Returns the precision–recall curve, thinned to at most `points`, as lists by name; both empty where no row is positive."""
     from sklearn.metrics import precision_recall_curve
 
     if not labels.any():
@@ -133,10 +145,18 @@ def pr_curve(scores: Scores, labels: Labels, points: int = 200) -> dict[str, lis
 
 
 def paired_bootstrap(labels: Labels, a: Labels, b: Labels, groups: Groups, resamples: int, seed: int) -> Gain:
-    """How much better the decisions `a` are than `b` on the same rows, when whole groups (queries) are drawn with replacement.
+    """Measures the F1 gain of the decisions `a` over `b` on the same rows, with whole groups (queries) drawn with replacement.
 
-    labels, a, b, groups: shape (rows,). Rows of one query stand or fall together, so the query is what is drawn (a cluster
-    bootstrap; Efron and Tibshirani 1993, chapter 8), and both answers are judged on the same draw (paired; Koehn, EMNLP 2004).
+    Rows of one query are not independent, so queries are drawn (a cluster bootstrap; Efron and Tibshirani 1993, chapter 8); both
+    answers are judged on the same draw (paired; Koehn, EMNLP 2004).
+
+    Args:
+        labels: 0 or 1, shape (rows,).
+        a: decisions of the candidate, shape (rows,).
+        b: decisions of the champion, shape (rows,).
+        groups: the query of each row, shape (rows,).
+        resamples: number of draws.
+        seed: of the draws.
     """
     draws = _draws(np.hstack([_counts(labels, a)[:, :3], _counts(labels, b)[:, :3]]), groups, resamples, seed)
     gains = f1_of(*draws[:, :3].T) - f1_of(*draws[:, 3:].T)
@@ -155,11 +175,19 @@ class Paired:
 
 
 def gain_over_seeds(pairs: Sequence[Paired], resamples: int, seed: int) -> Gain:
-    """How much better `a` is than `b`, on average over trainings that differ by their seed.
+    """Measures the mean F1 gain of `a` over `b` across trainings that differ by their seed.
 
-    A draw takes queries with replacement, the same ones for every seed, and then as many seeds as there are, with replacement too:
-    the interval holds what other queries and what other seeds would have given (the pigeonhole bootstrap; Owen, Annals of Applied
-    Statistics 2007). With one seed this is `paired_bootstrap`, and says nothing of other seeds. Raises DataError without rows.
+    A draw takes queries with replacement, the same for every seed, and then as many seeds as there are, with replacement too. The
+    interval therefore covers the variation from other queries and from other seeds (the pigeonhole bootstrap; Owen, Annals of
+    Applied Statistics 2007). With one seed it equals `paired_bootstrap` and does not cover seeds.
+
+    Args:
+        pairs: the two answers of each seed.
+        resamples: number of draws.
+        seed: of the draws.
+
+    Raises:
+        DataError: there are no rows.
     """
     if not any(len(pair.groups) for pair in pairs):
         raise DataError("there are no rows to compare on", expected="at least one judgement row")
@@ -181,19 +209,27 @@ def gain_over_seeds(pairs: Sequence[Paired], resamples: int, seed: int) -> Gain:
 
 
 def f1_interval(labels: Labels, decisions: Labels, groups: Groups, resamples: int, seed: int) -> tuple[float, float]:
-    """The bootstrap interval (percentiles of INTERVAL) of the F1 of `decisions`, with whole groups drawn."""
+    """Returns the bootstrap interval (percentiles of INTERVAL) of the F1 of `decisions`, with whole groups drawn.
+
+    Args:
+        labels: 0 or 1, shape (rows,).
+        decisions: 0 or 1, shape (rows,).
+        groups: the query of each row, shape (rows,).
+        resamples: number of draws.
+        seed: of the draws.
+    """
     draws = _draws(_counts(labels, decisions)[:, :3], groups, resamples, seed)
     low, high = np.percentile(f1_of(*draws.T), INTERVAL)
     return float(low), float(high)
 
 
 def _counts(labels: Labels, decisions: Labels) -> NDArray[np.int64]:
-    """(rows, 4): 1 where a row is a true positive, false positive, false negative, true negative."""
+    """Returns (rows, 4): 1 where a row is a true positive, false positive, false negative, true negative."""
     return np.stack([labels & decisions, ~labels & decisions, labels & ~decisions, ~labels & ~decisions], axis=1).astype(np.int64)
 
 
 def _counts_at(scores: Scores, labels: Labels, thresholds: Scores) -> tuple[Scores, Scores, Scores]:
-    """(tp, fp, fn) at each threshold."""
+    """Returns (tp, fp, fn) at each threshold."""
     yes = np.sort(scores[labels])
     no = np.sort(scores[~labels])
     tp = (len(yes) - np.searchsorted(yes, thresholds, side="left")).astype(np.float64)
@@ -202,10 +238,10 @@ def _counts_at(scores: Scores, labels: Labels, thresholds: Scores) -> tuple[Scor
 
 
 def _draws(counts: NDArray[np.int64], groups: Groups, resamples: int, seed: int) -> NDArray[np.int64]:
-    """(resamples, columns): the sums of `counts` (rows, columns) over as many groups as there are, drawn with replacement.
+    """Returns (resamples, columns): the sums of `counts` (rows, columns) over as many groups as there are, drawn with replacement.
 
-    Groups with the same sums are interchangeable, and there are few different ones: drawing how often each kind comes up (a
-    multinomial) has the same distribution as drawing the groups one by one, and is one small matrix product.
+    Groups with equal sums are interchangeable, and there are few distinct sums. Drawing the count of each distinct sum (a
+    multinomial) has the same distribution as drawing the groups one by one, and takes a single small matrix product.
     """
     _, codes = np.unique(np.asarray(groups, dtype=np.str_), return_inverse=True)
     sums = np.zeros((codes.max() + 1, counts.shape[1]), dtype=np.int64)

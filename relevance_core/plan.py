@@ -1,10 +1,10 @@
-"""What a run will do for the languages that come in, before it does it: what its first task says.
+"""A run's plan for the languages that it onboards, made and logged when the run begins.
 
-A plan is plain JSON: `from` (the earlier run whose rows it was reckoned with; empty without one), `translator` (`name`, `version`;
-None without a glossary or an earlier run), `languages` and `text` (the same for people, a line each). `languages` has, by language
-and task, `why`, `rows` (to translate; at most, without an earlier run), and, None where that is not known yet, `sources` (rows to
-translate by source language), `texts` (distinct ones among them), `remembered` (of those, in the translation memory: they cost
-nothing), `judgement_rows` (in the language) and `asks` (whether the gate will ask a person for want of them).
+A plan is plain JSON: `from` (the earlier run whose rows it was estimated with; empty without one), `translator` (`name`, `version`;
+None without a glossary or an earlier run), `languages` and `text` (the same for people, one line each). `languages` has, by
+language and task, `why`, `rows` (to translate; an upper bound without an earlier run), and, None where not known yet, `sources`
+(rows to translate by source language), `texts` (distinct texts among them), `remembered` (texts already in the translation memory,
+which cost nothing), `judgement_rows` (in the language) and `asks` (whether the gate will ask a person because these are too few).
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ UNTRANSLATED: Final = "translate.enabled is off: no rows are made for any langua
 
 
 _UNREADABLE: Final = (RelevanceError, ValueError, EOFError, OSError)
-"""What reading a glossary or an earlier run can raise. *ingest* or *translate* raises it again, with a report for people."""
+"""Errors of reading a glossary or an earlier run. *ingest* or *translate* raises them again, with a report for people."""
 
 
 def check_onboarded(settings: Settings, source: Source | None) -> Translator | None:
-    """Refuses at once a language that comes in and is unknown, or into which nothing can be translated.
+    """Refuses at once an onboarded language that is unknown or can't be translated into.
 
-    Returns the run's translator where it was needed for that. Raises SettingsError.
+    Returns the run's translator where the check opened it. Raises SettingsError.
     """
     known = set(settings.validation.languages or LANGUAGES)
     if unknown := sorted(set(settings.onboard) - known):
@@ -80,7 +80,7 @@ def make(run: Run, source: Source | None, translator: Translator | None = None) 
 
 
 def _earlier(run: Run) -> tuple[str, Artifact] | None:
-    """The newest other run that has split its rows: its name, and its *split*."""
+    """Returns the newest other run that has split its rows: its id, and its *split*."""
     others = folder.having(run.store, folder.stage_record("split"))
     others.pop(run.run_id, None)
     for run_id in folder.newest_first({run_id: entry.modified for run_id, entry in others.items()}):
@@ -90,7 +90,7 @@ def _earlier(run: Run) -> tuple[str, Artifact] | None:
 
 
 def _served(run: Run) -> dict[Task, tuple[str, ...]]:
-    """Task → the languages that its champion was trained on."""
+    """Returns task → the languages that its champion was trained on."""
     registry = Registry(run.store)
     found = {cast(Task, task): version for task, version in run.champion.items()}
     return {task: registry.resolve(task, version).languages for task, version in found.items()}
@@ -104,10 +104,17 @@ def forecast(
     split: Artifact,
     translator: Translator | None,
 ) -> dict[str, Any]:
-    """The plan by an earlier run's rows and the run's own translator; *translate*'s own functions choose what to translate.
+    """Estimates the plan from an earlier run's rows and the run's own translator, choosing texts with *translate*'s own functions.
 
-    served: task → the languages that its champion was trained on. run_id, split: the earlier run and its output. The fresh rows are
-    not among those, so the numbers are near those of the run and not the same.
+    The earlier run lacks this run's fresh rows, so its counts are close to the run's but not equal.
+
+    Args:
+        settings: the run's.
+        onboarded: the languages that come in.
+        served: task → the languages that its champion was trained on.
+        run_id: the earlier run.
+        split: its output of *split*.
+        translator: the run's own; None where it has none.
     """
     train, dev = split.table("train"), split.table("dev")
     languages: dict[str, Any] = {}
@@ -123,7 +130,7 @@ def forecast(
 
 
 def unknown(settings: Settings, onboarded: tuple[str, ...]) -> dict[str, Any]:
-    """The plan where no earlier run has split its rows: the most that may be translated, and when more is known."""
+    """Returns the plan where no earlier run has split its rows: upper bounds, and the time when more is known."""
     languages: dict[str, Any] = {}
     nothing = dict.fromkeys(("sources", "texts", "remembered", "judgement_rows", "asks"))
     for language in onboarded if settings.translate.enabled else ():
@@ -148,7 +155,7 @@ def _plan(
 
 
 def _cost(want: Want, sample: pl.DataFrame | None, translator: Translator | None, split: Artifact) -> dict[str, Any]:
-    """Where the rows come from, and how many texts have to be translated for them."""
+    """Returns the rows to translate by source language, and the number of texts to translate for them."""
     if translator is None or sample is None:
         return {"sources": {}, "texts": 0, "remembered": 0}
     sources = dict(sample.group_by("language").len().sort("language").iter_rows())
@@ -157,7 +164,7 @@ def _cost(want: Want, sample: pl.DataFrame | None, translator: Translator | None
 
 
 def _evidence(settings: Settings, want: Want, dev: pl.DataFrame, served: tuple[str, ...]) -> dict[str, Any]:
-    """The rows that the gate will judge the language by, held against its rule."""
+    """Returns the language's judgement rows, and whether the gate's rule finds them enough."""
     rows = dev.filter(task=want.task, language=want.language, part="judgement")
     found = {"per_language": {want.language: {"rows": len(rows), "positives": int(rows["label"].sum())}}}
     comes_in = want.why == ONBOARDED and want.language not in served and want.task in settings.tasks

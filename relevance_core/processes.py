@@ -1,4 +1,4 @@
-"""The processes of one machine: how they start, and the same map over partitions on several."""
+"""The processes of one machine: how new ones start, and a parallel map over several."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ Result = TypeVar("Result")
 
 
 _IMPORTED: Final = ("peft", "transformers.trainer", "transformers.models.qwen3.modeling_qwen3")
-"""What takes most of the seconds in which a process that trains or scores only imports."""
+"""Modules whose import takes most of the start of a process that trains or scores."""
 
 
 def cores() -> int:
-    """The processors that this process may use."""
+    """Returns the number of processors that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def collect_rarely() -> None:
-    """Lets Python's collector look for garbage less often, for the rest of this process.
+    """Makes Python's garbage collector run less often for the rest of this process.
 
-    By default it looks through all of torch and transformers again and again while they are imported, a fifth of that time.
+    By default it scans all objects of torch and transformers repeatedly during their import, which takes a fifth of the import's
+    time.
     """
     gc.set_threshold(100_000)
 
 
 def forked() -> ForkServerContext:
-    """How further processes come about: forked from one that has imported the libraries, and done nothing else, for all of them.
+    """Returns the context that starts processes by forking a server process that has only imported the libraries.
 
-    A fork of this one would hang where it has used torch's threads, and a fresh interpreter would import torch anew. What is forked
-    from starts with the first of them and ends with this process; what runs in one calls `take_on` first.
+    A fork of this process would hang once it has used torch's threads, and a fresh interpreter would import torch again. The server
+    starts with the first process and ends with this one; each function that runs in a forked process calls `take_on` first.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*_IMPORTED])
@@ -43,16 +44,20 @@ def forked() -> ForkServerContext:
 
 
 def take_on(environment: Mapping[str, str]) -> None:
-    """Gives this process the variables of the one that asked for it, in the place of those of the one that it was forked from."""
+    """Replaces this process's environment variables, inherited from the fork server, by those of the requesting process."""
     os.environ.clear()
     os.environ.update(environment)
 
 
 def map_processes(function: Callable[[Item], Result], items: Sequence[Item], workers: int = 0) -> list[Result]:
-    """`[function(item) for item in items]`, each item in a process of its own when there is more than one worker.
+    """Returns `[function(item) for item in items]`, each item in a process of its own when there is more than one worker.
 
-    function: importable by name (it travels to another process). workers: most processes at once; 0 means one a core. The
-    results come in the order of the items; the first error of an item is raised here.
+    The results come in the order of the items; the first error of an item is raised here.
+
+    Args:
+        function: importable by name, since another process runs it.
+        items: picklable.
+        workers: most concurrent processes; 0: one per core.
     """
     most = min(workers or cores(), len(items))
     if most <= 1:

@@ -1,7 +1,7 @@
-"""The prompt of a pair: how its text becomes tokens, and what makes the text of a log safe inside them.
+"""The prompt of a pair: its templates, its tokens, and the rules that make a log's text safe inside it.
 
 Two templates, versioned. `compact` is for the small builtin base, `instruction` (Alpaca-style, the constant part first, so that
-its keys and values can be computed once) for real ones:
+its keys and values can be computed once) for large bases:
 
     query: laufschuhe = running shoes category: Sports > Shoes ?| yes
 
@@ -9,9 +9,9 @@ its keys and values can be computed once) for real ones:
 
     …### Input:⏎Query: laufschuhe⏎English: running shoes⏎Category: Sports > Shoes⏎⏎### Response:| yes
 
-A field can't leave its place, because of four rules. Every field and every piece of the template is tokenised by itself and the ids
-are joined, so no merge crosses a border. A field is one line of visible characters. What the template uses as a marker is taken
-out of it (`Prompt.clean`). The names of special tokens are plain text in it, and ids of any other added token are left out.
+Four rules keep a field in its place. Every field and every piece of the template is tokenised separately and the ids are joined, so
+that no merge crosses a border. A field is one line of visible characters. The template's markers are removed from it
+(`Prompt.clean`). Names of special tokens are plain text in it, and ids of any other added token are left out.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ _LEAST_ROOM: Final = 8
 
 @dataclass(frozen=True)
 class Prompt:
-    """How a pair becomes tokens; recorded in every base's and adapter's manifest.
+    """The recipe that turns a pair into tokens; recorded in every base's and adapter's manifest.
 
-    translation: whether the query's English translation stands beside it. max_tokens: longest prompt.
+    translation: put the query's English translation beside it. max_tokens: longest prompt, in tokens.
     """
 
     template: Template
@@ -75,7 +75,7 @@ class Prompt:
         return ANSWERS
 
     def clean(self, text: str) -> str:
-        """`text` as a field may hold it: one normalised line without anything that the template uses as a marker.
+        """Returns `text` as a field may hold it: one normalised line without the template's markers.
 
         The colon after a label's word goes, so do `=` and `?` (compact) and runs of `#` (instruction).
         """
@@ -83,7 +83,14 @@ class Prompt:
         return " ".join(_LABELS.sub(r"\1 ", text).split())
 
     def text(self, task: str, query: str, target: str, english: str | None = None) -> str:
-        """The prompt as people read it, uncut; the answer is not part of it."""
+        """Returns the prompt as text, uncut; the answer is not part of it.
+
+        Args:
+            task: QC or QI.
+            query: the query.
+            target: the category path or item title.
+            english: the query's English translation, if it has one.
+        """
         start, middle, before_target, end = self._pieces(task)
         asked = [start, self._field(query)]
         if self.translation and english is not None:
@@ -92,18 +99,18 @@ class Prompt:
         return "".join([*shown, *asked, end] if self.target_first(task) else [*asked, *shown, end])
 
     def target_first(self, task: str) -> bool:
-        """Whether the target stands before the query.
+        """Tells whether the target comes before the query.
 
-        An item answers a query when every word of the query is met by the item, so a small model reads the item first: then each
-        word of the query can look its match up in it. A category that stands last is read level by level.
+        An item is relevant when it matches every word of the query, so a small model reads the item first: each word of the query
+        can then look up its match. A category comes last and is read level by level.
         """
         return self.template == "compact" and task == "QI"
 
     def encode(self, tokenizer: Any, rows: Iterable[PairText]) -> list[list[int]]:
-        """The token ids of each row's prompt, which end right before the answer's token.
+        """Returns the token ids of each row's prompt, which end right before the answer's token.
 
         tokenizer: a fast tokenizer of transformers. A prompt longer than `max_tokens` is cut: the query keeps at most half
-        of the tokens that the template leaves (query and translation a quarter each), the target what is left then. Raises
+        of the tokens that the template leaves (query and translation a quarter each), the target the rest. Raises
         SettingsError when the template leaves no room.
         """
         rows = list(rows)
@@ -113,28 +120,28 @@ class Prompt:
         return [self._join(pieces[row[0]], row, fields) for row in rows]
 
     def as_json(self) -> dict[str, Any]:
-        """What a manifest records."""
+        """Returns the form that a manifest records."""
         return asdict(self)
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Prompt:
-        """The prompt that a manifest records. Raises ModelError for a template this package does not know."""
+        """Returns the prompt that a manifest records. Raises ModelError for a template unknown to this release."""
         return Prompt(values["template"], values["version"], values["translation"], values["max_tokens"])
 
     def _field(self, text: str) -> str:
-        """A field with the space before it; nothing at all for an empty one."""
+        """Returns a field with the space before it; "" for an empty field."""
         cleaned = self.clean(text)
         return f" {cleaned}" if cleaned else ""
 
     def _pieces(self, task: str) -> tuple[str, str, str, str]:
-        """The template's text before the query, its translation and the target, and at the end."""
+        """Returns the template's text before the query, its translation and the target, and at the end."""
         noun = _NOUNS[task]
         if self.template == "compact":
             return (" query:", " =", f"{noun}:", " ?") if self.target_first(task) else ("query:", " =", f" {noun}:", " ?")
         return _INSTRUCTION.format(what=_WHAT[task]), "\nEnglish:", f"\n{noun.capitalize()}:", "\n\n### Response:"
 
     def _tokenise(self, tokenizer: Any, texts: Iterable[str]) -> dict[str, list[int]]:
-        """The ids of every distinct text as a field."""
+        """Returns the ids of every distinct text as a field."""
         texts = list(dict.fromkeys(texts))
         added = frozenset(tokenizer.get_added_vocab().values())
         encoded = _ids(tokenizer, [self._field(text) for text in texts])
@@ -163,13 +170,13 @@ class Prompt:
 
 
 def prompt_from(settings: Settings) -> Prompt:
-    """The prompt that the settings ask for."""
+    """Returns the prompt that the settings ask for."""
     template = settings.template()
     return Prompt(template, VERSIONS[template], settings.prompt.translation, settings.prompt.max_tokens)
 
 
 def _ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """The ids of each text by itself, the names of special tokens as plain text."""
+    """Returns the ids of each text alone, with names of special tokens as plain text."""
     if not texts:
         return []
     encoded = tokenizer(
@@ -179,6 +186,6 @@ def _ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
 
 
 def _begin(tokenizer: Any) -> list[int]:
-    """The begin-of-text token, for a tokenizer that puts one before a text."""
+    """Returns the begin-of-text token, for a tokenizer that puts it before a text; else nothing."""
     ids = tokenizer("", add_special_tokens=True)["input_ids"]
     return ids[:1] if ids and ids[0] == tokenizer.bos_token_id else []

@@ -1,7 +1,7 @@
-"""Settings of the loop: frozen, checked when built, importable in a DAG file (nothing heavy here).
+"""Settings of the loop: frozen, validated when built, cheap to import, so that a DAG file can read them.
 
-One model a stage; `Settings` holds them all. A value comes from the defaults, then a TOML or YAML file, then the environment
-(`RELEVANCE_SETTINGS`, one JSON object), then `--set key=value`. Every setting is described in its field.
+Each stage has a model of its own; `Settings` holds them all. A value comes from the defaults, then a TOML or YAML file, then the
+environment (`RELEVANCE_SETTINGS`, one JSON object), then `--set key=value`. Each field's description says what it sets.
 """
 
 from relevance_core.config.data import SourceSettings, SplitSettings, ValidationSettings, WindowSettings

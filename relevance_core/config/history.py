@@ -1,4 +1,4 @@
-"""Settings that are no more: what a file, the environment or `--set` is told of them, and how the record of an old run is read."""
+"""Removed and renamed settings: refused in new settings with the remedy, translated in the records of old runs."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ REMOVED: Final[Mapping[str, str]] = {
     "augment": "leave it out: mistyped copies of training rows had no measured gain",
     "evaluate": "leave it out: the measurement with mistyped queries served the mistyped copies alone",
 }
-"""Old dotted name, of a whole part or with `=` and one value of it → what to do."""
+"""Old dotted name → remedy. The name may be that of a whole part, or carry `=` and a single removed value."""
 
 
 def refuse(values: Mapping[str, Any]) -> None:
-    """Raises SettingsError, with what to do, for the first renamed or removed setting in nested plain values."""
+    """Raises SettingsError, with the remedy, for the first renamed or removed setting in nested plain values."""
     for old, new in RENAMED.items():
         if _holds(values, old):
             raise SettingsError("this setting has another name now", where=old, do=f"set {new}")
@@ -47,7 +47,7 @@ def refuse(values: Mapping[str, Any]) -> None:
 
 
 def translate_record(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The nested plain values that an old run recorded, in today's names; a removed setting is left out, whatever its value."""
+    """Returns an old run's recorded settings under today's names; removed settings are left out, whatever their values."""
     found = deepcopy(dict(values))
     for old in (*RENAMED, *REMOVED):
         if not _holds(found, old):
@@ -64,7 +64,7 @@ def translate_record(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _holds(values: Mapping[str, Any], old: str) -> bool:
-    """Whether nested values have the setting, and the value where `old` names one."""
+    """Tells whether nested values have the setting, and, where `old` names a value, that value."""
     name, named, wanted = old.partition("=")
     part, last = _part(values, name)
     if last not in part:
@@ -75,7 +75,7 @@ def _holds(values: Mapping[str, Any], old: str) -> bool:
 
 
 def _part(values: Mapping[str, Any], old: str) -> tuple[Any, str]:
-    """The part of nested values that may hold a dotted name, empty where there is none, and the last step of the name."""
+    """Returns the part of nested values that may hold a dotted name ({} where there is none), and the name's last step."""
     *parts, last = old.partition("=")[0].split(".")
     part: Any = values
     for step in parts:

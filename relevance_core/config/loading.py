@@ -1,4 +1,4 @@
-"""Where settings come from: a file, the environment, overrides; merged and built into `Settings`."""
+"""Loading of settings: a file, the environment and overrides, merged and built into `Settings`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from relevance_core.errors import SettingsError
 
 
 def load(file: str | Path | None = None, overrides: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> Settings:
-    """The settings from a TOML or YAML `file`, the environment's RELEVANCE_SETTINGS and `key=value` overrides, in that order.
+    """Loads settings from a TOML or YAML `file`, the environment's RELEVANCE_SETTINGS and `key=value` overrides; the later wins.
 
     Raises SettingsError that names the setting, the value and what was expected.
     """
@@ -31,7 +31,7 @@ def load(file: str | Path | None = None, overrides: Sequence[str] = (), environm
 
 
 def nested(overrides: Sequence[str]) -> dict[str, Any]:
-    """The plain values that `key.of.a.part=value` texts stand for. Raises SettingsError for one without '='."""
+    """Parses `key.of.a.part=value` texts into nested plain values. Raises SettingsError for a text without '='."""
     values: dict[str, Any] = {}
     for item in overrides:
         key, found, text = item.partition("=")
@@ -45,7 +45,7 @@ def nested(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def build(values: Mapping[str, Any]) -> Settings:
-    """Settings from nested plain values. Raises SettingsError; for a renamed or removed setting it says what to do."""
+    """Builds settings from nested plain values. Raises SettingsError; for a renamed or removed setting it carries the remedy."""
     refuse(values)
     try:
         return Settings.model_validate(values)
@@ -58,12 +58,12 @@ def build(values: Mapping[str, Any]) -> Settings:
 
 
 def of_record(values: Mapping[str, Any]) -> Settings:
-    """Settings from the nested plain values of a run's record, under the names of the time when it began. Raises SettingsError."""
+    """Builds settings from a run's record, which has the names of the release that began the run. Raises SettingsError."""
     return build(translate_record(values))
 
 
 def merge(into: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """`into` with `values` laid over it, part by part."""
+    """Returns `into` overlaid with `values`, merged at every level."""
     merged = dict(into)
     for key, value in values.items():
         old = merged.get(key)
@@ -79,7 +79,7 @@ def _siblings(loc: tuple[int | str, ...]) -> list[str]:
 
 
 def _parse(text: str) -> Any:
-    """A --set value: JSON where it is JSON, else the text itself."""
+    """Parses a --set value as JSON, or takes it as text where it is not JSON."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:
@@ -103,7 +103,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def window_until(settings: Settings, end: date | datetime) -> Settings:
-    """`settings` with the window's end set."""
+    """Returns `settings` with the window's end set to `end`: a moment, or the start of a day (UTC)."""
     values = settings.model_dump()
     values["window"]["end"] = datetime(end.year, end.month, end.day) if not isinstance(end, datetime) else end
     return build(values)

@@ -1,4 +1,4 @@
-"""Settings of the machine: processes, devices and servers. No part of what a run is."""
+"""Settings of the machine: processes, devices and servers. They are no part of a run's identity."""
 
 from __future__ import annotations
 
@@ -10,52 +10,62 @@ from relevance_core.config.types import Address, Part
 
 
 class EngineSettings(Part):
-    """The machine."""
+    """Processes, devices and the scoring engine of this machine. A run may continue on a machine with others."""
 
-    workers: int = Field(0, ge=0, description="processes of the parallel parts; 0: one a core")
-    threads: int = Field(1, ge=1, description="torch threads of a process")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    gpus: int = Field(1, ge=1, description="GPUs that a training takes, a process each; on a CPU: processes")
+    workers: int = Field(0, ge=0, description="processes that parallel work may use; 0: one per core")
+    threads: int = Field(1, ge=1, description="torch threads per process")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="device that trains and scores; auto: a GPU if there is one")
+    gpus: int = Field(1, ge=1, description="GPUs per training, each with a process of its own; on a CPU: processes per training")
     scorer: Literal["transformers", "vllm"] = Field(
-        "transformers", description="what scores in *denoise* and *evaluate*; vllm: the offline engine of serving.python, for GPUs"
+        "transformers",
+        description="engine that scores in *denoise* and *evaluate*; vllm: vLLM's offline engine in serving.python, for GPUs",
     )
 
 
 class ServingSettings(Part):
-    """vLLM servers, and what a version must show on them before it serves. No part of what a run is."""
+    """vLLM servers, their limits, and the checks a version must pass before it serves. A run may continue with others."""
 
     endpoints: tuple[str, ...] = Field(
-        (), description="the vLLM servers, e.g. http://10.0.0.5:8000; none: a version is proved on one of its own"
+        (),
+        description="the vLLM servers, e.g. http://10.0.0.5:8000; none: *rollout* tries a version on a temporary server",
     )
     python: str = Field(
-        "auto", description="Python of the environment that has vLLM; auto: this one, else .venv-serving beside it; '' none"
+        "auto", description="Python of the environment that has vLLM; auto: this one, else .venv-serving beside it; '': none"
     )
     tolerance: Annotated[float, Field(gt=0)] | None = Field(
         None,
-        description="largest |p(yes)| difference to the golden pairs; default: 1e-3, or 3e-2 if server or version is in bfloat16",
+        description="largest difference in p(yes) from the golden pairs; default: 1e-3, 3e-2 with a server or version in bfloat16",
     )
-    max_rank: int = Field(32, ge=1, description="largest LoRA rank that the servers take")
-    slots: int = Field(4, ge=2, description="adapters that a server computes with at a time")
-    cached: int = Field(8, ge=2, description="adapters that a server keeps in memory and on disk")
+    max_rank: int = Field(32, ge=1, description="largest LoRA rank that the servers accept")
+    slots: int = Field(4, ge=2, description="adapters in one batch of a server")
+    cached: int = Field(8, ge=2, description="adapters that a server keeps loaded and on disk")
     verify_key: str = Field(
-        "", description="file of the key that manifests must be signed with: Ed25519 public (PEM) or HMAC (text)"
+        "",
+        description="file of the key that verifies manifests: Ed25519 public (PEM) or HMAC (text); '': unsigned ones are accepted",
     )
     sign_key: str = Field(
-        "", description="file of the key that *publish* signs manifests with: Ed25519 private (PEM) or HMAC (text)"
+        "",
+        description="file of the key that *publish* signs manifests with: Ed25519 private (PEM) or HMAC (text); '': no signature",
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="of the servers; auto: that of the versions which a server is started for (float32 where they differ)",
+        description="dtype of the servers; auto: the dtype of the versions a server starts with, float32 where they differ",
     )
     start_servers: int = Field(
-        0, ge=0, description="servers that a rollout starts on its machine for a base that none runs; 0: it stops and says so"
+        0,
+        ge=0,
+        description="servers that *rollout* starts on its machine for a base that no server runs; 0: it stops with an error",
     )
-    start_seconds: float = Field(600, gt=0, description="longest wait for a server that starts")
-    drain_seconds: float = Field(10, ge=0, description="wait between the alias's move and the unloading of what served before")
-    staleness_seconds: float = Field(5, ge=0, description="longest time that a client goes on with an alias that has moved")
-    timeout_seconds: float = Field(30, gt=0, description="longest wait for one answer of a server")
+    start_seconds: float = Field(600, gt=0, description="longest wait for a server to start, in seconds")
+    drain_seconds: float = Field(
+        10, ge=0, description="seconds between the alias's move and the unloading of the version that served before"
+    )
+    staleness_seconds: float = Field(
+        5, ge=0, description="longest time that a client still uses the previous release after the alias moved, in seconds"
+    )
+    timeout_seconds: float = Field(30, gt=0, description="longest wait for a server's answer, in seconds")
     translators: tuple[Address, ...] = Field(
-        (), description="servers of translation models (vllm: in translate.translator), e.g. http://10.0.0.7:8000"
+        (), description="addresses of the servers of translation models (vllm:… in translate.translator), e.g. http://10.0.0.7:8000"
     )
-    translator_key: str = Field("", description="file of the key (a bearer token) that these servers ask for")
-    mixed_bases: bool = Field(False, description="let the tasks serve on different bases, each with servers of its own")
+    translator_key: str = Field("", description="file of the bearer token for serving.translators; '': none is sent")
+    mixed_bases: bool = Field(False, description="tasks may serve on different bases, each with servers of its own")

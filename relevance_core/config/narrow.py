@@ -1,4 +1,4 @@
-"""A view of settings that shows only those that were named: what a stage's body is handed."""
+"""A view of the settings that shows a stage's body only the settings its stage names."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from relevance_core.errors import RelevanceError
 
 
 class UnnamedSetting(RelevanceError, AttributeError):
-    """A body reads a setting that its stage does not name, so that its output's key would not know of it."""
+    """A body read a setting that its stage does not name; the output's key would not have covered it."""
 
 
 class Narrowed:
     """The settings of a part, or of all parts, that lie at or below one of `names` (dotted).
 
-    Reading another raises UnnamedSetting. Methods of the part work as far as they read named settings.
+    Reading any other raises UnnamedSetting. Methods of the part work as long as they read named settings.
     """
 
     def __init__(self, part: BaseModel, names: frozenset[str], reader: str, path: str = "") -> None:
@@ -46,7 +46,7 @@ class Narrowed:
         return Narrowed, (self._part, self._names, self._reader, self._path)
 
     def values(self) -> dict[str, Any]:
-        """The named fields of this part with their values."""
+        """Returns the named fields of this part with their values."""
         fields = (name for name in type(self._part).model_fields if self._shows(name))
         return {name: getattr(self, name) for name in fields}
 
@@ -56,5 +56,5 @@ class Narrowed:
 
 
 def narrow(settings: BaseModel, names: Iterable[str], reader: str) -> Any:
-    """`settings` without those that lie outside `names`. reader: who is told of in the error."""
+    """Returns a view of `settings` that shows only those at or below `names`. reader: named in the error on reading any other."""
     return Narrowed(settings, frozenset(names), reader)

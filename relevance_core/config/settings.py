@@ -1,4 +1,4 @@
-"""The whole of the settings, part by part."""
+"""The root of the settings."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from relevance_core.config.types import Language, Part, Task
 
 
 class Settings(Part):
-    """Everything a run needs to know; the same settings and the same inputs give the same outputs."""
+    """All settings of a run; the same settings and inputs give the same outputs."""
 
-    tasks: tuple[Task, ...] = ("QC", "QI")
-    onboard: tuple[Language, ...] = Field((), description="languages to bring in with this run")
-    seed: int = 17
+    tasks: tuple[Task, ...] = Field(("QC", "QI"), description="tasks that the run trains: query–category, query–item")
+    onboard: tuple[Language, ...] = Field((), description="languages to onboard in this run, as ISO 639-1 codes")
+    seed: int = Field(17, description="seed of every random choice")
     source: SourceSettings = SourceSettings()
     window: WindowSettings = WindowSettings()
     validation: ValidationSettings = ValidationSettings()
@@ -36,7 +36,7 @@ class Settings(Part):
     prompt: PromptSettings = PromptSettings()
     mine: MineSettings = MineSettings()
     denoise: DenoiseSettings = DenoiseSettings()
-    # Left out of what is written while they are off, as an `_optional` setting is.
+
     train: TrainSettings = TrainSettings()
     gate: GateSettings = GateSettings()
     approval: ApprovalSettings = ApprovalSettings()
@@ -58,15 +58,15 @@ class Settings(Part):
         return value
 
     def only(self, names: Iterable[str], reader: str = "the reader") -> Self:
-        """These settings without those that lie outside `names` (dotted): reading another raises UnnamedSetting.
+        """Returns a view that shows only the settings at or below `names` (dotted); reading any other raises UnnamedSetting.
 
-        reader: who reads them, for the error.
+        reader: named in that error.
         """
         narrowed: Self = narrow(self, names, reader)
         return narrowed
 
     def template(self) -> Literal["compact", "instruction"]:
-        """The prompt template in force."""
+        """Returns the prompt template in force."""
         if self.prompt.template != "auto":
             return self.prompt.template
         return "compact" if self.base.model == "builtin:tiny" else "instruction"

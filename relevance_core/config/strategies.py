@@ -1,4 +1,4 @@
-"""Settings of the strategies: translation, hard negatives, the filter."""
+"""Settings of the augmentation strategies: translation, hard negatives, label filtering."""
 
 from __future__ import annotations
 
@@ -21,56 +21,64 @@ from relevance_core.config.types import (
 class TranslateSettings(Part):
     """Translation augmentation (arXiv 2510.21671, strategy 1)."""
 
-    enabled: bool = True
+    enabled: bool = Field(True, description="translate training rows into onboarded and small languages")
     translator: tuple[TranslatorName, ...] = Field(
         ("glossary",),
         min_length=1,
-        description="who translates: glossary, vllm:MODEL[@REVISION], seq2seq:MODEL[@REVISION]; the next gets what one could not",
+        description="glossary, vllm:MODEL[@REVISION], seq2seq:MODEL[@REVISION]; each gets the texts that those before it failed on",
     )
-    max_new_tokens: int = Field(128, ge=1, description="longest translation of a model; a longer one is none")
-    glossary: str = Field("auto", description="terms.tsv[.gz] of term_id, language, name; auto: found beside the logs")
-    brands: str = Field("auto", description="text file of brand names, one a line, that a translation must keep; auto likewise")
-    sources: tuple[Language, ...] = Field((), description="source languages; default: every trained language")
-    min_rows: int = Field(400, ge=0, description="row quota per task: a trained language with fewer rows is topped up to it")
+    max_new_tokens: int = Field(128, ge=1, description="longest translation by a model, in tokens; a longer one is discarded")
+    glossary: str = Field("auto", description="tab-separated terms (term_id, language, name); auto: terms.tsv[.gz] beside the logs")
+    brands: str = Field(
+        "auto", description="text file of brand names, one per line, that a translation must keep; auto: the file beside the logs"
+    )
+    sources: tuple[Language, ...] = Field((), description="languages to translate from; default: every trained language")
+    min_rows: int = Field(
+        400, ge=0, description="training rows per task up to which a trained language is topped up with translations"
+    )
     rows: dict[Task, Annotated[int, Field(ge=0)]] = Field(
-        {"QC": 10_000, "QI": 10_000}, description="most source pairs sampled for each onboarded language, per task"
+        {"QC": 10_000, "QI": 10_000}, description="most source pairs sampled for each onboarded language, by task"
     )
     of_largest: float = Field(
-        1.0, ge=0, description="and at most this multiple of the rows that the largest trained language of the task has"
+        1.0, ge=0, description="second cap on translate.rows: this multiple of the rows of the task's largest trained language"
     )
-    max_untranslated: Share = Field(0.34, description="largest share of words left as they were")
-    length_ratio: tuple[float, float] = Field((0.2, 5.0), description="bounds of a translation's length, in lengths of its source")
+    max_untranslated: Share = Field(
+        0.34, description="largest share of words left untranslated; above it the translation is rejected"
+    )
+    length_ratio: tuple[float, float] = Field(
+        (0.2, 5.0), description="bounds of a translation's length, as a multiple of its source's"
+    )
     guards: tuple[TranslationGuard, ...] = optional(
-        (), description="further guards: model names kept, copies, repetitions, the language of the translation"
+        (), description="further checks that reject a translation: lost model names, copies, repetitions, a wrong language"
     )
     language_confidence: Share = optional(
         0.8,
-        description="probability from which the guard `language` takes a text for another language",
+        description="lowest probability at which the guard `language` rejects a text as another language",
     )
 
 
 class MineSettings(Part):
-    """Semantic hard negatives (strategy 2)."""
+    """Semantic hard negatives (arXiv 2510.21671, strategy 2)."""
 
-    enabled: bool = True
-    embedder: str = Field("builtin:minilm", description="a sentence-transformers id or folder; builtin:minilm is packaged")
-    top_k: int = Field(20, ge=1)
-    ratio: float = Field(0.5, ge=0, description="hard negatives added, as a multiple of the task's training positives")
-    duplicate_similarity: Share = Field(0.98, description="targets more alike than this are taken as the same thing")
+    enabled: bool = Field(True, description="add mined negatives to the training rows")
+    embedder: str = Field("builtin:minilm", description="sentence-transformers id or folder; builtin:minilm comes with the package")
+    top_k: int = Field(20, ge=1, description="nearest targets of each positive that may become hard negatives")
+    ratio: float = Field(0.5, ge=0, description="negatives added in each language, as a multiple of its training positives")
+    duplicate_similarity: Share = Field(0.98, description="cosine similarity above which two targets count as duplicates")
     index: Literal["auto", "flat", "ivf"] = Field(
-        "auto", description="FAISS index of the targets; flat is exact, of ivf the report tells the recall"
+        "auto", description="FAISS index of the targets: flat is exact; ivf is approximate, its recall is in the report"
     )
-    index_from: int = Field(200_000, ge=1, description="targets from which auto is ivf; below, it is flat")
+    index_from: int = Field(200_000, ge=1, description="number of targets from which auto means ivf; below it, flat")
     mix: dict[NegativeKind, Share] = optional(
         {"hard": 1.0},
-        description="shares of hard (ranks up to `mine.top_k`), easy (ranks after it) and random negatives in the same number",
+        description="shares of the kinds of negatives: hard (ranks up to mine.top_k), easy (ranks after it), random",
     )
-    easy_top: int = optional(100, ge=2, description="the last rank of an easy negative")
+    easy_top: int = optional(100, ge=2, description="last rank of an easy negative")
 
     @field_validator("mix")
     @classmethod
     def _whole(cls, mix: dict[NegativeKind, float]) -> dict[NegativeKind, float]:
-        """Without kinds of share 0, so that one mix has one name."""
+        """Drops kinds of share 0, so that equal mixes are equal values. Raises ValueError unless the shares add up to 1."""
         if abs(sum(mix.values()) - 1) > 1e-9:
             raise ValueError(f"the shares add up to {sum(mix.values()):g}, not to 1")
         return {kind: share for kind, share in mix.items() if share}
@@ -85,24 +93,29 @@ class MineSettings(Part):
 
 
 class DenoiseSettings(Part):
-    """Self-validation filtering (strategy 3)."""
+    """Self-validation filtering of wrong labels (arXiv 2510.21671, strategy 3)."""
 
-    enabled: bool = Field(False, description="finds wrong labels; docs/method.md says why it is off")
-    mode: Literal["out-of-fold", "in-sample"] = "out-of-fold"
-    folds: int = Field(2, ge=2)
+    enabled: bool = Field(False, description="filter wrong labels; docs/method.md says why it is off by default")
+    mode: Literal["out-of-fold", "in-sample"] = Field(
+        "out-of-fold", description="out-of-fold: a model judges rows it did not train on; in-sample: its own training rows"
+    )
+    folds: int = Field(2, ge=2, description="folds of mode out-of-fold, one model each")
     detector: Literal["confidence", "cleanlab", "both"] = Field(
-        "confidence", description="what contradicts a label: p of the other one, cleanlab's confident learning, or the two together"
+        "confidence", description="what contradicts a label: p of the other label, cleanlab's confident learning, or both together"
     )
-    confidence: Share = Field(0.8, description="p of the other label above which a row contradicts its own")
+    confidence: Share = Field(0.8, description="p of the other label from which a row's label is contradicted")
     confidence_not_relevant: Share | None = Field(
-        None, description="the same for rows labelled not relevant; default: `denoise.confidence`"
+        None, description="the same for rows labelled not relevant; default: denoise.confidence"
     )
-    votes: int = Field(1, ge=1, description="models, of other seeds, that judge each row; more than half must contradict it")
+    votes: int = Field(
+        1, ge=1, description="models, with different seeds, that judge each row; more than half must contradict its label"
+    )
     action: Literal["drop", "flip", "weight", "review"] = Field(
-        "drop", description="weight: the row counts by the probability that its label is right"
+        "drop",
+        description="for a contradicted row: drop it, flip its label, weight it by p of its label, or list it for people's review",
     )
-    max_share: Share = Field(0.25, description="cap on the share of a label × language that is acted on")
-    epochs: float = Field(2.0, gt=0)
+    max_share: Share = Field(0.25, description="largest share of the rows of a label and language that is acted on")
+    epochs: float = Field(2.0, gt=0, description="epochs of each filter model")
 
     @model_validator(mode="after")
     def _unseen(self) -> DenoiseSettings:

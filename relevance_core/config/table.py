@@ -1,4 +1,4 @@
-"""The settings as a Markdown document: `relevance settings`, and docs/settings.md."""
+"""The settings as a Markdown document: the output of `relevance settings`, kept as docs/settings.md."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from relevance_core.config import Settings
 
 HEADER = """# Settings
 
-Every setting, its default and what it means. Give them in a TOML or YAML file (`--settings FILE`), as one JSON object in the
-environment (`RELEVANCE_SETTINGS`), or one at a time (`--set train.epochs=1`); the later wins. A list may be given as `a,b`. An
-unknown name or a value out of bounds stops the command before it begins. This page is printed by `relevance settings`.
+Every setting, its default, its values and its meaning. Give settings in a TOML or YAML file (`--settings FILE`), as one JSON
+object in the environment (`RELEVANCE_SETTINGS`), or singly (`--set train.epochs=1`); the later wins. A list may be given as `a,b`.
+An unknown name or a value out of bounds stops the command before it begins. This page is printed by `relevance settings`.
 """
 
 
 def as_markdown() -> str:
-    """The whole page."""
-    page = [HEADER, _section("The run", "What a run is about.", _plain(Settings), "")]
+    """Returns the whole page."""
+    page = [HEADER, _section("The run", "The tasks, languages and seed of a run.", _plain(Settings), "")]
     for name, part in _parts(Settings).items():
         page += _sections(name, part)
     return "\n".join(page)
 
 
 def _sections(name: str, part: type[BaseModel]) -> list[str]:
-    """The section of a part, and those of the parts in it."""
+    """The section of a part, and those of its inner parts."""
     page = [_section(f"`{name}`", (part.__doc__ or "").strip(), _plain(part), f"{name}.")]
     for inner, its in _parts(part).items():
         page += _sections(f"{name}.{inner}", its)
@@ -41,7 +41,7 @@ def _parts(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
 
 
 def _plain(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    """The other fields, which are settings themselves."""
+    """The model's other fields: plain settings, by name."""
     return {name: field for name, field in model.model_fields.items() if name not in _parts(model)}
 
 

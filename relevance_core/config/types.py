@@ -1,4 +1,4 @@
-"""The kinds of values that settings have, and the class that every part of the settings is built on."""
+"""The types of the settings' values, and the base class of every part."""
 
 from __future__ import annotations
 
@@ -19,25 +19,26 @@ TranslatorName = Annotated[str, Field(pattern=r"^(glossary|(vllm|seq2seq):[^@\s]
 
 
 def optional(default: Any, **about: Any) -> Any:
-    """The field of a setting that is left out of what is written while it has its default, so that a store's finished stages and
-    runs keep their names beside a setting that they do not know.
+    """Returns the field of a setting that is written only when it differs from its default.
+
+    A store's finished stages and runs then keep their keys when a later release adds the setting.
     """
     return Field(default, exclude_if=partial(eq, default), **about)
 
 
 class Part(BaseModel):
-    """A part of the settings: frozen, and without a name that it does not know."""
+    """A part of the settings: frozen, and strict about unknown names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     def values(self) -> dict[str, Any]:
-        """The fields with their values, parts as they are; of narrowed settings only the named ones."""
+        """Returns the fields with their values, inner parts as they are; of narrowed settings only the named fields."""
         return {name: getattr(self, name) for name in type(self).model_fields}
 
     @model_validator(mode="before")
     @classmethod
     def _lists_from_text(cls, values: Any) -> Any:
-        """A comma-separated text is what `--set onboard=de,it` means for a setting that holds several values."""
+        """Splits a comma-separated text, as in `--set onboard=de,it`, for a setting that holds several values."""
         if not isinstance(values, Mapping):
             return values
         return {

@@ -1,4 +1,4 @@
-"""The languages that a log may carry, and how people and translation models call them.
+"""The languages that a log may carry: their names for people, their codes for translation models.
 
 Imports nothing heavy, so that a DAG file can label its choices with them.
 """
@@ -34,7 +34,7 @@ TABLE: Final = {
     "vi": Language("Vietnamese", "vie_Latn"),
     "zh": Language("Chinese", "zho_Hans"),
 }
-"""ISO 639-1 code → language. Every family knows each of them; Seed-X, M2M100 and MADLAD make their codes of ISO 639-1's."""
+"""ISO 639-1 code → language. Every family knows each of them; Seed-X, M2M100 and MADLAD derive their codes from ISO 639-1."""
 
 LANGUAGES: Final = {code: language.name for code, language in TABLE.items()}
 """ISO 639-1 code → English name."""
@@ -43,11 +43,11 @@ _OF_ISO: Final[dict[Family, str]] = {"seed-x": "<{}>", "m2m100": "__{}__", "madl
 
 
 def named(language: str) -> str:
-    """The English name of a language, or the code itself where there is none."""
+    """Returns a language's English name, or the code itself where the table lacks it."""
     return LANGUAGES.get(language, language)
 
 
 def token_of(language: str, family: Family) -> str:
-    """The token that tells a model of the family to write the language. KeyError for a language that is not in the table."""
+    """Returns the token that makes a model of the family write the language. Raises KeyError for a language outside the table."""
     known = TABLE[language]
     return known.flores if family == "nllb" else _OF_ISO[family].format(language)

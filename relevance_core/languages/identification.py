@@ -1,7 +1,7 @@
-"""Which language a short text is written in, by statistics of letters that ship with the package `lingua-language-detector`.
+"""Language identification of short texts, by the letter statistics in the package `lingua-language-detector`.
 
-A guess among languages, never a fact: two words in Latin letters are often possible in several languages, and a brand name is in
-none. From which probability on it counts is the caller's decision.
+The answer is a guess: two words in Latin letters are often possible in several languages, and a brand name is in none. The caller
+decides from which probability it counts.
 """
 
 from __future__ import annotations
@@ -16,15 +16,20 @@ from relevance_core.languages import LANGUAGES
 if TYPE_CHECKING:
     from lingua import LanguageDetector
 
-_BATCH: Final = 10_000  # an answer holds an object for every language; those of a million texts would fill the memory
+_BATCH: Final = 10_000  # an answer holds an object per language; a million answers would fill the memory
 
 
 def identify(texts: Sequence[str], among: Sequence[str] = ()) -> list[tuple[str, float]]:
-    """The likeliest language of each text, as an ISO 639-1 code, and its probability among those that were considered.
+    """Returns each text's likeliest language (ISO 639-1) and its probability among the languages considered.
 
-    among: the codes that are possible (none: every known language); the fewer, the surer. ("", 0.0) for a text without a letter
-    that one of them is written in. Each distinct text is looked at once, on all cores. Raises SettingsError for a code that is
-    unknown, and for fewer than two.
+    A text without a letter of any of these languages gets ("", 0.0). Duplicates are identified once; all cores are used.
+
+    Args:
+        texts: texts in any form.
+        among: codes to choose from; none: every known language. Fewer codes give surer answers.
+
+    Raises:
+        SettingsError: an unknown code, or fewer than two codes.
     """
     distinct = list(dict.fromkeys(texts))
     detector = _detector(tuple(sorted(set(among or LANGUAGES))))

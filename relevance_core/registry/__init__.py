@@ -1,4 +1,4 @@
-"""The registry of adapters: immutable versions, the releases that say which of them serve, signatures and golden pairs."""
+"""The registry of adapters: immutable versions, the log of releases that name the serving versions, signatures and golden pairs."""
 
 from relevance_core.registry.manifest import AdapterMeta, BaseInfo, FileInfo, LoraInfo, Manifest, PromptInfo, Release
 from relevance_core.registry.releases import Registry

@@ -1,4 +1,4 @@
-"""What may be published: a plain LoRA adapter in safetensors, described by JSON, and nothing that could run code."""
+"""Checks of an adapter before it is published: a plain LoRA in safetensors, described by JSON, with nothing that can run code."""
 
 import json
 import re
@@ -22,16 +22,22 @@ _MUST_BE_OFF: dict[str, object] = {
     "modules_to_save": None, "bias": "none", "use_dora": False, "rank_pattern": {}, "alpha_pattern": {},
     "trainable_token_indices": None, "target_parameters": None, "layer_replication": None, "megatron_config": None,
 }  # fmt: skip
-#: dtype: (bytes a value, mask of the exponent's bits); all of them set means an infinity or a NaN.
+#: dtype → (bytes per value, mask of the exponent's bits); all exponent bits set means an infinity or a NaN.
 _FLOATS = {"F32": (4, 0x7F800000), "F16": (2, 0x7C00), "BF16": (2, 0x7F80)}
 
 
 def read_adapter(folder: Path, base: BaseInfo, beside: Collection[str] = ()) -> tuple[dict[str, FileInfo], LoraInfo]:
-    """Check the adapter in `folder` and return its files (name to size and digest) and its LoRA settings.
+    """Checks the adapter in `folder` and returns its files (name → size and digest) and its LoRA settings.
 
-    beside: names of files in the folder that are no part of the adapter: a fetched version's documents. Raises `RegistryError`
-    for anything but safetensors and JSON files, for an adapter that is not plain LoRA on linear layers or names another base, and
-    for tensors that are missing, of another rank, or not finite.
+    Args:
+        folder: written by `save_pretrained`.
+        base: the base that the adapter must name.
+        beside: names of files in the folder that are no part of the adapter, such as a fetched version's documents.
+
+    Raises:
+        RegistryError: a file is neither safetensors nor JSON, the adapter is no plain LoRA on linear layers or names another base,
+            or a
+            tensor is missing, of another rank, or not finite.
     """
     names = _file_names(folder, beside)
     lora = _read_config(folder / CONFIG, base)

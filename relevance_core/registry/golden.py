@@ -1,4 +1,4 @@
-"""Golden pairs: what a version answered where it was trained, kept beside its weights, so that every server can be held to it."""
+"""Golden pairs: a version's p(yes) at training time, stored beside its weights, so that every server can be checked against it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _TEXT: Final = ("task", "query", "target", "english")
 
 
 class Scoring(Protocol):
-    """What a scorer must do to make golden pairs."""
+    """The part of a scorer that golden pairs are made with."""
 
     answers: tuple[int, int]
 
     def encode(self, rows: Sequence[PairText]) -> list[list[int]]:
-        """The token ids of each row's prompt."""
+        """Returns the token ids of each row's prompt."""
 
     def score(self, rows: Sequence[PairText], say: Callable[[str], None]) -> npt.NDArray[np.float64]:
         """p(yes) of each row."""
@@ -37,8 +37,13 @@ class Scoring(Protocol):
 
 @dataclass(frozen=True)
 class Golden:
-    """Golden pairs of a version. answers: the ids of yes and no. prompts: token ids. p: p(yes) of each, as the trainer's scorer
-    gave it. texts: the pairs whose prompts they are, from which a tokenizer must make the same ids; empty where they were not kept.
+    """Golden pairs of a version.
+
+    Attributes:
+        answers: token ids of yes and no.
+        prompts: token ids of each prompt.
+        p: p(yes) of each prompt, from the trainer's scorer.
+        texts: the pairs as text, from which a tokenizer must produce the same ids; empty for versions that recorded none.
     """
 
     answers: tuple[int, int]
@@ -48,7 +53,7 @@ class Golden:
 
 
 def choose(rows: pl.DataFrame) -> list[PairText]:
-    """At most ROWS training rows, as many of each language and label as there are, in the order of their ids.
+    """Returns at most ROWS training rows, balanced over languages and labels as far as possible, in the order of their ids.
 
     rows: pair_id, language, label, task, query, target, english.
     """
@@ -68,7 +73,7 @@ def write(folder: Path, rows: Sequence[PairText], scorer: Scoring, say: Callable
 
 
 def load(registry: Registry, manifest: Manifest) -> Golden:
-    """The golden pairs of a published version. Raises RegistryError for a version without them, or with damaged ones."""
+    """Returns the golden pairs of a published version. Raises RegistryError when they are missing or damaged."""
     found = find(registry, manifest)
     if found is None:
         where = registry.store.uri_of(file_key(manifest, FILE))
@@ -77,7 +82,7 @@ def load(registry: Registry, manifest: Manifest) -> Golden:
 
 
 def find(registry: Registry, manifest: Manifest) -> Golden | None:
-    """As `load`; None for a version without golden pairs."""
+    """Returns what `load` does, or None for a version without golden pairs. Raises RegistryError when they are damaged."""
     if FILE not in manifest.files:
         return None
     key = file_key(manifest, FILE)
@@ -93,13 +98,13 @@ def find(registry: Registry, manifest: Manifest) -> Golden | None:
 
 
 def read(adapter: Path) -> Golden | None:
-    """The golden pairs in an adapter's folder; None where there are none yet."""
+    """Returns the golden pairs in an adapter's folder, or None where there are none yet."""
     path = adapter / FILE
     return parse(json.loads(path.read_bytes())) if path.exists() else None
 
 
 def parse(values: dict[str, Any]) -> Golden:
-    """The golden pairs of a `golden.json`. Raises RegistryError for values of another shape."""
+    """Parses the golden pairs of a `golden.json`. Raises RegistryError for values of another shape."""
     try:
         return _parsed(values)
     except (KeyError, TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The registry's documents: what is written about a version, and one entry of the alias log."""
+"""The registry's documents: a version's manifest, and an entry of the alias log."""
 
 import hashlib
 import json
@@ -11,12 +11,14 @@ from relevance_core.errors import RegistryError
 from relevance_core.registry.names import VERSION_HEX, name_of
 
 FORMAT: Final = 2
-"""The manifest's shape: 1, before there was this field, has neither `requires` nor `dtype`; raised only when a reader of the one
-before could not read the document. What a reader must know to score rightly stands in `requires` instead."""
+"""The manifest's format number, raised only when readers of the previous format could not read the document.
+
+Format 1, which has no such field, has neither `requires` nor `dtype`. Features that a reader must know in order to score correctly
+are listed in `requires` instead."""
 KNOWN: Final = frozenset({"dtype"})
-"""What a manifest may require of those who score with it, as far as this release knows."""
+"""Features that this release knows, of those that a manifest may list in `requires`."""
 SCHEMA_VERSION: Final = 1
-"""A release's shape."""
+"""The format number of a release."""
 
 TaskName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{0,15}$")]
 VersionId = Annotated[str, Field(pattern=rf"^[0-9a-f]{{{VERSION_HEX}}}$")]
@@ -26,26 +28,26 @@ Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 
 
 def canonical(value: object) -> bytes:
-    """JSON as bytes: keys sorted, no spaces, UTF-8; the same value always gives the same bytes."""
+    """Returns JSON as bytes: keys sorted, no spaces, UTF-8; equal values give equal bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 class _Record(BaseModel):
-    """A stored document or a part of one. Fields that this release does not know are kept, so that digests still cover them."""
+    """A stored document or a part of it. Fields that this release does not know are kept, so that digests still cover them."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     def to_json(self) -> dict[str, Any]:
-        """The record as plain JSON values."""
+        """Returns the record as plain JSON values."""
         return self.model_dump(mode="json")
 
     def to_bytes(self) -> bytes:
-        """The record as it is stored: indented JSON with sorted keys."""
+        """Returns the record as stored: indented JSON with sorted keys."""
         return (json.dumps(self.to_json(), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> Self:
-        """Read a stored record. Raises `RegistryError` that names `where` and every field that is wrong."""
+        """Parses a stored record. Raises `RegistryError` that names `where` and every wrong field."""
         try:
             return cls.model_validate_json(data)
         except ValidationError as error:
@@ -59,16 +61,16 @@ class _Record(BaseModel):
 
 
 class FileInfo(_Record):
-    """One file of a version."""
+    """Size and digest of a version's file."""
 
     size: Annotated[int, Field(ge=0)]
     sha256: Sha256
 
 
 class BaseInfo(_Record):
-    """The base model under an adapter: `id` and `revision` or `digest` say which, `uri` where it was found.
+    """The base model under an adapter: identified by `id` and `revision` or `digest`; `uri` is its address at training time.
 
-    `digest` is that of the files that decide a score (`models.folders.digest_of_model`); who opens the base compares it.
+    `digest` covers the files that decide a score (`models.folders.digest_of_model`); it is compared when the base is opened.
     """
 
     id: Annotated[str, Field(min_length=1)]
@@ -78,13 +80,13 @@ class BaseInfo(_Record):
 
     @property
     def label(self) -> str:
-        """`id@revision`, or `id@digest` of a base that has no revision; the id alone when it ends with that already."""
+        """`id@revision`, or `id@digest` for a base without a revision; the id alone when it already ends with that."""
         which = self.revision or self.digest
         return f"{self.id}@{which}" if which and not self.id.endswith(f"@{which}") else self.id
 
 
 class PromptInfo(_Record):
-    """How a pair becomes text: template and version, and the translator and memory when the query's translation is in it."""
+    """The prompt's template and version; the translator and memory, when the prompt contains the query's translation."""
 
     name: Annotated[str, Field(min_length=1)]
     version: Annotated[str, Field(min_length=1)]
@@ -103,11 +105,14 @@ class LoraInfo(_Record):
 
 
 class AdapterMeta(_Record):
-    """What a publisher states about an adapter.
+    """A publisher's statements about an adapter.
 
-    `dtype` is the one that the base was in where the adapter was trained, None where nobody stated it; `threshold` is the p(yes)
-    from which the answer is yes; `data` maps a name (train, dev …) to a digest; `gate` is the
-    gate's whole report; `created` is the end of the data interval (ISO 8601), never the time of publishing.
+    Attributes:
+        dtype: dtype of the base while the adapter was trained; None where the publisher did not state it.
+        threshold: the lowest p(yes) that counts as yes.
+        data: name of a table (train, dev …) → its digest.
+        gate: the gate's whole report.
+        created: end of the data interval (ISO 8601), never the time of publishing.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -131,10 +136,10 @@ class AdapterMeta(_Record):
 
 
 class Manifest(AdapterMeta):
-    """Everything about one published version; written last, so a version exists when its manifest does.
+    """The complete description of a published version; written last, so a version exists once its manifest does.
 
-    `requires` lists the features without which nobody can score with it rightly; other fields that a reader does not know are
-    passed over. A field that a stored manifest lacks stays lacking, and has its default here.
+    `requires` lists the features without which the version can't be scored correctly; readers ignore other fields that they don't
+    know. A field that a stored manifest lacks has its default here, and is not added to the stored document.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -149,12 +154,19 @@ class Manifest(AdapterMeta):
 
     @property
     def name(self) -> str:
-        """The immutable name under which a server loads it, for example `relevance-qc@0123456789abcdef`."""
+        """The immutable name under which a server loads the version, for example `relevance-qc@0123456789abcdef`."""
         return name_of(self.task, self.version)
 
     @classmethod
     def build(cls, task: str, files: dict[str, FileInfo], lora: LoraInfo, meta: AdapterMeta) -> Self:
-        """The manifest of these files; version and digest are computed."""
+        """Builds the manifest of these files; version and digest are computed.
+
+        Args:
+            task: QC or QI.
+            files: file name → size and digest.
+            lora: the adapter's LoRA settings.
+            meta: the publisher's statements.
+        """
         fields = meta.to_json() | {"format": FORMAT, "task": task, "lora": lora.to_json()}
         fields["requires"] = ["dtype"] if meta.dtype else []
         fields["files"] = {name: files[name].to_json() for name in sorted(files)}
@@ -163,11 +175,11 @@ class Manifest(AdapterMeta):
 
     @override
     def to_json(self) -> dict[str, Any]:
-        """The manifest as it is stored: without the fields that it lacks, with those that this release does not know."""
+        """Returns the manifest as stored: with the fields that this release does not know, without those that it lacks."""
         return self.model_dump(mode="json", exclude_unset=True)
 
     def require_scorable(self) -> None:
-        """Raises `RegistryError` when the manifest requires what this release does not know."""
+        """Raises `RegistryError` when the manifest requires a feature that this release does not know."""
         unknown = sorted(set(self.requires) - KNOWN)
         if unknown:
             raise RegistryError(
@@ -178,7 +190,7 @@ class Manifest(AdapterMeta):
             )
 
     def problems(self) -> list[str]:
-        """Contradictions within the manifest: an edited field shows here."""
+        """Returns the contradictions within the manifest; an edited field shows here."""
         version = version_of(self.model_dump(mode="json"))
         found = []
         if version != self.version:
@@ -189,11 +201,11 @@ class Manifest(AdapterMeta):
 
 
 def version_of(fields: dict[str, Any]) -> str:
-    """16 hex digits of the SHA-256 over all that decides a score: files, base, dtype, prompt, threshold, languages, data.
+    """Returns 16 hex digits of the SHA-256 over all that decides a score: files, base, dtype, prompt, threshold, languages, data.
 
-    Time, run, metrics, verdict and the place of the base are left out, so the same inputs give the same version. So is float32,
-    which is what an id meant before dtype was recorded, and, since format 2, the digest of a base that has a revision: ids of
-    versions that are made as before stay as they were.
+    Time, run, metrics, verdict and the base's address are left out, so that the same inputs give the same version. Two more are
+    left out so that older ids stay valid: dtype float32, which every id meant before dtype was recorded, and the digest of a base
+    that has a revision, which format 2 added.
     """
     identity = {name: fields[name] for name in ("task", "prompt", "threshold", "languages", "onboarded", "data", "lora")}
     identity["base"] = {name: fields["base"][name] for name in ("id", "revision", "digest")}
@@ -210,10 +222,13 @@ def _digest_of(fields: dict[str, Any]) -> str:
 
 
 class Release(_Record):
-    """One entry of the alias log: which version of each task serves from then on, on which base, by whose decision.
+    """One entry of the alias log: the version of each task that serves from then on, its base, and who decided so.
 
-    `bases` are labels (`BaseInfo.label`); `previous` is the number of the entry before (None for the first); `restores` the
-    number of the older release that a rollback brought back, per task; `at` the wall-clock time of the decision (UTC, ISO 8601).
+    Attributes:
+        bases: task → label of the base (`BaseInfo.label`).
+        previous: number of the entry before; None for the first.
+        restores: task → number of the older release that a rollback brought back.
+        at: wall-clock time of the decision (UTC, ISO 8601).
     """
 
     schema_version: Annotated[int, Field(ge=SCHEMA_VERSION, le=SCHEMA_VERSION)] = SCHEMA_VERSION

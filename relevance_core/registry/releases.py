@@ -1,8 +1,8 @@
-"""The registry of adapters: immutable versions, and the log of which of them serve.
+"""The registry of adapters: immutable versions, and the log of the releases that serve.
 
 An entry of the log, `aliases/champion/<number>.json`, is a release: the version of every task that serves from then on. The
-highest number is current. Who read entry n may create entry n + 1; of several who try, one succeeds and the others read again.
-Nothing is overwritten, so all that is asked of the store is that `create` has one winner.
+highest number is current. A writer that has read entry n may create entry n + 1; of several writers one succeeds, and the others
+read again. Nothing is overwritten, so the log needs only one guarantee from the store: `create` has a single winner.
 """
 
 import re
@@ -18,12 +18,12 @@ from relevance_core.store.objects import Store
 
 CHAMPION = "champion"
 LOG: Final = f"aliases/{CHAMPION}/"
-"""Where the log is in a store."""
+"""Prefix of the log in a store."""
 _ENTRY = re.compile(rf"{LOG}([0-9]{{8}})\.json")
 
 
 class Registry(Versions):
-    """Versions and the champion's log in one store; an instance may be shared by threads."""
+    """Versions and the champion's log in one store; threads may share an instance."""
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
@@ -31,9 +31,9 @@ class Registry(Versions):
         """The highest number found so far: the log only grows, so a look at it begins there."""
 
     def resolve(self, task: str, reference: str) -> Manifest:
-        """The manifest that 'champion', a version id or an unambiguous beginning of one (4 digits or more) means.
+        """Returns the manifest for 'champion', a version id, or an unambiguous beginning of an id (4 digits or more).
 
-        Raises `NotFound`, or `RegistryError` for an ambiguous or damaged one.
+        Raises `NotFound`, or `RegistryError` for an ambiguous reference or a damaged version.
         """
         if reference != CHAMPION:
             return self.find(task, reference)
@@ -43,27 +43,27 @@ class Registry(Versions):
         return self.manifest(task, release.versions[task])
 
     def current(self) -> Release | None:
-        """The release that serves: the entry with the highest number; None before the first.
+        """Returns the release that serves, which is the entry with the highest number; None before the first.
 
-        Entries have no gaps, so what is new since the last look is found by reading on; that costs less than a listing, which on
-        some stores lags behind too.
+        Entries have no gaps, so new ones are found by reading on from the last known number. That costs less than a listing, which
+        some stores also update late.
         """
         latest = (self._newest(self._seen + 1) or self._found(self._seen)) if self._seen else None
-        if latest is None:  # the first look, or another log has taken the place of the one that was seen
+        if latest is None:  # the first call, or the log was replaced by another
             listed = self._listed()
             latest = self._newest(listed + 1) or (self.release(listed) if listed else None)
         self._seen = latest.number if latest else 0
         return latest
 
     def history(self) -> list[Release]:
-        """Every release, oldest first. Raises `RegistryError` if an entry is missing or damaged."""
+        """Returns every release, oldest first. Raises `RegistryError` if an entry is missing or damaged."""
         releases = [self.release(number) for number in range(1, self._listed() + 1)]
         while newer := self._found(len(releases) + 1):
             releases.append(newer)
         return releases
 
     def release(self, number: int) -> Release:
-        """One entry of the log. Raises `RegistryError` if it is missing or does not fit its place."""
+        """Returns one entry of the log. Raises `RegistryError` if it is missing or does not fit its place."""
         try:
             return self._entry(number)
         except NotFound as error:
@@ -88,31 +88,58 @@ class Registry(Versions):
     def promote(
         self, versions: Mapping[str, str], *, who: str, why: str, run_id: str = "", expect: Mapping[str, str | None] | None = None
     ) -> Release:
-        """Let these versions (task to version id) serve from now on; other tasks keep theirs.
+        """Lets these versions serve from now on; other tasks keep theirs.
 
-        `expect` says, for each of these tasks, what the caller believes serves (None: nothing yet); left out, it is what
-        serves when the call begins. If one of them got another version meanwhile, `Conflict` names both; a race lost over
-        other tasks is run again. Promoting what serves already returns the current release. Each version is verified first,
-        byte by byte; a damaged one raises `RegistryError`, one that is not there `NotFound`.
+        Each version is verified first, byte by byte. A race lost over other tasks is retried. Promoting what serves already returns
+        the current release.
+
+        Args:
+            versions: task → version id.
+            who: name of the person or DAG that decides.
+            why: the reason, for the log.
+            run_id: the run that made the versions, if any.
+            expect: task → version that the caller believes serves (None: nothing yet); default: what serves when the call begins.
+
+        Raises:
+            Conflict: a task's version is not the expected one any more; names both.
+            RegistryError: a version is damaged, or `versions`, `who` or `why` is empty.
+            NotFound: a version does not exist.
         """
         expected = _serving(self.current(), versions) if expect is None else {task: expect.get(task) for task in versions}
         return self._append(dict(versions), expected, _Decision(who, why, run_id, {}))
 
     def rollback(self, task: str | None = None, to: str | int | None = None, *, who: str, why: str, run_id: str = "") -> Release:
-        """Let an older state serve again, as a new entry of the log: what `older` finds, of which every version is verified first.
+        """Appends a log entry that lets an older state serve again: the one that `older` finds, every version verified first.
 
-        Raises `NotFound`, `RegistryError`, `Conflict`.
+        Args:
+            task: the only task to change; None: every task.
+            to: the state to restore, see `older`.
+            who: name of the person who decides.
+            why: the reason, for the log.
+            run_id: the run that asks for the rollback, if any.
+
+        Raises:
+            NotFound: there is no such state, or a version of it is gone.
+            RegistryError: `to` is ambiguous or names a version without a task, or a version is damaged.
+            Conflict: somebody else changed the state meanwhile.
         """
         versions, restores = self.older(task, to)
         expected = _serving(self.current(), versions)
         return self._append(versions, expected, _Decision(who, why, run_id, restores))
 
     def older(self, task: str | None = None, to: str | int | None = None) -> tuple[dict[str, str], dict[str, int]]:
-        """What a rollback brings back: task → version, and task → the release that it restores.
+        """Finds the state that a rollback restores; two rollbacks in a row go back two steps.
 
-        `to` is a release's number, a version (then `task` is needed), or None for the state before the current one; `task`
-        limits the change to one task. Going back twice goes back two steps. A task that the older release did not have keeps
-        what it serves. Raises `NotFound`, `RegistryError`.
+        Args:
+            task: the only task to change; None: every task. A task that the older release did not have keeps its version.
+            to: a release's number, a version (then `task` is needed), or None for the state before the current one.
+
+        Returns:
+            Task → version, and task → number of the restored release.
+
+        Raises:
+            NotFound: there is no such state.
+            RegistryError: `to` is ambiguous, or names a version without a task.
         """
         current = self.current()
         if current is None:
@@ -129,7 +156,7 @@ class Registry(Versions):
         return versions, dict.fromkeys(versions, older.number)
 
     def _append(self, versions: dict[str, str], expected: dict[str, str | None], decision: "_Decision") -> Release:
-        """Create the next entry, or return the current one if it says the same; every lost race is decided anew."""
+        """Creates the next entry, or returns the current one if it already says the same; after a lost race it decides again."""
         if not versions or not decision.who.strip() or not decision.why.strip():
             raise RegistryError("a release needs a version, who decided it and why", do="give --who and --why")
         bases = {task: self.require_intact(task, version).base.label for task, version in versions.items()}
@@ -154,21 +181,21 @@ class Registry(Versions):
                 return entry
 
     def _newest(self, number: int) -> Release | None:
-        """The highest entry from `number` on."""
+        """Returns the highest entry from `number` on."""
         latest = None
         while newer := self._found(number):
             latest, number = newer, number + 1
         return latest
 
     def _found(self, number: int) -> Release | None:
-        """One entry, or None where there is none."""
+        """Returns one entry, or None where it does not exist."""
         try:
             return self._entry(number)
         except NotFound:
             return None
 
     def _listed(self) -> int:
-        """The highest number that a listing shows, or 0."""
+        """Returns the highest number in a listing, or 0."""
         return max((release_at(entry.key) or 0 for entry in self.store.list(LOG)), default=0)
 
     def _numbered(self, number: int, current: Release) -> Release:
@@ -177,9 +204,9 @@ class Registry(Versions):
         return self.release(number)
 
     def _before(self, current: Release, tasks: set[str]) -> Release:
-        """The newest release before the state that serves in which one of `tasks` had another version.
+        """Returns the newest release before the current state in which a task of `tasks` had another version.
 
-        An entry that restored an older release stands for that one, so that going back again does not go forward.
+        An entry that restored an older release counts as that release, so that a second rollback does not go forward.
         """
         entry = current
         while True:
@@ -211,7 +238,7 @@ def _key(number: int) -> str:
 
 
 def release_at(key: str) -> int | None:
-    """The number of the release at a key; None for any other key."""
+    """Returns the number of the release stored under a key; None for any other key."""
     match = _ENTRY.fullmatch(key)
     return int(match[1]) if match else None
 

@@ -1,7 +1,7 @@
-"""Who vouches for a version: a signature over the bytes of its manifest, which names every file by its SHA-256.
+"""Signatures of versions: over the bytes of the manifest, which names every file by its SHA-256.
 
-It is stored beside the manifest as `manifest.sig`, a JSON object of the algorithm and the signature in base64. Which algorithm is
-accepted is the key's to say, never the signature's.
+A signature is stored beside the manifest as `manifest.sig`, a JSON object of the algorithm and the signature in base64. The key
+determines the accepted algorithm; the signature's own statement must match it.
 """
 
 import base64
@@ -23,16 +23,16 @@ _PEM = b"-----BEGIN "
 
 
 class Key(ABC):
-    """What manifests are signed with, or checked against."""
+    """A key that signs or verifies manifests."""
 
     algorithm: ClassVar[str]
 
     @staticmethod
     def load(path: str | Path) -> "Key":
-        """The key in a file: PEM means Ed25519 (a private key signs and verifies, a public one verifies), any other text is the
-        secret of HMAC-SHA256.
+        """Loads the key in a file: Ed25519 from a PEM, HMAC-SHA256 with the text as secret from any other file.
 
-        Raises SettingsError for a file that can't be read, a secret of less than 32 bytes, and a PEM of something else.
+        A private Ed25519 key signs and verifies, a public one only verifies. Raises SettingsError for an unreadable file, a secret
+        of less than 32 bytes, or a PEM that is no Ed25519 key.
         """
         try:
             data = Path(path).read_bytes().strip()
@@ -49,11 +49,11 @@ class Key(ABC):
 
     @abstractmethod
     def sign(self, data: bytes) -> bytes:
-        """The signature of `data`. Raises SettingsError for a key that only verifies."""
+        """Returns the signature of `data`. Raises SettingsError for a key that only verifies."""
 
     @abstractmethod
     def verify(self, data: bytes, signature: bytes) -> bool:
-        """Whether `signature` was made over `data` with this key or its private half."""
+        """Tells whether `signature` was made over `data` with this key or its private half."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class HmacKey(Key):
 
 @dataclass(frozen=True, slots=True)
 class Ed25519Key(Key):
-    """A pair of keys, of which servers need the public one only; `private` is None where only that is known."""
+    """A key pair; servers need only the public key. `private` is None where only the public key is known."""
 
     algorithm: ClassVar[str] = "ed25519"
     public: Any = field(repr=False)
@@ -118,13 +118,20 @@ def _ed25519(data: bytes, path: str) -> Ed25519Key:
 
 
 def signature_of(data: bytes, key: Key) -> bytes:
-    """The content of `manifest.sig` for a manifest of these bytes."""
+    """Returns the content of `manifest.sig` for a manifest of these bytes."""
     fields = {"algorithm": key.algorithm, "signature": base64.b64encode(key.sign(data)).decode()}
     return (json.dumps(fields, sort_keys=True) + "\n").encode()
 
 
 def require_signed(data: bytes, signature: bytes | None, key: Key, where: str) -> None:
-    """Raise RegistryError unless `signature`, the content of `manifest.sig`, is one of `data` that `key` accepts."""
+    """Raises RegistryError unless `key` accepts a signature of the manifest.
+
+    Args:
+        data: the manifest's bytes.
+        signature: the content of `manifest.sig`; None where there is none.
+        key: verifies the signature.
+        where: the manifest's address, for the error.
+    """
     problem = "has no signature" if signature is None else _problem(data, signature, key)
     if problem:
         raise RegistryError(

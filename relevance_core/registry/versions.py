@@ -1,4 +1,4 @@
-"""Published adapters: immutable, content-addressed, under `adapters/<task>/<version>/`, the manifest written last."""
+"""Published adapters: immutable, content-addressed, under `adapters/<task>/<version>/`; the manifest is written last."""
 
 import errno
 import re
@@ -18,16 +18,16 @@ from relevance_core.store.objects import Digest, Store, digest_of
 _TASK = re.compile(r"[A-Z][A-Z0-9]{0,15}")
 _VERSION = re.compile(rf"[0-9a-f]{{{VERSION_HEX}}}")
 ADAPTERS: Final = "adapters/"
-"""Where versions are in a store."""
+"""Prefix of the versions in a store."""
 _MANIFEST_KEY = re.compile(rf"{ADAPTERS}([a-z][a-z0-9]{{0,15}})/([0-9a-f]{{{VERSION_HEX}}})/{re.escape(MANIFEST)}")
 _PREFIX = re.compile(rf"[0-9a-f]{{4,{VERSION_HEX}}}")
-#: What lies beside the files that a manifest names.
+#: A version's files that no manifest names.
 DOCUMENTS = frozenset({MANIFEST, SIGNATURE})
 
 
 @dataclass(frozen=True, slots=True)
 class StoredVersion:
-    """A manifest that was read from the store, with the documents it came from: file name to bytes, as they are stored."""
+    """A manifest read from the store, with its documents as stored: file name → bytes."""
 
     manifest: Manifest
     documents: dict[str, bytes]
@@ -40,11 +40,19 @@ class Versions:
         self.store = store
 
     def publish(self, task: str, folder: Path, meta: AdapterMeta, sign: Key | None = None) -> Manifest:
-        """Store the adapter in `folder` as a version of `task`, signed when there is a key, and return its manifest.
+        """Stores the adapter in `folder` as a version of `task` and returns its manifest.
 
-        The version is the digest of the content, so publishing the same again returns the manifest that is there. A
-        publish that died half-way left no manifest, or no signature; the next one completes it. Raises `RegistryError` for
-        files that may not be published (see `read_adapter`) and for a stored version that is damaged, or signed by another key.
+        The version is the digest of the content, so publishing the same again returns the existing manifest. An interrupted publish
+        leaves no manifest, or no signature; the next publish completes it.
+
+        Args:
+            task: QC or QI.
+            folder: the adapter, as `read_adapter` accepts it.
+            meta: the publisher's statements.
+            sign: signs the manifest; None: unsigned.
+
+        Raises:
+            RegistryError: a file may not be published, or the stored version is damaged or signed with another key.
         """
         files, lora = read_adapter(folder, meta.base)
         manifest = Manifest.build(check_task(task), files, lora, meta)
@@ -60,10 +68,11 @@ class Versions:
         return stored
 
     def _sign(self, stored: Manifest, stated: Manifest, key: Key) -> None:
-        """Sign the manifest that is in the store, whose writer may have been another publisher of the same version.
+        """Signs the stored manifest, which another publisher of the same version may have written.
 
-        The bytes are signed after they are fixed: of two publishers with other metrics, one's manifest would otherwise meet the
-        other's signature. A version id says nothing about where the base is, so that must be what this publisher states.
+        The stored bytes are signed, not this publisher's own: two publishers with different metrics would otherwise mix a manifest
+        with the other's signature. A version id does not cover the base's address, so that must equal the one this publisher
+        states.
         """
         where = self.store.uri_of(_root(stored.task, stored.version) + MANIFEST)
         if self.signature(stored.task, stored.version) is None:
@@ -91,14 +100,16 @@ class Versions:
                 )
 
     def manifest(self, task: str, version: str, key: Key | None = None) -> Manifest:
-        """The manifest of a full version id.
+        """Returns the manifest of a full version id.
 
-        Raises `NotFound`, or `RegistryError` if it can't be read, contradicts itself, or is not signed with `key` if given.
+        key: the manifest must be signed with it; None: signatures are not checked.
+
+        Raises `NotFound`, or `RegistryError` for a manifest that can't be read, contradicts itself, or lacks the signature.
         """
         return self.stored(task, version, key).manifest
 
     def stored(self, task: str, version: str, key: Key | None = None) -> StoredVersion:
-        """As `manifest`, with the documents as they are stored; what was signed is what was parsed."""
+        """Returns the manifest as `manifest` does, with its documents as stored; the parsed bytes are the verified bytes."""
         name = _root(task, version) + MANIFEST
         try:
             documents = {MANIFEST: self.store.read(name)}
@@ -118,29 +129,32 @@ class Versions:
         return manifest
 
     def signature(self, task: str, version: str) -> bytes | None:
-        """The signature of a version's manifest as it is stored (see `signing`); None of an unsigned one."""
+        """Returns the stored signature of a version's manifest (see `signing`); None for an unsigned version."""
         try:
             return self.store.read(_root(task, version) + SIGNATURE)
         except NotFound:
             return None
 
     def tasks(self) -> list[str]:
-        """Tasks that have a version, sorted."""
+        """Returns the tasks that have a version, sorted."""
         found = (version_at(entry.key) for entry in self.store.list(ADAPTERS))
         return sorted({version[0] for version in found if version})
 
     def version_ids(self, task: str) -> list[str]:
-        """Ids of the versions whose manifest is there, sorted; unfinished publishes are not seen."""
+        """Returns the ids of versions that have a manifest, sorted; unfinished publishes have none."""
         found = (version_at(entry.key) for entry in self.store.list(f"{ADAPTERS}{check_task(task).lower()}/"))
         return sorted(version[1] for version in found if version)
 
     def versions(self, task: str) -> list[Manifest]:
-        """Manifests of all versions, oldest data interval first. Raises `RegistryError` at a damaged one."""
+        """Returns the manifests of all versions, oldest data interval first. Raises `RegistryError` at a damaged one."""
         manifests = [self.manifest(task, version) for version in self.version_ids(task)]
         return sorted(manifests, key=lambda manifest: (manifest.created, manifest.version))
 
     def find(self, task: str, reference: str) -> Manifest:
-        """The manifest that a version id, or an unambiguous beginning of one (4 digits or more), means."""
+        """Returns the manifest for a version id or an unambiguous beginning of it (4 digits or more).
+
+        Raises `NotFound`, or `RegistryError` for a reference that is malformed or ambiguous, or a damaged version.
+        """
         if not _PREFIX.fullmatch(reference):
             raise RegistryError(f"{reference!r} names no version of {task}", expected=f"4 to {VERSION_HEX} hexadecimal digits")
         found = [version for version in self.version_ids(task) if version.startswith(reference)]
@@ -151,9 +165,9 @@ class Versions:
         return self.manifest(task, found[0])
 
     def verify(self, task: str, version: str, key: Key | None = None) -> list[str]:
-        """Everything that is wrong with a version, as text; empty when each file has the size and digest of the manifest.
+        """Returns every defect of a version, as text; empty when each file has the size and digest in the manifest.
 
-        Reads every byte of the version. With a key, a manifest that is not signed with it is wrong too.
+        Reads every byte of the version. With a key, a missing or wrong signature is a defect too.
         """
         _root(task, version)
         try:
@@ -162,7 +176,7 @@ class Versions:
             return [str(error)]
 
     def require_intact(self, task: str, version: str) -> Manifest:
-        """The manifest of a version that `verify` finds nothing wrong with; raises `NotFound` or `RegistryError`."""
+        """Returns the manifest of a version without defects (see `verify`); raises `NotFound` or `RegistryError` otherwise."""
         manifest = self.manifest(task, version)
         problems = self._problems(manifest)
         if problems:
@@ -178,15 +192,25 @@ class Versions:
         return [problem for problem in problems if problem]
 
     def fetch(self, task: str, version: str, folder: Path, key: Key | None = None) -> Path:
-        """Download a version into `folder`, which appears only when every file has its digest; return `folder`.
+        """Downloads a version into `folder`, which appears only once every file has its digest, and returns `folder`.
 
-        A folder that already holds exactly this version is left alone; any other existing folder is refused. With a key the
-        manifest must be signed with it. Raises `NotFound`, `RegistryError`, `StoreError`.
+        A folder that already holds exactly this version is left alone; any other existing folder is refused.
+
+        Args:
+            task: QC or QI.
+            version: full version id.
+            folder: where the version goes.
+            key: the manifest must be signed with it; None: signatures are not checked.
+
+        Raises:
+            NotFound: there is no such version.
+            RegistryError: the version is damaged or not signed with `key`, or `folder` holds something else.
+            StoreError: the store or the disk failed.
         """
         return self.fetch_stored(self.stored(task, version, key), folder)
 
     def fetch_stored(self, stored: StoredVersion, folder: Path) -> Path:
-        """As `fetch`, of a version whose manifest has been read."""
+        """Downloads a version as `fetch` does, its manifest having been read already."""
         if folder.exists():
             _require_folder(folder, stored.manifest)
             return folder
@@ -210,7 +234,7 @@ class Versions:
             (folder / name).write_bytes(data)
 
     def _require_sizes(self, manifest: Manifest) -> None:
-        """Raise for a missing file or another size before anything is written: an object of any size would fill the disk."""
+        """Raises for a missing file or a wrong size before anything is written; a huge object could otherwise fill the disk."""
         root = _root(manifest.task, manifest.version)
         sizes = {entry.key.removeprefix(root): entry.size for entry in self.store.list(root)}
         problems = [f"{name}: missing" for name in manifest.files if name not in sizes]
@@ -234,7 +258,7 @@ def _damaged(task: str, version: str, problems: list[str], store: Store) -> Regi
 
 
 def check_task(task: str) -> str:
-    """Return `task` if it can name a folder of versions, else raise `RegistryError`."""
+    """Returns `task` if it can name a folder of versions, else raises `RegistryError`."""
     if not _TASK.fullmatch(task):
         raise RegistryError(f"{task!r} is no task", expected="QC or QI")
     return task
@@ -247,19 +271,19 @@ def _root(task: str, version: str) -> str:
 
 
 def contradictions(manifest: Manifest, task: str, version: str) -> list[str]:
-    """Contradictions within a manifest, and between it and the place where it lies; empty for a whole one."""
+    """Returns contradictions within a manifest, and between it and its place in the store; empty for a sound manifest."""
     elsewhere = (manifest.task, manifest.version) != (task, version)
     return manifest.problems() + [f"it is the manifest of {manifest.task} {manifest.version}"] * elsewhere
 
 
 def version_at(key: str) -> tuple[str, str] | None:
-    """Task and version of a manifest's key; None for any other key."""
+    """Returns task and version of a manifest's key; None for any other key."""
     match = _MANIFEST_KEY.fullmatch(key)
     return (match[1].upper(), match[2]) if match else None
 
 
 def file_key(manifest: Manifest, name: str) -> str:
-    """The key of a file of a version."""
+    """Returns the key of a version's file."""
     return _root(manifest.task, manifest.version) + name
 
 
@@ -276,7 +300,7 @@ def _size_problem(name: str, expected: FileInfo, size: int) -> str:
 
 
 def folder_problems(folder: Path, manifest: Manifest) -> list[str]:
-    """How the files in `folder`, beside the documents, differ from the manifest's; every byte is read. Raises `StoreError`."""
+    """Returns how the files in `folder`, documents apart, differ from the manifest; reads every byte. Raises `StoreError`."""
     with disk_errors("reading a fetched version", folder):
         names = {path.name for path in folder.iterdir()} - DOCUMENTS
         problems = [f"{name}: missing or unexpected" for name in sorted(names ^ set(manifest.files))]
@@ -296,7 +320,7 @@ def _require_folder(folder: Path, manifest: Manifest) -> None:
 
 
 def _rename_folder(whole: Path, folder: Path, manifest: Manifest) -> None:
-    """Rename; where another fetch of the same version was faster, its folder serves as well."""
+    """Renames the folder; if another fetch of the same version was faster, its folder is kept."""
     try:
         whole.rename(folder)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The HTML report of a run: what is shown (`sections`), how it is drawn (`plots`) and the page it stands on (`page`)."""
+"""The HTML report of a run: its content (`sections`), its plots (`plots`) and its page (`page`)."""
 
 from relevance_core.reporting.page import render
 from relevance_core.reporting.sections import build_page, titles

@@ -1,4 +1,4 @@
-"""What a page of the report is made of; the template knows one way to show each of these."""
+"""The blocks that a page of the report consists of; the template has one way to show each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Cell = str | int | float | None
 
 @dataclass(frozen=True)
 class Plot:
-    """A plotly figure (plain JSON values), what it shows in one sentence, and its numbers for readers without pictures."""
+    """A plotly figure (plain JSON values), its message in one sentence, and its values for readers without pictures."""
 
     title: str
     caption: str
@@ -22,7 +22,7 @@ class Plot:
 
     @property
     def key(self) -> list[tuple[str, str, str]]:
-        """(name, sign, colour) of each named series for the page's own legend: plotly's has no room on a phone."""
+        """(name, sign, colour) of each named series, for the page's own legend: plotly's has no room on a phone."""
         return [(trace["name"], *_sign(trace)) for trace in self.figure["data"] if "name" in trace]
 
 
@@ -35,7 +35,7 @@ def _sign(trace: Mapping[str, Any]) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Table:
-    """Examples as they are in the data. empty: what is said when there are none."""
+    """Examples from the data. empty: text shown when there are none."""
 
     title: str
     caption: str
@@ -47,7 +47,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Check:
-    """One rule with its outcome in words."""
+    """One rule and its outcome in words."""
 
     passed: bool
     rule: str
@@ -56,7 +56,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Checks:
-    """Rules that were asked, failed ones first. folded: the passed ones stand behind a line that opens."""
+    """Rules with their outcomes, failed rules first. folded: passed rules are collapsed under a line that opens."""
 
     title: str
     checks: Sequence[Check]
@@ -76,7 +76,7 @@ class Checks:
 
 @dataclass(frozen=True)
 class Facts:
-    """A few names and values."""
+    """A list of names and values."""
 
     title: str
     facts: Sequence[tuple[str, Cell]]
@@ -88,7 +88,7 @@ Block = Plot | Table | Checks | Facts
 
 @dataclass(frozen=True)
 class Part:
-    """Blocks that belong together; parts of one section stand side by side where there is room."""
+    """Blocks that belong together; parts of a section stand side by side where there is room."""
 
     title: str
     blocks: Sequence[Block]
@@ -96,7 +96,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Section:
-    """One heading of the page. name: its anchor."""
+    """A section of the page under a heading. name: its anchor."""
 
     name: str
     title: str
@@ -106,7 +106,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Card:
-    """The outcome of one task, at the top; `figures` are name, value and what to read it against."""
+    """The outcome of one task, at the top; `figures` are name, value and reference value."""
 
     title: str
     word: str
@@ -117,7 +117,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Page:
-    """The whole report. notices: what a reader must know first, such as why the run stopped."""
+    """The whole report. notices: shown first, such as the reason why the run stopped."""
 
     title: str
     subtitle: str

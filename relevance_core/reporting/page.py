@@ -1,7 +1,7 @@
-"""The page itself: one HTML file that needs nothing but a browser.
+"""The report's page: one HTML file that needs only a browser.
 
-What a log holds is hostile text. Everything is escaped by the template, data for the plots stands in JSON blocks that no browser
-runs, and the page's content security policy names by digest the only two scripts that may run and lets nothing be fetched.
+Texts of a log are hostile. The template escapes everything, data for the plots is in JSON blocks that no browser executes, and the
+page's content security policy admits only two scripts, by digest, and no requests.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u202
 
 
 def render(page: Page) -> str:
-    """The page as HTML; the same page gives the same bytes."""
+    """Renders the page as HTML; the same page gives the same bytes."""
     from jinja2 import PackageLoader
     from markupsafe import Markup
 
@@ -38,7 +38,7 @@ def render(page: Page) -> str:
 
 
 def environment(loader: BaseLoader) -> Environment:
-    """The way that all pages of the product are rendered: everything is escaped, and a name that is missing is an error."""
+    """Returns the template environment of all the product's pages: everything is escaped, and a missing name is an error."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -49,7 +49,7 @@ def environment(loader: BaseLoader) -> Environment:
 
 
 def cell(value: object) -> str:
-    """A value of a table as people read it: counts with thousands, shares and scores with four digits, a dash for nothing."""
+    """Formats a table's value for people: counts with thousands separators, shares and scores with four digits, a dash for None."""
     if value is None:
         return "–"
     if isinstance(value, float):
@@ -58,7 +58,7 @@ def cell(value: object) -> str:
 
 
 def as_script_json(value: Mapping[str, Any]) -> str:
-    """JSON that can stand inside a script element: nothing in it ends the element or begins a comment."""
+    """Returns JSON that is safe inside a script element: no part of it ends the element or begins a comment."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True).translate(_ESCAPES)
 
 
@@ -77,5 +77,5 @@ def _file(name: str) -> str:
 def _plotly() -> str:
     from plotly.offline import get_plotlyjs
 
-    # A browser takes the first "</script" for the element's end, wherever it stands.
+    # A browser ends the element at the first "</script", even inside a string.
     return str(get_plotlyjs()).replace("</script", "<\\/script")

@@ -1,6 +1,6 @@
 """The report's plots as plain plotly figures.
 
-A colour that begins with "--" is the name of a CSS variable: the page puts its value in when it draws, so that one figure serves
+A colour that begins with "--" is the name of a CSS variable: the page inserts its value when it draws, so that one figure suits
 light and dark screens. Labels hold names of stages, rules, reasons and languages, never text from a log.
 """
 
@@ -15,14 +15,21 @@ Values = Sequence[float | None]
 
 FIRST, SECOND, THIRD, GOOD, BAD, INK, MUTED, LINE = "--new", "--old", "--yes", "--good", "--bad", "--ink", "--muted", "--line"
 SERIES: Final = tuple(f"--line-{number}" for number in range(1, 9))
-"""Colours of many lines on one plot."""
+"""Colours for plots with many lines."""
 _ROW: Final = 32
 _LABEL: Final = 30
-"""Letters of a label in a line: longer ones leave no room for the bars on a phone."""
+"""Characters per line of a label: longer lines leave no room for the bars on a phone."""
 
 
 def stacked_bars(labels: Sequence[str], series: Mapping[str, tuple[str, Values]], notes: Sequence[str], unit: str) -> Figure:
-    """Horizontal bars, one a label from the top, of several series (name → colour, values); `notes` stand at the bars' ends."""
+    """Draws horizontal stacked bars, one per label from the top.
+
+    Args:
+        labels: names of the bars.
+        series: name → colour, values.
+        notes: texts at the bars' ends.
+        unit: title of the value axis.
+    """
     labels = ["<br>".join(wrap(label, _LABEL)) for label in labels]
     totals = [sum(values[n] or 0 for _, values in series.values()) for n in range(len(labels))]
     bars: list[Figure] = [
@@ -62,7 +69,15 @@ def _notes(labels: Sequence[str], at: Values, notes: Sequence[str]) -> Figure:
 def scores_by_language(
     labels: Sequence[str], new: Values, intervals: Sequence[tuple[float, float]], old: Values | None, always_yes: Values
 ) -> Figure:
-    """F1 of each language (a row, from the top): the new version with its interval, the champion, and answering always yes."""
+    """Draws F1 of each language, one row per language from the top.
+
+    Args:
+        labels: names of the rows.
+        new: F1 of the new version.
+        intervals: its bootstrap intervals (low, high).
+        old: F1 of the champion; None where there is none.
+        always_yes: F1 of answering always yes.
+    """
     rows = list(labels)
     above = [high - value for value, (_, high) in zip(new, intervals, strict=True) if value is not None]
     below = [value - low for value, (low, _) in zip(new, intervals, strict=True) if value is not None]
@@ -83,7 +98,7 @@ def scores_by_language(
 
 
 def gains(labels: Sequence[str], values: Values, intervals: Sequence[tuple[float, float]]) -> Figure:
-    """Differences with their intervals, one row a label, from the top, beside a line at 0."""
+    """Draws differences with their intervals, one row per label from the top, beside a line at 0."""
     dots = _dots("gain", labels, values, {"symbol": "circle", "size": 11, "color": FIRST})
     above = [high - value for value, (_, high) in zip(values, intervals, strict=True) if value is not None]
     below = [value - low for value, (low, _) in zip(values, intervals, strict=True) if value is not None]
@@ -110,7 +125,7 @@ def _dots(name: str, rows: Sequence[str], values: Values, marker: Mapping[str, A
 
 
 def _links(rows: Sequence[str], old: Values, new: Values) -> Figure:
-    """A line from the champion's dot to the new version's, row by row; None lifts the pen."""
+    """Draws a line from the champion's dot to the new version's in each row; None separates the lines."""
     x = [value for pair in zip(old, new, strict=True) for value in (*pair, None)]
     y = [place for row in rows for place in (row, row, None)]
     return {
@@ -124,7 +139,7 @@ def _links(rows: Sequence[str], old: Values, new: Values) -> Figure:
 
 
 def threshold(calibration: Mapping[str, Values], judgement: Mapping[str, Values], chosen: float) -> Figure:
-    """F1 over the threshold on both parts of dev, and the threshold that calibration chose."""
+    """Draws F1 over the threshold on both parts of dev, and the threshold chosen on the calibration part."""
     layout = _curve_layout("threshold on p(yes)", "F1")
     layout["shapes"] = [
         {
@@ -158,9 +173,12 @@ def threshold(calibration: Mapping[str, Values], judgement: Mapping[str, Values]
 
 
 def over_versions(labels: Sequence[str], lines: Mapping[str, Values], served: Sequence[bool]) -> Figure:
-    """F1 over versions, the oldest first.
+    """Draws F1 over versions, oldest first.
 
-    lines: by name, the first of them the one that counts; it has a dot for each version, a full one for those that `served`.
+    Args:
+        labels: names of the versions.
+        lines: name → F1; the first line is the main one and has a dot for each version, a full dot for those that served.
+        served: whether each version served.
     """
     layout = _curve_layout("", "F1")
     steps = sorted({round(n * (len(labels) - 1) / 3) for n in range(4)}) if labels else []
@@ -184,7 +202,7 @@ def over_versions(labels: Sequence[str], lines: Mapping[str, Values], served: Se
 
 
 def _over(name: str, labels: Sequence[str], values: Values, place: int | None) -> Figure:
-    """A line over versions: the one that counts, or one of many in a colour of its own, dashed when the colours are used up."""
+    """Draws a line over versions: the main one, or one of many in a colour of its own, dashed when the colours run out."""
     count = len(SERIES)
     line: Figure = {"color": FIRST, "width": 3}
     if place is not None:
@@ -193,7 +211,7 @@ def _over(name: str, labels: Sequence[str], values: Values, place: int | None) -
     alone = any(value is not None and before is None and after is None for before, value, after in around)
     return {
         "type": "scatter",
-        # A value without a neighbour is no line at all.
+        # A value without neighbours would draw no line.
         "mode": "lines+markers" if alone else "lines",
         "zorder": 1 if place is None else 0,
         "name": name,
@@ -206,7 +224,13 @@ def _over(name: str, labels: Sequence[str], values: Values, place: int | None) -
 
 
 def precision_recall(new: Mapping[str, Values], old: Mapping[str, Values] | None, point: tuple[float, float]) -> Figure:
-    """Precision over recall on the judgement rows; `point` is (recall, precision) at the threshold in force."""
+    """Draws precision over recall on the judgement rows.
+
+    Args:
+        new: the curve of the new version.
+        old: the curve of the champion; None where there is none.
+        point: (recall, precision) at the threshold in force.
+    """
     lines = [_line("champion", old["recall"], old["precision"], SECOND)] if old else []
     lines.append(_line("new version", new["recall"], new["precision"], FIRST))
     at = {"type": "scatter", "mode": "markers", "name": "at its threshold", "x": [point[0]], "y": [point[1]]}
@@ -219,14 +243,14 @@ def precision_recall(new: Mapping[str, Values], old: Mapping[str, Values] | None
 
 
 def loss(steps: Values, values: Values) -> Figure:
-    """The training loss over the optimiser's steps."""
+    """Draws the training loss over the optimiser's steps."""
     layout = _curve_layout("step", "loss")
     layout["yaxis"]["rangemode"] = "tozero"
     return {"data": [_line("loss", steps, values, FIRST)], "layout": layout}
 
 
 def rates(labels: Sequence[str], series: Mapping[str, tuple[str, Values]], title: str) -> Figure:
-    """Shares as dots, one row a label, for several series (name → colour, values)."""
+    """Draws shares as dots, one row per label, for several series (name → colour, values)."""
     symbols = ("circle", "diamond")
     data = [
         _dots(name, labels, values, {"symbol": symbols[n % 2], "size": 11, "color": colour})
@@ -241,7 +265,7 @@ def rates(labels: Sequence[str], series: Mapping[str, tuple[str, Values]], title
 
 
 def with_band(figure: Figure, bounds: Sequence[float]) -> Figure:
-    """A figure of shares from 0 to 1 with what lies outside of `bounds` (lowest, highest) shaded."""
+    """Returns a figure of shares from 0 to 1 with the values outside `bounds` (lowest, highest) shaded."""
     shade = {
         "type": "rect",
         "yref": "paper",
@@ -271,7 +295,7 @@ def _line(name: str, x: Values, y: Values, colour: str) -> Figure:
 
 
 def _layout(rows: int, title: str) -> Figure:
-    """The layout of rows of labels: as high as they need, the first one on top."""
+    """Returns the layout of rows of labels: as high as they need, the first row on top."""
     return _base(_ROW * rows + 62) | {
         "yaxis": {
             "autorange": "reversed",

@@ -1,4 +1,4 @@
-"""What the report shows of the rows: what came in, what each stage made of them, and why rows went."""
+"""The report's sections about rows: the rows that came in, their fate in each stage, and the reasons for losses."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _DONE: Final = {"drop": "dropped", "flip": "given the other label", "weight": "g
 
 
 def funnel(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
-    """What became of every row, stage by stage, and why rows went."""
+    """Builds the section about the fate of every row, stage by stage, with the reasons for losses."""
     rows = {label(*stage_task(name)): artifact.report.rows for name, artifact in artifacts.items()}
     rows = {name: counts for name, counts in rows.items() if counts.incoming or counts.made}
     if not rows:
         return None
-    clicks = {name: counts for name, counts in rows.items() if name == "base"}  # clicks are no labelled pairs, and far more
+    clicks = {name: counts for name, counts in rows.items() if name == "base"}  # clicks are no labelled pairs and would dwarf them
     pairs = {name: counts for name, counts in rows.items() if name != "base"}
     lead = "Nothing is lost: each stage accounts for every row that it was given or made."
     parts = [("", pairs), ("Clicks that the base model was built from", clicks)]
@@ -32,7 +32,7 @@ def funnel(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
 
 
 def _fates(rows: Mapping[str, Rows]) -> list[Block]:
-    """What became of the rows of some stages, and why."""
+    """Returns the fates of some stages' rows, and the reasons for losses."""
     reasons = [
         (f"{name} · {_words(reason.partition(': ')[2])}", reason.partition(": ")[0], count)
         for name, counts in rows.items()
@@ -60,7 +60,7 @@ def _stages(rows: Mapping[str, Rows]) -> Plot:
 
 
 def _reasons(reasons: Sequence[tuple[str, str, int]]) -> Plot:
-    """reasons: (stage and reason, quarantined or dropped, rows)."""
+    """Draws the reasons for losses. reasons: (stage and reason, quarantined or dropped, rows)."""
     labels = [name for name, _, _ in reasons]
     series = {
         kind: (colour, [float(n) if what == kind else 0 for _, what, n in reasons])
@@ -77,7 +77,7 @@ def _reasons(reasons: Sequence[tuple[str, str, int]]) -> Plot:
 
 
 def validation(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
-    """The rules of *validate*, and examples of what is in quarantine."""
+    """Builds the section about the rules of *validate*, with examples from the quarantine."""
     validate = artifacts.get("validate")
     if validate is None:
         return None
@@ -91,7 +91,7 @@ def validation(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
 
 
 def _quarantined(quarantine: pl.DataFrame) -> Table:
-    """Some rows of every rule that put rows into quarantine."""
+    """Returns some rows of every rule that quarantined rows."""
     shown = quarantine.sort("rule", "pair_id", nulls_last=True).group_by("rule", maintain_order=True).head(_OF_A_RULE)
     rows = [
         [_words(row["rule"]), row["task"], row["language"], row["query"], row["target"], row["label"]]
@@ -134,7 +134,7 @@ def _words(name: str) -> str:
 
 
 def translation(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
-    """What was translated for each language, and how good it is."""
+    """Builds the section about translations: rows and their quality, by language."""
     translate = artifacts.get("translate")
     if translate is None or not translate.report.figures["languages"]:
         return None
@@ -168,13 +168,13 @@ def translation(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
 
 
 def _translated(figures: Mapping[str, Any]) -> list[Cell]:
-    """A language's figures. A finished output may be older than the share of rejected rows."""
+    """Returns a language's figures. The share of rejected rows is missing from outputs of older releases."""
     shares = [figures.get("rejected_share"), figures["untranslated_share"]]
     return [figures["wanted"], figures["sampled"], figures["made"], *shares]
 
 
 def _translation_warnings(translate: Artifact) -> list[Checks]:
-    """What to look at before anything is trained on the translations."""
+    """Returns warnings to check before a model is trained on the translations."""
     warnings = translate.report.figures.get("warnings", [])
     return [Checks("Warnings", [Check(False, "translation", warning) for warning in warnings])] if warnings else []
 
@@ -193,7 +193,7 @@ def _samples(language: str, frame: pl.DataFrame) -> Table:
 
 
 def mining(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
-    """The hard negatives."""
+    """Builds the section about hard negatives."""
 
     def blocks(task: Task) -> list[Block]:
         mine = artifacts.get(f"mine:{task}")
@@ -230,7 +230,7 @@ def _mined(mine: Artifact) -> list[Block]:
 
 
 def _negatives(examples: pl.DataFrame) -> Table:
-    """Some candidates of every fate; the usable ones, from which the negatives are drawn, first."""
+    """Returns some candidates of every fate; the usable candidates, from which negatives are drawn, come first."""
     ordered = examples.sort(pl.col("reason") != "usable", "reason", "query", "rank", maintain_order=True)
     return Table(
         "Candidates of every fate",
@@ -245,7 +245,7 @@ def _negatives(examples: pl.DataFrame) -> Table:
 
 
 def filtering(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
-    """What the filter acted on."""
+    """Builds the section about the rows that the filter acted on."""
 
     def blocks(task: Task) -> list[Block]:
         denoise = artifacts.get(f"denoise:{task}")
@@ -256,7 +256,7 @@ def filtering(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
 
 
 def _rule(figures: Mapping[str, Any]) -> str:
-    """When the filter of a run takes a label for contradicted. A finished output may be older than the choice of detectors."""
+    """Returns the run's rule for a contradicted label, in words. Outputs of older releases have no choice of detectors."""
     confident = f"p of the other label at least {figures['confidence']}"
     if (other := figures.get("confidence_not_relevant")) is not None:
         confident += f" ({other} for rows labelled {LABELS[0]})"
@@ -296,7 +296,7 @@ def _filtered(denoise: Artifact) -> list[Block]:
 
 
 def reviewed(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
-    """What people decided about labels of this run."""
+    """Builds the section about people's decisions on labels in this run."""
     ingest = artifacts.get("ingest")
     if ingest is None or "reviewed.parquet" not in ingest.files:
         return None
@@ -312,7 +312,7 @@ def reviewed(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
 
 
 def _decisions(rows: pl.DataFrame) -> Table:
-    """rows: of `reviewed`, with their texts, the latest decision first."""
+    """Returns the latest decisions with their texts. rows: of `reviewed`, latest decision first."""
     changed = int((rows["label"] != rows["was"]).sum())
     words = {None: "kept as it was", 0: LABELS[0], 1: LABELS[1]}
     return Table(

@@ -1,4 +1,4 @@
-"""What the report shows: each section from the stage outputs it is about, left out where the run did not get that far."""
+"""The sections of the report, each from the stage outputs that it shows; a run that stopped early lacks the later ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _VERDICTS: Final[Mapping[str, tuple[str, Any]]] = {
 
 
 def titles(settings: Settings) -> tuple[str, str]:
-    """The title of a run's page and the line below it: which rows it is about."""
+    """Returns the title of a run's page, and the subtitle with its window of rows."""
     start, end = settings.window.bounds()
     title = f"{start:%-d %B %Y}" if (end - start).days == 1 else f"{start:%-d %B} to {end:%-d %B %Y}"
     onboard = ", ".join(named(language) for language in settings.onboard)
@@ -33,7 +33,14 @@ def titles(settings: Settings) -> tuple[str, str]:
 
 
 def build_page(artifacts: Artifacts, tasks: Sequence[Task], title: str, subtitle: str) -> Page:
-    """The page of a run: the outcome first, then how good it is and why, then what happened to the rows."""
+    """Builds the page of a run: the outcome first, then the evidence for it, then the fate of the rows.
+
+    Args:
+        artifacts: the run's outputs so far.
+        tasks: in the order of the page.
+        title: of the page.
+        subtitle: the line below the title.
+    """
     sections = (
         _quality,
         _gate,
@@ -51,7 +58,7 @@ def build_page(artifacts: Artifacts, tasks: Sequence[Task], title: str, subtitle
 
 
 def _notices(artifacts: Artifacts) -> list[str]:
-    """Why the run stopped, in the stage's own words."""
+    """Returns the reasons why the run stopped, in the stages' own words."""
     found = []
     for name, artifact in artifacts.items():
         if failure := artifact.report.failure:
@@ -67,7 +74,7 @@ def _notices(artifacts: Artifacts) -> list[str]:
 
 
 def _card(artifacts: Artifacts, task: Task) -> Card:
-    """The outcome of a task in words, with the few figures that matter."""
+    """Returns the outcome of a task in words, with the few figures that matter."""
     title = f"{task} · {TASK_NAMES[task]}"
     gate, evaluate = artifacts.get(f"gate:{task}"), artifacts.get(f"evaluate:{task}")
     if evaluate is None:
@@ -104,7 +111,7 @@ def _why_published(metrics: Mapping[str, Any]) -> str:
 
 
 def _release(artifacts: Artifacts, task: Task) -> list[str]:
-    """What became of the version: serving or not, and what proved it servable."""
+    """Returns the fate of the version: serving or not, and the evidence that it can be served."""
     publish, rollout = artifacts.get(f"publish:{task}"), artifacts.get("rollout")
     if publish is None:
         return []
@@ -260,7 +267,7 @@ def _loss(train: Artifact) -> Plot:
 
 
 def _first(tapt: Mapping[str, Any] | None) -> str:
-    """What is said of a training before this one."""
+    """Describes the training that came before this one, if any."""
     if tapt is None:
         return ""
     if "skipped" in tapt:

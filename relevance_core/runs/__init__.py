@@ -1,1 +1,1 @@
-"""Runs: the stage decorator and its artifacts, people's approvals and their decisions about labels."""
+"""Runs: the stage decorator and its artifacts, people's approvals, and their decisions about labels."""

@@ -1,6 +1,6 @@
-"""A person's answer where the gate asks for one: what is shown to them, and the record that *rollout* goes by.
+"""A person's answer to a verdict that needs approval: the question shown to them, and the record that *rollout* obeys.
 
-An answer is one record of the run's folder, created once: the first one stands, whatever is asked again later.
+An answer is a record in the run's folder, created once: the first answer stands, even if the question is asked again.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from relevance_core.store import Store
 
 NEEDED: Final = "needs-approval"
-"""The verdict that only a person can turn into a release."""
+"""The verdict that becomes a release only with a person's approval."""
 
 _MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]<>|~#])")
 
 
 class Approval(NamedTuple):
-    """What was answered about a version. who: a name, empty where nobody answered in time. at: ISO 8601, UTC."""
+    """The answer about a version. who: a name, empty where nobody answered in time. at: ISO 8601, UTC."""
 
     task: Task
     version: str
@@ -39,7 +39,7 @@ class Approval(NamedTuple):
 
 
 class Question(NamedTuple):
-    """What a person is asked about a version: a line, and a Markdown text to decide by."""
+    """The question about a version: a line, and a Markdown text to decide by."""
 
     version: str
     subject: str
@@ -47,7 +47,7 @@ class Question(NamedTuple):
 
 
 def record(store: Store, run_id: str, answer: Approval) -> None:
-    """Keeps an answer; the same one again changes nothing. Raises Conflict where another answer stands already."""
+    """Stores an answer; recording the same answer again changes nothing. Raises Conflict where a different answer exists."""
     name = f"{folder.ANSWER}-{answer.task.lower()}-{answer.version}"
     if folder.create(store, run_id, name, answer._asdict()):
         return
@@ -62,38 +62,43 @@ def record(store: Store, run_id: str, answer: Approval) -> None:
 
 
 def approvals(store: Store, run_id: str) -> dict[Task, Approval]:
-    """The answers that a run has by now."""
+    """Returns the latest answer of each task in a run."""
     names = [name for name in folder.entries(store, run_id) if is_answer(name)]
     return latest(Approval(**folder.read(store, run_id, name)) for name in names)
 
 
 def is_answer(record: str) -> bool:
-    """Tells the records of a run that hold answers from its others."""
+    """Tells a run's record that holds an answer from its other records."""
     return record.startswith(f"{folder.ANSWER}-")
 
 
 def waits(verdict: object, version: str, answer: Approval | None, ended: bool = False) -> bool:
-    """Whether a version waits for a person: the one rule for the DAG's question, the pages and the overview.
+    """Tells whether a version waits for a person: the one rule for the DAG's question, the pages and the overview.
 
     Args:
-        verdict: the gate's word.
+        verdict: the gate's verdict.
         version: the version that the gate judged; empty where it is not known, and then any answer counts.
         answer: the latest answer about the task, if there is one.
-        ended: the run has come to its rollout or report, so that an answer would come too late.
+        ended: the run has reached its rollout or report, so that an answer would come too late.
     """
     answered = answer is not None and version in ("", answer.version)
     return verdict == NEEDED and not answered and not ended
 
 
 def latest(answers: Iterable[Approval]) -> dict[Task, Approval]:
-    """The answer that counts for each task: of one that was trained anew, and asked about again, the latest."""
+    """Returns each task's valid answer: the latest, since a task that was trained anew is asked about again."""
     return {answer.task: answer for answer in sorted(answers, key=lambda answer: answer.at)}
 
 
 def question(task: Task, version: str, verdict: Mapping[str, Any], metrics: Mapping[str, Any], hours: float) -> Question:
-    """The question about a version.
+    """Builds the question about a version.
 
-    verdict: the gate's `verdict.json`. metrics: *evaluate*'s `metrics.json`. hours: how long an answer is waited for.
+    Args:
+        task: QC or QI.
+        version: the version that waits.
+        verdict: the gate's `verdict.json`.
+        metrics: *evaluate*'s `metrics.json`.
+        hours: longest wait for an answer.
     """
     missing = [reason for reason in verdict["reasons"] if not reason["passed"]]
     subject = f"May {task} {version} serve? {'; '.join(reason['text'] for reason in missing)}"
@@ -109,7 +114,7 @@ def question(task: Task, version: str, verdict: Mapping[str, Any], metrics: Mapp
 
 
 def _rules(reasons: list[Mapping[str, Any]]) -> Iterator[str]:
-    """The gate's table: the failed rules first."""
+    """Yields the gate's table, failed rules first."""
     yield "| rule | | figure | bound | in words |"
     yield "|---|---|--:|--:|---|"
     for reason in sorted(reasons, key=lambda reason: bool(reason["passed"])):
@@ -119,7 +124,7 @@ def _rules(reasons: list[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _languages(metrics: Mapping[str, Any]) -> Iterator[str]:
-    """F1 by language, new against champion."""
+    """Yields F1 by language, new version against champion."""
     champion = (metrics["champion"] or {}).get("per_language", {})
     yield "| language | judgement rows | F1 of the new version | of the champion | change |"
     yield "|---|--:|--:|--:|--:|"
@@ -134,5 +139,5 @@ def _number(value: float) -> str:
 
 
 def _literal(text: str) -> str:
-    """A text as it is, in a cell of a Markdown table."""
+    """Escapes a text for a cell of a Markdown table."""
     return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))

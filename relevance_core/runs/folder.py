@@ -1,11 +1,11 @@
-"""The run folder: every key under `runs/` and every record there, written and read in this one place.
+"""The run folder: every key and record under `runs/`, written and read in this module alone.
 
-    runs/<run id>/run.json                          what the run pinned when it began
-    runs/<run id>/plan.json                         what it then meant to do
+    runs/<run id>/run.json                          settings, champion and onboarded languages, pinned when the run began
+    runs/<run id>/plan.json                         its plan at that time
     runs/<run id>/<stage>.json, <stage>-qc.json     a finished stage: its report, and the address of its output
-    runs/<run id>/approval-<task>-<version>.json    what a person answered
+    runs/<run id>/approval-<task>-<version>.json    a person's answer
 
-A run's id begins with the end of its window, unless somebody gave the run a name of its own.
+A run's id begins with the end of its window, unless the run was given a name of its own.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 ROOT: Final = "runs/"
 RUN, PLAN, ANSWER = "run", "plan", "approval"
 NAME: Final = re.compile(r"\w[\w.+:=@~ -]{0,199}")
-"""The names that a run can have."""
+"""Valid names of runs."""
 _DATED: Final = re.compile(r"\d{4}-\d{2}-\d{2}-")
 
 
 class Window(BaseModel):
-    """The window of a run's settings, as far as pages show it."""
+    """The part of a run's window settings that pages show."""
 
     end: str | None = None
 
 
 class Gate(BaseModel):
-    """The gate of a run's settings, as far as pages show it."""
+    """The part of a run's gate settings that pages show."""
 
     min_evidence_rows: int
 
@@ -52,7 +52,7 @@ class Pinned(BaseModel):
 
 
 class RunFile(BaseModel):
-    """What a run pinned when it began; `dag_run` is Airflow's run id, empty for a run from the command line."""
+    """The record that a run pins when it begins; `dag_run` is Airflow's run id, empty for a run from the command line."""
 
     settings: Pinned
     onboarded: list[str]
@@ -60,12 +60,12 @@ class RunFile(BaseModel):
 
     @classmethod
     def parse(cls, data: bytes, key: str) -> Self:
-        """Reads a record. Raises pydantic's ValidationError for a damaged one."""
+        """Parses a record. Raises pydantic's ValidationError for a damaged one."""
         return cls.model_validate_json(data)
 
 
 class RowsFile(BaseModel):
-    """Where a stage's rows went."""
+    """Counts of a stage's rows by fate."""
 
     made: int
     quarantined: int
@@ -75,7 +75,7 @@ class RowsFile(BaseModel):
 
 
 class StageFile(BaseModel):
-    """The record that a run keeps of a finished stage."""
+    """The record of a finished stage in a run."""
 
     rows: RowsFile
     figures: dict[str, JsonValue]
@@ -84,40 +84,40 @@ class StageFile(BaseModel):
 
     @classmethod
     def parse(cls, data: bytes, key: str) -> Self:
-        """Reads a record. Raises pydantic's ValidationError for a damaged one."""
+        """Parses a record. Raises pydantic's ValidationError for a damaged one."""
         return cls.model_validate_json(data)
 
 
 class Place(NamedTuple):
-    """What a key under `runs/` is: the run, and the record's name (`run`, `gate-qc`)."""
+    """A parsed key under `runs/`: the run, and the record's name (`run`, `gate-qc`)."""
 
     run_id: str
     record: str
 
 
 def stage_record(name: str, task: str | None = None) -> str:
-    """The name of a stage's record: `mine-qc`."""
+    """Returns the name of a stage's record: `mine-qc`."""
     return f"{name}-{task.lower()}" if task else name
 
 
 def key_of(run_id: str, record: str) -> str:
-    """The key of a record of a run."""
+    """Returns the key of a run's record."""
     return f"{ROOT}{run_id}/{record}.json"
 
 
 def place_of(key: str) -> Place:
-    """What a listed key is. A file that is no record has an empty name."""
+    """Parses a listed key. A file that is no record gets an empty name."""
     run_id, _, file = key.removeprefix(ROOT).partition("/")
     return Place(run_id, file.removesuffix(".json") if file.endswith(".json") else "")
 
 
 def entries(store: Store, run_id: str) -> dict[str, Entry]:
-    """Every record of a run, by name."""
+    """Returns every record of a run, by name."""
     return {place_of(entry.key).record: entry for entry in store.list(f"{ROOT}{run_id}/")}
 
 
 def of_runs(store: Store, run_ids: Iterable[str]) -> dict[str, dict[str, Entry]]:
-    """The records of these runs by run and name, from one listing that begins with the first of them."""
+    """Returns the records of these runs by run and name, from one listing that begins with the first of them."""
     listed: dict[str, dict[str, Entry]] = {run_id: {} for run_id in run_ids}
     for entry in store.list(ROOT, after=f"{ROOT}{min(listed)}") if listed else ():
         run_id, record = place_of(entry.key)
@@ -127,53 +127,56 @@ def of_runs(store: Store, run_ids: Iterable[str]) -> dict[str, dict[str, Entry]]
 
 
 def having(store: Store, record: str) -> dict[str, Entry]:
-    """Run → its record of that name, for every run that has it."""
+    """Returns run → its record of that name, for every run that has it."""
     places = ((place_of(entry.key), entry) for entry in store.list(ROOT))
     return {place.run_id: entry for place, entry in places if place.record == record}
 
 
 def run_ids(store: Store) -> list[str]:
-    """Every run of the store, in the order of their names: by the end of the window."""
+    """Returns every run of the store, sorted by name and therefore by the end of the window."""
     return store.folders(ROOT)
 
 
 def newest_first(written: Mapping[str, float]) -> list[str]:
-    """Runs by the end of their window, the newest first; of those of a window, by when they were written, the latest first.
+    """Sorts runs by the end of their window, newest first; runs of the same window by the time of writing, latest first.
 
-    A run with a name of its own that begins with no date comes after all that do. written: run → seconds since 1970.
+    A run whose name does not begin with a date comes after all that do. written: run → seconds since 1970.
     """
     order = sorted((bool(_DATED.match(run_id)), run_id[:10], when, run_id) for run_id, when in written.items())
     return [run_id for *_, run_id in reversed(order)]
 
 
 def latest_named(names: Iterable[str], count: int) -> list[str]:
-    """The `count` runs that are the newest by their names alone."""
+    """Returns the `count` newest runs by their names alone."""
     return sorted(names, key=lambda name: (bool(_DATED.match(name)), name))[-count:]
 
 
 def create(store: Store, run_id: str, record: str, value: Mapping[str, Any]) -> bool:
-    """Writes a record that is written once; False where it is there already."""
+    """Creates a record that is written once; returns False if it exists already."""
     return store.create(key_of(run_id, record), json.dumps(value, indent=1, sort_keys=True).encode())
 
 
 def write(store: Store, run_id: str, record: str, value: Mapping[str, Any]) -> None:
-    """Writes a stage's record, in the place of that of an earlier try."""
+    """Writes a stage's record, replacing an earlier attempt's."""
     store.write(key_of(run_id, record), json.dumps(value, sort_keys=True).encode())
 
 
 def has(store: Store, run_id: str, record: str) -> bool:
-    """Tells a record that is there from one that is not."""
+    """Tells whether a run has the record."""
     return store.exists(key_of(run_id, record))
 
 
 def read(store: Store, run_id: str, record: str) -> dict[str, Any]:
-    """A record as plain values. Raises NotFound."""
+    """Returns a record as plain values. Raises NotFound."""
     found: dict[str, Any] = json.loads(store.read(key_of(run_id, record)))
     return found
 
 
 def read_run(store: Store, run_id: str) -> dict[str, Any]:
-    """What a run pinned when it began: settings, champion, onboarded, dag_run. Raises NotFound that names the newest runs."""
+    """Returns the record that a run pinned when it began: settings, champion, onboarded, dag_run.
+
+    Raises NotFound that names the newest runs.
+    """
     if not has(store, run_id, RUN):
         known = run_ids(store)
         raise NotFound(f"no run {run_id!r}", where=store.uri, expected=", ".join(known[-5:]) or "a run: this store has none yet")

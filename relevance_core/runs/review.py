@@ -1,9 +1,9 @@
-"""The review queue: rows that the filter lists instead of acting on, and what people decided about them.
+"""The review queue: rows whose labels the filter doubts but leaves to people, and people's decisions about them.
 
 The queue is the ledger of *denoise* with `denoise.action = "review"`, and the table `review` that *mine* left in runs of version
 0.1.0. A decision is a line of an immutable object
-`review/decisions/<time>-<digest>.jsonl`; of several on one pair the latest holds and the others stay as its history. A run pins the
-objects that exist when it begins: *ingest* gives decided pairs their labels, *denoise* asks about none of them again.
+`review/decisions/<time>-<digest>.jsonl`; of several on a pair the latest counts and the others stay as its history. A run pins the
+objects that exist when it begins: *ingest* gives decided pairs their labels, *denoise* does not ask about them again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ACTION: Final = "review"
 """The action in the ledger that puts a row into the queue."""
 
 WORDS: Final[Mapping[str, int | None]] = {"yes": 1, "no": 0, "keep": None}
-"""What a person answers, and the label that it means; keep: the label stays as it is."""
+"""A person's answer → the label that it means; keep: the label stays as it is."""
 
 QUEUE: Final[Mapping[str, Any]] = {
     "pair_id": pl.String(),
@@ -43,7 +43,7 @@ QUEUE: Final[Mapping[str, Any]] = {
     "reason": pl.String(),
     "run_id": pl.String(),
 }
-"""The columns of the queue: `label` is the one that the row has, `score` p(yes)."""
+"""The columns of the queue: `label` is the row's current label, `score` p(yes)."""
 
 DECIDED: Final[Mapping[str, Any]] = {
     "pair_id": pl.String(),
@@ -57,10 +57,10 @@ DECIDED: Final[Mapping[str, Any]] = {
     "at": pl.String(),
     "why": pl.String(),
 }
-"""The columns of decisions, those of `Decision`."""
+"""The columns of decisions: the fields of `Decision`."""
 
 TABLES: Final[Mapping[str, str]] = {"denoise": "ledger.parquet", "mine": "review.parquet"}
-"""Where each stage that asks people lists what it asks about; *mine* asked people in version 0.1.0 alone."""
+"""Stage → the table that lists its rows for review; *mine* had one in version 0.1.0 alone."""
 
 _FOLDER: Final = "review/decisions/"
 _PAIR: Final = ("pair_id", "task", "language", "query", "target", "label")
@@ -72,9 +72,12 @@ _read: dict[tuple[str, str], bytes] = {}
 
 @dataclass(frozen=True)
 class Decision:
-    """What a person decided about a pair.
+    """A person's decision about a pair.
 
-    was: the label that it had; label: the decided one, None to leave it as it is; at: ISO 8601 with a zone.
+    Attributes:
+        was: the label before the decision.
+        label: the decided label; None to leave it as it is.
+        at: ISO 8601 with a zone.
     """
 
     pair_id: str
@@ -90,13 +93,13 @@ class Decision:
 
 
 def asks(stage: str, figures: Mapping[str, Any]) -> int:
-    """How many rows a stage's output lists for review, by its figures."""
+    """Returns the number of rows that a stage's output lists for review, from its figures."""
     listed = figures.get("doubted") if stage == "mine" else figures.get("acted") if figures.get("action") == ACTION else 0
     return listed if isinstance(listed, int) else 0
 
 
 def queue(store: Store, task: Task) -> pl.DataFrame:
-    """The rows (QUEUE) that wait for a person in the newest run whose filter has finished, the most doubtful first."""
+    """Returns the rows (QUEUE) that await a decision in the newest run with a finished filter, most doubtful first."""
     runs = _runs(store, task)
     if not runs:
         return pl.DataFrame(schema=QUEUE)
@@ -107,8 +110,8 @@ def queue(store: Store, task: Task) -> pl.DataFrame:
 def decide(store: Store, given: Sequence[Decision]) -> None:
     """Records decisions in one object, all or none.
 
-    Raises SettingsError for a task, label, name or time that can't be meant and for a pair on the dev side, NotFound for a pair
-    that nobody was asked about, DataError for one whose texts are others.
+    Raises SettingsError for an invalid task, label, name or time and for a pair on the dev side, NotFound for a pair that was never
+    in the queue, DataError for a decision whose texts differ from its pair's.
     """
     if not given:
         return
@@ -122,9 +125,18 @@ def decide(store: Store, given: Sequence[Decision]) -> None:
 
 
 def answer(store: Store, words: Mapping[Task, Mapping[str, str]], who: str, why: str = "") -> None:
-    """Records the answers (task → pair id → yes, no or keep) that `who` gives now, all or none.
+    """Records the answers that `who` gives now, all or none.
 
-    Raises SettingsError for another word, and what `decide` raises.
+    Args:
+        store: holds the queue and the decisions.
+        words: task → pair id → yes, no or keep.
+        who: name of the person who answers.
+        why: their reason.
+
+    Raises:
+        SettingsError: another word, or what `decide` raises it for.
+        NotFound: a pair was never in the queue.
+        DataError: a pair's texts have changed.
     """
     if wrong := sorted({word for of_task in words.values() for word in of_task.values()} - set(WORDS)):
         raise SettingsError(f"{wrong[0]!r} is no decision", expected=", ".join(WORDS))
@@ -140,12 +152,12 @@ def answer(store: Store, words: Mapping[Task, Mapping[str, str]], who: str, why:
 
 
 def names(store: Store) -> list[str]:
-    """The names of the objects that hold decisions, the oldest first: what a run pins."""
+    """Returns the names of the objects that hold decisions, oldest first; a run pins this list."""
     return [entry.key.removeprefix(_FOLDER) for entry in store.list(_FOLDER)]
 
 
 def history(store: Store, names_: Iterable[str] | None = None) -> pl.DataFrame:
-    """Every decision (DECIDED) in the named objects, by default all, the oldest first; equal times by the object's name."""
+    """Returns every decision (DECIDED) in the named objects (default: all), oldest first; equal times by the object's name."""
     wanted = sorted(names(store) if names_ is None else names_)
     _fetch(store, [name for name in wanted if (store.uri, name) not in _read])
     lines = b"".join(_read[store.uri, name] for name in wanted)
@@ -156,12 +168,12 @@ def history(store: Store, names_: Iterable[str] | None = None) -> pl.DataFrame:
 
 
 def decisions(store: Store, names_: Iterable[str] | None = None) -> pl.DataFrame:
-    """The decision (DECIDED) that holds for each task and pair: the latest in the named objects, by default in all."""
+    """Returns the decision (DECIDED) in force for each task and pair: the latest in the named objects (default: all)."""
     return history(store, names_).unique(["task", "pair_id"], keep="last", maintain_order=True)
 
 
 def labelled(rows: pl.DataFrame, decided: pl.DataFrame) -> pl.DataFrame:
-    """`rows` (with pair_id and label) with the decided labels."""
+    """Returns `rows` (with pair_id and label) with the decided labels."""
     new = decided.filter(pl.col("label").is_not_null()).select("pair_id", decided_label=pl.col("label").cast(rows.schema["label"]))
     if new.is_empty():
         return rows
@@ -170,12 +182,12 @@ def labelled(rows: pl.DataFrame, decided: pl.DataFrame) -> pl.DataFrame:
 
 
 def asked(store: Store, task: Task, pair_ids: Iterable[str | None]) -> pl.DataFrame:
-    """Those of `pair_ids` that people were asked about: pair_id, task, language, query, target, label, unique by pair_id.
+    """Returns those of `pair_ids` that were in the queue: pair_id, task, language, query, target, label, unique by pair_id.
 
-    They are looked for in the newest run's queue, among the decided ones, then in the queues of some runs before it, so that a
-    list that was exported yesterday can be imported today.
+    The newest run's queue, the decided pairs, then the queues of some earlier runs are searched, so that a list exported yesterday
+    can be imported today.
     """
-    missing = set(pair_ids) - {None}  # a cell that a spreadsheet lost
+    missing = set(pair_ids) - {None}  # an empty cell of a spreadsheet
     found = [pl.DataFrame(schema={name: QUEUE[name] for name in _PAIR})]
     for rows in _sources(store, task):
         wanted = pl.col("pair_id").is_in(pl.Series(sorted(missing), dtype=pl.String).implode())
@@ -196,13 +208,13 @@ def _sources(store: Store, task: Task) -> Iterator[pl.DataFrame]:
 
 
 def _runs(store: Store, task: Task) -> list[str]:
-    """The ids of the runs whose filter has finished for the task, the newest first."""
+    """Returns the ids of runs with a finished filter for the task, newest first."""
     found = folder.having(store, folder.stage_record("denoise", task))
     return folder.newest_first({run_id: entry.modified for run_id, entry in found.items()})
 
 
 def _listed(store: Store, task: Task, run_id: str) -> pl.DataFrame:
-    """The rows (QUEUE) that a run lists for review, decided ones too, the most doubtful first."""
+    """Returns the rows (QUEUE) that a run lists for review, decided ones included, most doubtful first."""
     records = {stage: folder.stage_record(stage, task) for stage in TABLES}
     there = {stage: record for stage, record in records.items() if folder.has(store, run_id, record)}
     addresses = ((stage, folder.read(store, run_id, record)["address"]) for stage, record in there.items())
@@ -211,7 +223,7 @@ def _listed(store: Store, task: Task, run_id: str) -> pl.DataFrame:
 
 @functools.lru_cache(maxsize=2 * len(TASKS))
 def _ordered(store: Store, task: Task, run_id: str, outputs: tuple[tuple[str, str], ...]) -> pl.DataFrame:
-    """`_listed` from finished outputs (stage, address): they never change, and are read and put in order once for many pages."""
+    """Returns `_listed` from finished outputs (stage, address), cached: they never change, and many pages show them."""
     asked = [_asked_by(store, stage, address) for stage, address in outputs]
     rows = pl.concat(
         table.filter(pl.col("action") == ACTION)
@@ -220,12 +232,12 @@ def _ordered(store: Store, task: Task, run_id: str, outputs: tuple[tuple[str, st
         for table in asked
         if table is not None
     )
-    # The doubt is p of the other label, as *denoise* has it.
+    # The doubt is p of the other label, as in *denoise*.
     return rows.sort((pl.col("score") - pl.col("label")).abs().neg(), "pair_id").collect()
 
 
 def _asked_by(store: Store, stage: str, address: str) -> pl.LazyFrame | None:
-    """The table of a stage's output that lists rows for review; None where it asked nobody."""
+    """Returns the table of a stage's output that lists rows for review; None where it lists none."""
     found = open_artifact(store, address)
     if found is None:
         raise NotFound(
@@ -237,14 +249,14 @@ def _asked_by(store: Store, stage: str, address: str) -> pl.LazyFrame | None:
 
 
 def _fetch(store: Store, missing: Sequence[str]) -> None:
-    """Reads objects that this process has not read yet; they never change."""
+    """Reads objects that this process has not read yet into its cache; they never change."""
     with ThreadPoolExecutor(_READERS) as readers:
         for name, data in zip(missing, readers.map(lambda name: store.read(_FOLDER + name), missing), strict=True):
             _read[store.uri, name] = data
 
 
 def _checked(decision: Decision) -> Decision:
-    """The decision with its time in UTC, always of the same length, so that texts sort as times do."""
+    """Returns the decision with its time in UTC at a fixed length, so that times sort as text. Raises SettingsError."""
     if decision.task not in TASKS:
         raise SettingsError(f"no task {decision.task!r}", expected=", ".join(TASKS))
     if decision.label not in (0, 1, None):
@@ -282,7 +294,7 @@ def _not_asked(missing: Sequence[str]) -> NotFound:
 
 
 def _judges(store: Store, task: Task) -> Callable[[str], bool]:
-    """Whether a query is on the dev side of the newest run; never where categories are split, or where every run is gone."""
+    """Returns a test whether a query is on the newest run's dev side; always False where categories are split or no run is left."""
     runs = _runs(store, task)
     split = folder.read_run(store, runs[0])["settings"]["split"] if runs else None
     if split is None or (task == "QC" and split["qc_group"] != "query"):

@@ -1,4 +1,4 @@
-"""A run: what it pinned when it began, how each of its stages finds what it reads, and what has finished by now."""
+"""A run: its pinned settings and champion, the inputs of each of its stages, and the stages finished so far."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ Say = Callable[[str], None]
 class Run:
     """One run of the loop in a store.
 
-    champion: task → the version that served when it began. onboarded: the languages that were onboarded until then, and those that
-    come in. decisions: the names of the objects that held people's decisions about labels.
+    Attributes:
+        champion: task → the version that served when the run began.
+        onboarded: the languages onboarded before the run, and those that it onboards.
+        decisions: names of the objects that held people's decisions about labels when the run began.
     """
 
     store: Store
@@ -40,7 +42,7 @@ class Run:
     decisions: tuple[str, ...] = ()
 
     def inputs(self, name: str, task: Task | None) -> Inputs:
-        """What a stage of this run reads. Raises NotFound for an output that is not there yet, damaged or gone."""
+        """Returns the inputs of a stage. Raises NotFound for an output that does not exist yet, is damaged or gone."""
         step, answers = step_of(name), {}
         if step is REPORT:
             found = self.outputs()
@@ -56,7 +58,7 @@ class Run:
         folder.write(self.store, self.run_id, stage_record(report.stage, report.task), report.as_json())
 
     def artifact(self, name: str, task: Task | None = None, verify: bool = True) -> Artifact:
-        """The output of a stage that this run has finished. verify: as of `open_artifact`. Raises NotFound."""
+        """Returns the output of a stage that this run has finished. verify: see `open_artifact`. Raises NotFound."""
         where = self.store.uri_of(folder.key_of(self.run_id, stage_record(name, task)))
         if not self.has(name, task):
             raise NotFound(f"run {self.run_id} has no {label(name, task)}", where=where, do=f"run `relevance stage {name}` first")
@@ -72,11 +74,11 @@ class Run:
         return folder.has(self.store, self.run_id, stage_record(name, task))
 
     def found(self, name: str, task: Task | None = None, verify: bool = True) -> Artifact | None:
-        """The output of a stage that this run has recorded, or None where it is damaged or gone."""
+        """Returns the recorded output of a stage, or None where it is damaged or gone."""
         return open_artifact(self.store, folder.read(self.store, self.run_id, stage_record(name, task))["address"], verify)
 
     def question(self, task: Task) -> Question | None:
-        """What a person has to be asked about the task's version; None where the verdict asks nobody, or somebody has answered."""
+        """Returns the question for a person about the task's version; None where the verdict needs nobody or an answer exists."""
         verdict = self.artifact("gate", task).json("verdict")
         version = self.artifact("publish", task).json("version")["version"]
         if not approval.waits(verdict["verdict"], version, approval.approvals(self.store, self.run_id).get(task)):
@@ -92,7 +94,7 @@ class Run:
         return found + [(name, None) for name in TOGETHER]
 
     def finished(self) -> dict[str, dict[str, Any]]:
-        """What the stages that have finished by now say of themselves (`Report.as_json`), `mine:QC` for that of a task."""
+        """Returns the report (`Report.as_json`) of every stage finished so far, under `mine` or, for a task's stage, `mine:QC`."""
         present = folder.entries(self.store, self.run_id)
         records = {
             f"{name}:{task}" if task else name: stage_record(name, task) for name, task in [*self.steps, (REPORT.name, None)]
@@ -102,7 +104,7 @@ class Run:
             return dict(zip(there, map(json.loads, pool.map(self.store.read, there.values())), strict=True))
 
     def outputs(self) -> dict[str, Artifact]:
-        """Every output that the run has by now, `mine:QC` for that of a task."""
+        """Returns every output so far, under `mine` or, for a task's stage, `mine:QC`."""
         present = [(name, task) for name, task in self.steps if self.has(name, task)]
         return {f"{name}:{task}" if task else name: self.artifact(name, task) for name, task in present}
 
@@ -117,8 +119,8 @@ def pin(settings: Settings, store: Store, run_id: str, say: Say = print_nothing,
     """Begins a run, or finds it again: what it pinned the first time holds.
 
     Args:
-        settings: what the run is; only those of the machine may differ the next time.
-        store: where its folder and its outputs lie.
+        settings: the run's; a later call may change only those of the machine.
+        store: holds the run's folder and outputs.
         run_id: its name in the store.
         say: gets a line of progress.
         dag_run: Airflow's name of the run, kept for people.
@@ -139,7 +141,7 @@ def pin(settings: Settings, store: Store, run_id: str, say: Say = print_nothing,
             pinned["decisions"] = decisions
         folder.create(store, run_id, folder.RUN, pinned)
     record = folder.read_run(store, run_id)
-    # A setting that the record lacks came to be after it was written, and had its default then.
+    # A setting that the record lacks is newer than the record: its default was in force.
     begun = _values(config.of_record(record["settings"]))
     if begun != values:
         changed = sorted(name for name in values if begun[name] != values[name])
@@ -162,7 +164,7 @@ def open_run(store: Store, run_id: str, here: Settings, say: Say = print_nothing
 
 
 def identity(settings: Settings) -> str:
-    """The settings that make a run what it is, as one text."""
+    """Returns the settings that determine a run's results, as one text."""
     return json.dumps(_values(settings), sort_keys=True)
 
 
@@ -171,7 +173,7 @@ def _values(settings: Settings) -> dict[str, Any]:
 
 
 def _champion(store: Store) -> tuple[dict[str, str], set[str]]:
-    """The version that serves each task now, and every language that those versions were onboarded for."""
+    """Returns the version that serves each task now, and every language that those versions were onboarded for."""
     registry = Registry(store)
     release = registry.current()
     versions = dict(release.versions) if release else {}

@@ -1,9 +1,9 @@
-"""What every stage shares: its inputs, its report, and the rule that finished work is found and never made twice.
+"""The machinery of every stage: its inputs, its report, and the rule that finished work is reused, never repeated.
 
 A stage is a function decorated with `@stage(...)`: the body gets `(settings, inputs, out)`, writes its tables and files through
 `out` and returns a `Report`; the decorated function is `run(settings, inputs, store) -> Report`. Its output lives at
-`stages/<name>[-<task>]/<key>/`, where the key is the digest of the settings that the stage uses and of its inputs' digests; the
-manifest is written last, so what has no manifest was not finished and is made again.
+`stages/<name>[-<task>]/<key>/`, where the key is the digest of the settings that the stage uses and of its inputs' digests. The
+manifest is written last, so an output without a manifest is unfinished and is made again.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ TABLE_SUFFIX = ".parquet"
 
 @dataclass(frozen=True)
 class Rows:
-    """Where a stage's rows went. `incoming + made == kept + quarantined + dropped`, checked when built.
+    """Counts of a stage's rows by fate. `incoming + made == kept + quarantined + dropped`, checked when built.
 
-    `made` counts rows that the stage itself created (translations, negatives); `reasons` names every row that was not kept:
-    `{"quarantined: label_in_0_1": 3, "dropped: duplicate": 2}`.
+    `made` counts rows that the stage itself created (translations, negatives); `reasons` counts, by reason, the rows that were not
+    kept: `{"quarantined: label_in_0_1": 3, "dropped: duplicate": 2}`.
     """
 
     incoming: int = 0
@@ -55,7 +55,7 @@ class Rows:
             raise RelevanceError(f"rows without a reason: {self}", expected="one reason for every row not kept")
 
     def as_json(self) -> dict[str, Any]:
-        """The rows as the command line prints them; "in" holds what came in and what the stage made."""
+        """Returns the counts as the command line prints them; "in" counts incoming and made rows together."""
         return {
             "in": self.incoming + self.made,
             "made": self.made,
@@ -68,10 +68,10 @@ class Rows:
 
 @dataclass(frozen=True)
 class Report:
-    """What a stage says of itself: rows, figures and short tables for people. Holds no time and no machine, so it is reproducible.
+    """A stage's report: rows, figures and short tables for people. It holds no time and no machine, so it is reproducible.
 
-    failure: why the run can't go on after this output (`what`, `where`, `expected`, `do`); the output is finished all the same, so
-    that people can look into it and a second try ends at once with the same words.
+    failure: the reason why the run can't continue after this output (`what`, `where`, `expected`, `do`). The output is finished
+    nevertheless, so that people can inspect it; a second attempt fails at once with the same message.
     """
 
     rows: Rows
@@ -84,7 +84,7 @@ class Report:
     failure: Mapping[str, str] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """One JSON object: what the DAG passes between tasks."""
+        """Returns one JSON object, which the DAG passes between tasks."""
         return {
             "stage": self.stage,
             "task": self.task,
@@ -108,21 +108,21 @@ class Artifact:
     report: Report
 
     def table(self, name: str, columns: list[str] | None = None) -> pl.DataFrame:
-        """The Parquet table `name` of this output."""
+        """Reads the Parquet table `name` of this output."""
         return pl.read_parquet(self.path(name + TABLE_SUFFIX), columns=columns)
 
     def json(self, name: str) -> Any:
-        """The JSON file `name` (without suffix) of this output."""
+        """Reads the JSON file `name` (without suffix) of this output."""
         return json.loads(self.store.read(self.key(name + ".json")))
 
     def key(self, file: str) -> str:
-        """The store key of a file of this output. Raises NotFound for a file it does not have."""
+        """Returns the store key of a file of this output. Raises NotFound for a file it does not have."""
         if file not in self.files:
             raise NotFound(f"{self.address} has no {file}", expected=", ".join(sorted(self.files)))
         return f"{self.address}/{file}"
 
     def path(self, file: str) -> Path:
-        """A local path of the file; downloaded once into the scratch folder from a store that is not local."""
+        """Returns a local path of the file, downloaded once into the scratch folder from a remote store. Raises NotFound."""
         key = self.key(file)
         local = self.store.local_path(key)
         if local is not None:
@@ -133,7 +133,7 @@ class Artifact:
         return cached
 
     def folder(self, prefix: str) -> Path:
-        """A local folder that holds the files under `prefix/` of this output."""
+        """Returns a local folder that holds the files under `prefix/` of this output. Raises NotFound where there are none."""
         names = [name for name in self.files if name.startswith(prefix + "/")]
         if not names:
             raise NotFound(f"{self.address} has no folder {prefix}", expected=", ".join(sorted(self.files)))
@@ -158,11 +158,13 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a stage reads: earlier outputs by role (`relevance_core.runs.steps`), the task, and what the run pinned when it began.
+    """A stage's inputs: earlier outputs by role (`relevance_core.runs.steps`), the task, and the values pinned when the run began.
 
-    `champion` holds the version id that served each task when the run began, `onboarded` the languages onboarded until then,
-    `approvals` what people have answered since, for the stages that go by it, `decisions` the names of the objects that held
-    people's decisions about labels when the run began (relevance_core.runs.review).
+    Attributes:
+        champion: task → id of the version that served when the run began.
+        onboarded: the languages onboarded by then.
+        approvals: task → a person's answer since, for stages that obey it.
+        decisions: names of the objects that held people's decisions about labels when the run began (relevance_core.runs.review).
     """
 
     artifacts: Mapping[str, Artifact] = field(default_factory=dict)
@@ -179,9 +181,9 @@ class Inputs:
 
 
 class Output:
-    """Where a stage's body writes. Files are uploaded as they come and become visible with the manifest, which is last.
+    """The output that a stage's body writes. Files are uploaded as they come and become visible with the manifest, which is last.
 
-    `work` is a scratch folder of this very output: it survives a killed process, so a long computation can keep checkpoints there.
+    `work` is a scratch folder of this output alone: it survives a killed process, so a long computation can keep checkpoints there.
     """
 
     def __init__(self, store: Store, address: str, name: str, say: Callable[[str], None]) -> None:
@@ -190,7 +192,7 @@ class Output:
         self.work = scratch("work") / address.replace("/", "_")
 
     def table(self, name: str, frame: pl.DataFrame) -> None:
-        """Writes a Parquet table; the same frame gives the same bytes."""
+        """Writes a Parquet table; equal frames give equal bytes."""
         self.work.mkdir(parents=True, exist_ok=True)
         path = self.work / (name + TABLE_SUFFIX)
         frame.write_parquet(path, compression="zstd", statistics=True)
@@ -218,12 +220,12 @@ class Output:
 
 
 _BY_PEOPLE: Final = ("decisions", "approvals")
-"""Pinned inputs that count only where there are some: without any, what a store has finished stays finished."""
+"""Pinned inputs that enter the key only where there are some, so that keys of outputs without any stay the same."""
 
 Body = Callable[[Settings, Inputs, Output], Report]
 Run = Callable[..., Report]
 Held = Callable[[Inputs, Artifact], "Report | None"]
-"""Holds the finished output of an effect against the registry: the report as it is true now, None for one to be done again."""
+"""Compares the finished output of an effect with the registry: returns the report as it is true now, None for an effect to redo."""
 
 
 def stage(
@@ -241,13 +243,13 @@ def stage(
 
     Args:
         name: of the stage.
-        uses: the settings (dotted) that its output depends on, or a function that tells them by the settings.
-        machine: settings that its body reads as well and that its output does not depend on: processes, servers, keys.
+        uses: the settings (dotted) that its output depends on, or a function from the settings to these.
+        machine: further settings that its body reads but its output does not depend on: processes, servers, keys.
         version: raised whenever the code changes the output for the same inputs.
-        by_task: it runs once a task.
-        pinned: which of "champion", "onboarded", "approvals", "decisions" its output depends on, or such a function.
+        by_task: it runs once per task.
+        pinned: those of "champion", "onboarded", "approvals", "decisions" that its output depends on, or such a function.
         fingerprint: a digest of what the stage reads from outside the store; "" for nothing.
-        held: for an effect, what holds a finished output against the registry; without it, a finished output is found.
+        held: of an effect, compares a finished output with the registry; without it, a finished output is reused.
     """
 
     def decorate(body: Body) -> Run:
@@ -279,7 +281,7 @@ def stage(
 
 
 def _standing(found: Artifact, inputs: Inputs, held: Held | None) -> Report | None:
-    """The report of a finished output, None for an effect that has to be done again."""
+    """Returns the report of a finished output, None for an effect to redo."""
     return held(inputs, found) if held else found.report
 
 
@@ -301,7 +303,17 @@ def _alone(address: str, say_waiting: Callable[[], None]) -> Iterator[None]:
 def output_key(
     name: str, version: int, uses: tuple[str, ...], pinned: tuple[str, ...], outside: str, settings: Settings, inputs: Inputs
 ) -> str:
-    """The key of a stage's output: a digest of all that it depends on."""
+    """Returns the key of a stage's output: a digest of everything that it depends on.
+
+    Args:
+        name: of the stage.
+        version: of its code.
+        uses: dotted settings that it depends on.
+        pinned: names of pinned inputs that it depends on.
+        outside: digest of what it reads from outside the store.
+        settings: the run's.
+        inputs: the stage's.
+    """
     values = settings.model_dump(mode="json")
     parts: dict[str, Any] = {
         "stage": name,
@@ -316,9 +328,9 @@ def output_key(
 
 
 def open_artifact(store: Store, address: str, verify: bool = True) -> Artifact | None:
-    """The finished output at `address`, or None when there is none or a file of it is missing or has another size.
+    """Returns the finished output at `address`, or None when there is none or a file of it is missing or has another size.
 
-    verify: whether its files are looked at. What only shows an output takes the manifest's word, which is a single read.
+    verify: check the files. A page that only shows an output can skip this and trust the manifest, which is a single read.
     """
     if not store.exists(f"{address}/{MANIFEST}"):
         return None
@@ -340,7 +352,7 @@ def open_artifact(store: Store, address: str, verify: bool = True) -> Artifact |
 
 
 def _intact(store: Store, address: str, files: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether every file has its size, and on a local store its sha256 too (elsewhere that is checked when it is downloaded)."""
+    """Tells whether every file has its size, and in a local store its sha256 (elsewhere that is checked on download)."""
     sizes = {entry.key.removeprefix(address + "/"): entry.size for entry in store.list(address + "/")}
     if any(sizes.get(name) != entry["size"] for name, entry in files.items()):
         return False
@@ -354,12 +366,12 @@ def _sha256(path: Path) -> str:
 
 
 def label(name: str, task: Task | None) -> str:
-    """How a stage is named in messages: `mine QC`."""
+    """Returns the name of a stage in messages: `mine QC`."""
     return f"{name} {task}" if task else name
 
 
 def scratch(kind: str) -> Path:
-    """A folder of this machine for caches ("cache") and unfinished work ("work"), under RELEVANCE_SCRATCH or ~/.cache/relevance."""
+    """Returns this machine's folder for caches ("cache") or unfinished work ("work") in RELEVANCE_SCRATCH or ~/.cache/relevance."""
     path = Path(os.environ.get("RELEVANCE_SCRATCH", Path.home() / ".cache" / "relevance")) / kind
     path.mkdir(parents=True, exist_ok=True)
     return path

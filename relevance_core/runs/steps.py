@@ -17,17 +17,19 @@ from relevance_core.errors import SettingsError
 class Step:
     """One stage of the loop.
 
-    name: of the stage, of its module or folder in `relevance_core.stages` and of its task in the DAG.
-    title: its name in the graph.
-    text: what it does, in a sentence.
-    needs: role → the stage that fills it. A body asks for its inputs by role (`inputs["rows"]`), so that another stage can be put
-        between two by an edit of this table alone.
-    with_setting: dotted setting → further roles, needed while the setting differs from its default. Their stages are always
-        finished before this one begins, so that the DAG's arrows are the same whatever the settings.
-    per_task: it runs once for each of QC and QI.
-    gpu: it takes a slot of the pool for tasks that want a GPU.
-    effect: it acts on the registry. Its finished output alone is not believed: every call holds it against the registry.
-    optional: the setting that switches it; switched off, it hands its rows on as they are.
+    Attributes:
+        name: of the stage, of its module or folder in `relevance_core.stages` and of its task in the DAG.
+        title: its name in the graph.
+        text: its purpose, in a sentence.
+        needs: role → the stage that fills it. A body asks for its inputs by role (`inputs["rows"]`), so that inserting a stage
+            between
+            two others changes this table alone.
+        with_setting: dotted setting → further roles, needed while the setting differs from its default. Their stages always finish
+            before this one begins, so that the DAG's arrows are the same under all settings.
+        per_task: it runs once for each of QC and QI.
+        gpu: it takes a slot of the pool for tasks that want a GPU.
+        effect: it acts on the registry. A finished output is no proof of the effect: every call compares it with the registry.
+        optional: the setting that switches it; switched off, it passes its rows on unchanged.
     """
 
     name: str
@@ -41,7 +43,7 @@ class Step:
     optional: str | None = None
 
     def inputs(self, settings: Settings) -> dict[str, str]:
-        """Role → stage of all that it reads in a run with these settings."""
+        """Returns role → stage of every input in a run with these settings."""
         defaults = Settings()
         more = [
             roles for setting, roles in self.with_setting.items() if setting_of(settings, setting) != setting_of(defaults, setting)
@@ -144,7 +146,7 @@ STEPS: Final = (
         effect=True,
     ),
 )
-"""Every stage, in the order of the flat twin, but *report*."""
+"""Every stage, in the order of the flat twin, without *report*."""
 
 BEGIN: Final = Step(
     "begin",
@@ -159,29 +161,29 @@ APPROVE: Final = Step(
     per_task=True,
 )
 REPORT: Final = Step("report", "report for people", "Written whatever happened before it, as soon as the run has begun.")
-"""The stage that reads whatever outputs the run has by now."""
+"""The stage that reports on the outputs that the run has so far."""
 
 PER_TASK: Final = tuple(step.name for step in STEPS if step.per_task)
 """Stages that run once for each of QC and QI, in their order."""
 
 COMMON: Final = tuple(step.name for step in STEPS[: [step.per_task for step in STEPS].index(True)])
-"""Stages that run once, before those of a task, in their order."""
+"""Stages that run once, before the tasks' stages, in their order."""
 
 TOGETHER: Final = tuple(step.name for step in STEPS if not step.per_task and step.name not in COMMON)
-"""Stages that run once after those of all tasks, with what these have finished."""
+"""Stages that run once after all tasks' stages, on their outputs so far."""
 
 _BY_NAME: Final = {step.name: step for step in (BEGIN, *STEPS, APPROVE, REPORT)}
 
 
 def step_of(name: str) -> Step:
-    """The step of that name. Raises SettingsError for a name that no step has."""
+    """Returns the step of that name. Raises SettingsError for a name that no step has."""
     if name not in _BY_NAME:
         raise SettingsError(f"no stage {name!r}", expected=", ".join(_BY_NAME))
     return _BY_NAME[name]
 
 
 def setting_of(settings: Settings, dotted: str) -> object:
-    """The value of a setting by its dotted name."""
+    """Returns the value of a setting by its dotted name."""
     found: object = settings
     for part in dotted.split("."):
         found = getattr(found, part)

@@ -1,1 +1,1 @@
-"""p(yes) of pairs: one place that opens a version or a candidate and scores with it, whatever engine computes."""
+"""p(yes) of pairs: the one room that opens a version or a candidate and scores with it, on either engine."""

@@ -1,7 +1,7 @@
-"""Finding a base model and making sure that it is the one meant: an output of *base*, a folder, or a Hugging Face id.
+"""Finds a base model and checks its identity: an output of *base*, a folder, or a Hugging Face id.
 
-A base is known by the digest of its files (`models.folders.digest_of_model`), which is computed again when it is opened. Reading
-many gigabytes takes a minute, so a digest is remembered in the scratch folder for as long as none of the files is touched.
+A base is identified by the digest of its files (`models.folders.digest_of_model`), which is recomputed when the base is opened.
+Reading many gigabytes takes a minute, so the scratch folder caches the digest until a file changes.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from relevance_core.store import Store
 
 _ADDRESSES: Final = "stages/"
 _TICK_NS: Final = 2_000_000_000
-"""A file touched within the last tick may be touched again without another time of change."""
+"""A file changed less than this ago may change again within the same timestamp, so its digest is not cached."""
 
 
 def open_base(base: Artifact, dtype: Dtype = "auto") -> BaseRef:
-    """The base model of a finished *base* output, its folders on this machine.
+    """Opens the base model of a finished *base* output, its folders on this machine.
 
-    `address` in base.json is the output that holds `model/` and `fold-0/`, `fold-1/`, …: this one or an earlier one; without an
-    address `model` is a Hugging Face id or a folder. Raises NotFound when the output it points to is gone, ModelError when the
-    files are others than when *base* ran.
+    `address` in base.json is the output that holds `model/` and `fold-0/`, `fold-1/`, …: this output or an earlier one; without an
+    address `model` is a Hugging Face id or a folder. Raises NotFound when that output is gone, ModelError when the files have
+    changed since *base* ran.
     """
     about = base.json("base")
     info = BaseInfo(id=about["id"], revision=about["revision"], digest=about.get("digest", ""))
@@ -49,7 +49,7 @@ def open_base(base: Artifact, dtype: Dtype = "auto") -> BaseRef:
 
 
 def base_of(store: Store, version: Manifest) -> BaseRef:
-    """The base model of a published version in its own dtype, auto where none was recorded; for its files see `checked`.
+    """Finds the base model of a published version, in its own dtype, auto where none was recorded; `checked` compares its files.
 
     Raises NotFound when the output of *base* that built it is gone.
     """
@@ -68,10 +68,10 @@ def base_of(store: Store, version: Manifest) -> BaseRef:
 
 
 def checked(base: BaseRef, digest: str) -> BaseRef:
-    """The base, when the files on this machine have this digest, or there is nothing to compare.
+    """Returns the base if its files on this machine have this digest, or there is nothing to compare.
 
-    digest: "" where none was recorded. A Hugging Face id that is not here yet, and a folder with a tokenizer alone, pass. Raises
-    ModelError for other files.
+    digest: "" where none was recorded. A Hugging Face id that is not downloaded yet and a folder with a tokenizer alone pass.
+    Raises ModelError for other files.
     """
     folder = folder_of(base) if digest else None
     found = digest_of_base(folder) if folder else ""
@@ -86,7 +86,7 @@ def checked(base: BaseRef, digest: str) -> BaseRef:
 
 
 def folder_of(base: BaseRef) -> Path | None:
-    """The base's folder on this machine; None for a Hugging Face id that is not in the local cache."""
+    """Returns the base's folder on this machine; None for a Hugging Face id that is not in the local cache."""
     try:
         return local_folder(base.source, base.revision, base.id)
     except ModelError:
@@ -94,7 +94,7 @@ def folder_of(base: BaseRef) -> Path | None:
 
 
 def digest_of_base(folder: Path) -> str:
-    """`digest_of_model` of a folder, remembered by path, device, inode, size and time of change of each file."""
+    """Returns `digest_of_model` of a folder, cached by path, device, inode, size and change time of each file."""
     names = model_files(path.name for path in folder.iterdir() if path.is_file())
     states = _states(folder, names)
     known = scratch("cache") / "digests" / hashlib.sha256(json.dumps([str(folder.absolute()), states]).encode()).hexdigest()

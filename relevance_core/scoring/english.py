@@ -1,4 +1,4 @@
-"""What a run's *translate* leaves for the stages after it: its translator, and English as the run's prompt has it."""
+"""The outputs of a run's *translate* for later stages: its translator, and the English that the run's prompt shows."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from relevance_core.translators import Machine, Translator, add_english, open_tr
 
 
 def translator_of_run(settings: Settings, translate: Artifact) -> Translator | None:
-    """The translator that *translate* kept in the store; None where there was nothing to translate with.
+    """Opens the translator that *translate* kept in the store; None where it had none.
 
-    settings: those of the machine count. Raises NotFound when it is gone.
+    settings: only those of the machine are read. Raises NotFound when the translator is gone.
     """
     reference = translate.report.figures.get("translator")
     return open_translator(reference, translate.store, Machine(settings.serving, settings.engine)) if reference else None
 
 
 def with_english(rows: pl.DataFrame, settings: Settings, translate: Artifact) -> pl.DataFrame:
-    """`rows` (`language`, `query`) with `english` as of `add_english`; null everywhere without `prompt.translation`."""
+    """Returns `rows` (`language`, `query`) with `english` from `add_english`; null everywhere without `prompt.translation`."""
     translator = translator_of_run(settings, translate) if settings.prompt.translation else None
     return add_english(rows, translator, translate.store)

@@ -1,7 +1,7 @@
-"""A version or a candidate, ready to score: the one place that knows the base, dtype, prompt, tokenizer, adapter and translator.
+"""A version or a candidate, ready to score: the one module that resolves base, dtype, prompt, tokenizer, adapter and translator.
 
-*evaluate*, the champion that judges candidates, a rollout, a server, a client, golden pairs and the ablation come through here, so
-that a version is scored in the same way wherever that happens. A client does without torch: only `scorer` loads it.
+*evaluate*, the champion that judges candidates, a rollout, a server, a client, golden pairs and the ablation all open versions
+here, so that a version is scored identically everywhere. A client works without torch: only `scorer` loads it.
 """
 
 from __future__ import annotations
@@ -36,11 +36,14 @@ TEXT: Final = ("task", "query", "target", "english")
 
 @dataclass(frozen=True)
 class Opened:
-    """What is ready to score.
+    """A version or a candidate, ready to score.
 
-    name: a version's, or the base's for a candidate. base: in the dtype to score in. adapter: gives the adapter's folder, fetched
-    when it is asked for. english: gives the translator of the queries; None where the prompt has no place for the English or the
-    rows bring it along. digest: of the base's files; "" where none was recorded.
+    Attributes:
+        name: the version's name; for a candidate, the base's.
+        base: in the dtype to score in.
+        adapter: returns the adapter's folder, fetching it if need be.
+        english: returns the translator of the queries; None where the prompt shows no English or the rows bring it along.
+        digest: of the base's files; "" where none was recorded.
     """
 
     name: str
@@ -54,12 +57,12 @@ class Opened:
 
     @cached_property
     def translator(self) -> Translator | None:
-        """The translator of the queries' English. Raises NotFound when it is gone."""
+        """The translator of the queries into English. Raises NotFound when it is gone."""
         return self.english() if self.english else None
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The base's tokenizer. Raises ModelError for one that can't be loaded."""
+        """The base's tokenizer. Raises ModelError if it can't be loaded."""
         from transformers import AutoTokenizer
 
         base = self.base
@@ -76,16 +79,16 @@ class Opened:
 
     @property
     def answers(self) -> tuple[int, int]:
-        """The ids of yes and no."""
+        """The token ids of yes and no."""
         return answer_ids(self.tokenizer)
 
     @cached_property
     def scorer(self) -> Scorer | VllmScorer:
         """The engine that `engine.scorer` names, with base and adapter loaded.
 
-        Raises ModelError for a base or an adapter that can't be loaded, SettingsError for vllm without vLLM.
+        Raises ModelError for a base or an adapter that can't be loaded, SettingsError for scorer vllm without vLLM.
         """
-        if self.digest:  # a base that is not here would be fetched, and nobody would have compared it
+        if self.digest:  # loading would download a missing base without comparing its digest
             self.local_base()
         if self.machine.engine.scorer == "vllm":
             from relevance_core.machine import require_python
@@ -103,11 +106,11 @@ class Opened:
         return pl.Series(self.scorer.score(texts.select(TEXT).iter_rows(), say), dtype=pl.Float64)
 
     def local_base(self) -> Path:
-        """The base's folder on this machine. Raises ModelError when it is not here."""
+        """Returns the base's folder on this machine. Raises ModelError when it is missing."""
         return local_folder(self.base.source, self.base.revision, self.name).absolute()
 
     def require_tokenizer(self, pairs: Golden | None) -> None:
-        """Raises ModelError when the tokenizer makes other tokens of the golden texts than where the version was trained."""
+        """Raises ModelError when the tokenizer gives the golden texts other token ids than at training time."""
         if pairs is None or not pairs.texts:
             return
         found = self.prompt.encode(self.tokenizer, pairs.texts)
@@ -124,14 +127,14 @@ class Opened:
 
 
 def open_adapter(base: BaseRef, adapter: Path, prompt: Prompt, machine: Machine) -> Opened:
-    """An adapter in a folder on an opened base, for rows that bring their English along."""
+    """Opens an adapter in a folder on an opened base, for rows that bring their English along."""
     return Opened(base.id, base, prompt, lambda: adapter, machine)
 
 
 def open_candidate(settings: Settings, base: Artifact, train: Artifact) -> Opened:
-    """What a finished *train* left, in the dtype that it was trained in, for rows that bring their English along.
+    """Opens the output of a finished *train*, in the dtype of its training, for rows that bring their English along.
 
-    base: the output of *base* that it was trained on. Raises what `open_base` does, and ModelError for another tokenizer.
+    base: the output of *base* that it was trained on. Raises the errors of `open_base`, and ModelError for another tokenizer.
     """
     adapter = train.folder("adapter")
     opened = open_adapter(open_base(base, train.json("training")["dtype"]), adapter, prompt_from(settings), machine_of(settings))
@@ -140,10 +143,10 @@ def open_candidate(settings: Settings, base: Artifact, train: Artifact) -> Opene
 
 
 def open_version(store: Store, version: Manifest, machine: Machine) -> Opened:
-    """A published version. One from before its manifest told the dtype is opened in what suits the device.
+    """Opens a published version; one whose manifest predates dtype is opened in the device's default dtype.
 
-    Raises RegistryError for one that requires what this release does not know or whose golden pairs are damaged, NotFound when its
-    base is gone, ModelError when the base on this machine has another tokenizer or other files than where it was trained.
+    Raises RegistryError for a version that requires a feature unknown to this release or has damaged golden pairs, NotFound when
+    its base is gone, ModelError when this machine's base differs from that of its training in tokenizer or files.
     """
     version.require_scorable()
     registry, info = Registry(store), version.prompt
@@ -164,29 +167,29 @@ def open_version(store: Store, version: Manifest, machine: Machine) -> Opened:
 
 
 def machine_of(settings: Settings) -> Machine:
-    """The machine of these settings: its servers, devices and engines."""
+    """Returns the machine of these settings: its servers, devices and engines."""
     return Machine(settings.serving, settings.engine)
 
 
 def trainers(settings: Settings) -> Machine:
-    """The same with the trainer's own scorer, to which golden pairs are held."""
+    """Returns the machine of these settings with the trainer's own scorer, which computes golden pairs."""
     return Machine(settings.serving, settings.engine.model_copy(update={"scorer": "transformers"}))
 
 
 def prompt_of(info: PromptInfo) -> Prompt:
-    """The prompt that a manifest records."""
+    """Returns the prompt that a manifest records."""
     return Prompt.from_json(
         {"template": info.name, "version": int(info.version), "translation": info.translation, "max_tokens": info.max_tokens}
     )
 
 
 def translator_reference(info: PromptInfo) -> dict[str, str]:
-    """What `open_translator` opens, from the `name-version` that a manifest records."""
+    """Returns the reference for `open_translator`, from the `name-version` that a manifest records."""
     name, _, version = info.translator.rpartition("-")
     return {"name": name, "version": version, "key": f"translators/{info.translator}"}
 
 
 def dtype_of(versions: Sequence[Manifest]) -> str | None:
-    """The dtype in which a server answers for all of these versions: float32 where one of them has it; None where none tells."""
+    """Returns the dtype in which a server answers for all these versions: float32 if any has it, None if no manifest has one."""
     stated = {version.dtype for version in versions if version.dtype}
     return "float32" if "float32" in stated else next(iter(stated), None)

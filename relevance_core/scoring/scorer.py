@@ -1,13 +1,12 @@
 """Scores: p(yes) of pairs under a base and an adapter (contract: trainer, scorer and server agree on it).
 
 p(yes) = exp(l_yes) / (exp(l_yes) + exp(l_no)) at the first answer token (arXiv 2510.21671, eq. 2), which is the sigmoid of
-l_yes − l_no: two rows of the output head times the last token's hidden state are all that is computed of the logits. A pass sorts
-its prompts by length, computes the keys and values of their common start once, and takes as many prompts at a time as
-`token_budget` allows.
+l_yes − l_no: only the product of two rows of the output head with the last token's hidden state is computed, not the logits of the
+whole vocabulary. A pass sorts its prompts by length, computes the keys and values of their common prefix once, and batches as many
+prompts as `token_budget` allows.
 
-On a CPU the batches of a pass follow from its prompts and the model's shape alone, so that the same pass gives the same bits
-however much memory is free. On a GPU they follow from the free memory too, and another batch moves a score within the rounding of
-the model's numbers.
+On a CPU the batches depend only on the prompts and the model's shape, so repeating a pass gives the same bits whatever memory is
+free. On a GPU they also depend on the free memory; another batch size moves a score within the rounding of the model's dtype.
 """
 
 from __future__ import annotations
@@ -31,16 +30,16 @@ from relevance_core.prompts import PairText, Prompt
 
 _SEED: Final = 0
 _CPU_BYTES: Final = 16 * 2**20
-"""What a block's numbers may take on a CPU: more falls out of its caches."""
+"""Largest size of a block's activations on a CPU: more no longer fits its caches."""
 _CPU_TOKENS: Final = (1024, 2048)
-"""Bounds: fewer do not keep a core busy, more only pad more (measured on models of 128 to 512)."""
+"""Bounds of a batch: fewer tokens do not keep a core busy, more only add padding (measured on models of width 128 to 512)."""
 _GPU_SHARE: Final = 0.5
 _GPU_TOKENS: Final = 32768
-"""Enough rows of a matrix product for any GPU."""
+"""Enough rows of a matrix product to saturate any GPU."""
 
 
 class Scorer:
-    """A base, with an adapter merged into it or alone, that scores pairs.
+    """A base, alone or with an adapter merged into it, that scores pairs.
 
     Raises ModelError when the base or the adapter can't be loaded or they don't fit each other.
     """
@@ -65,7 +64,7 @@ class Scorer:
         self._direction = head[yes].float() - head[no].float()
 
     def encode(self, rows: Iterable[PairText]) -> list[list[int]]:
-        """The token ids of each row's prompt."""
+        """Returns the token ids of each row's prompt."""
         return self._prompt.encode(self._tokenizer, rows)
 
     def score(self, rows: Iterable[PairText], say: Say) -> npt.NDArray[np.float64]:
@@ -100,7 +99,7 @@ class Scorer:
         return scores
 
     def budget(self, longest: int) -> int:
-        """Tokens that a batch may have beside its start, where the longest prompt has this many."""
+        """Returns the most tokens of a batch beyond the common prefix; longest: tokens of the longest prompt."""
         free = None
         if self._device.type == "cuda":
             free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
@@ -113,25 +112,28 @@ class Scorer:
 
 
 def token_budget(config: Any, itemsize: int, longest: int, free: int | None) -> int:
-    """How many tokens a batch may have beside its start.
+    """Returns the most tokens that a batch may have beyond the common prefix.
 
-    config: the model's. itemsize: bytes of one of its numbers. longest: tokens of the longest prompt. free: bytes of free GPU
-    memory; None on a CPU, where the answer is a function of the model's shape.
+    Args:
+        config: the model's.
+        itemsize: bytes per element of the model's dtype.
+        longest: tokens of the longest prompt.
+        free: bytes of free GPU memory; None on a CPU, where the result depends on the model's shape alone.
     """
-    # What lives at a time in a block, of each token: states and attention's parts, gate, up and their product.
+    # Activations per token alive at once in a block: hidden states and attention's parts, gate, up and their product.
     block: int = (4 * config.hidden_size + 3 * config.intermediate_size) * itemsize
     if free is None:
         least, most = _CPU_TOKENS
         return min(most, max(least, _CPU_BYTES // block))
-    # Scores and weights of attention, and the softmax in float32 between them.
+    # Attention's scores and weights, and the float32 softmax between them.
     attention: int = config.num_attention_heads * longest * (2 * itemsize + 4)
     return min(_GPU_TOKENS, int(_GPU_SHARE * free) // (block + attention))
 
 
 def batch_end(lengths: Sequence[int], first: int, budget: int) -> int:
-    """The place after the batch that begins at `first`: one prompt at least, as many as `budget` tokens take when padded.
+    """Returns the end (exclusive) of the batch that begins at `first`: at least one prompt, at most `budget` tokens when padded.
 
-    lengths: of the prompts, ascending.
+    lengths: tokens of each prompt, ascending.
     """
     end = first + 1
     while end < len(lengths) and (end + 1 - first) * lengths[end] <= budget:
@@ -140,7 +142,7 @@ def batch_end(lengths: Sequence[int], first: int, budget: int) -> int:
 
 
 def _half(prompts: int, budget: int, error: Exception) -> int:
-    """Half the budget, for a batch that was too much. Raises ModelError when it was one prompt."""
+    """Returns half the budget after a batch ran out of memory. Raises ModelError when the batch was a single prompt."""
     if prompts > 1:
         return budget // 2
     raise ModelError(
@@ -152,7 +154,7 @@ def _half(prompts: int, budget: int, error: Exception) -> int:
 
 
 def with_adapter(model: Any, folder: Path) -> Any:
-    """`model` with the LoRA adapter in `folder`, in evaluation mode. Raises ModelError for one that does not fit it."""
+    """Returns `model` with the LoRA adapter in `folder`, in evaluation mode. Raises ModelError for an adapter that does not fit."""
     try:
         with safe_open(folder / "adapter_model.safetensors", "pt") as tensors:
             found = set(tensors.keys())

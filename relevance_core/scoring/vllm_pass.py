@@ -1,10 +1,10 @@
-"""A scoring pass of vLLM's offline engine: a program for the Python of vLLM's environment, which knows nothing of this package.
+"""A scoring pass of vLLM's offline engine: a program for the Python of vLLM's environment that imports nothing of this package.
 
     python -P vllm_pass.py FOLDER
 
 FOLDER has pass.json ({model, adapter or null, max_rank, dtype, longest, answers: [yes, no]}), ids.npy (int32: the token ids of all
-prompts, one after another) and lengths.npy (int64: tokens of each prompt). It gets scores.npy: p(yes) of each, float64. Lines of
-standard output say how many prompts are done.
+prompts, concatenated) and lengths.npy (int64: tokens of each prompt). The program writes scores.npy: p(yes) of each, float64. Each
+line of standard output is the number of prompts done.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ import numpy as np
 
 CHUNK: Final = 4096
 _ON_CPU: Final = {
-    # The default of 128 tokens is longer than a prompt's start; 32 is the smallest.
+    # The default of 128 tokens is longer than a prompt's common prefix; 32 is the smallest.
     "block_size": 32,
-    # Neither a C++ compiler nor a process of its own for the one worker earns back what it costs to start.
+    # Neither a C++ compiler nor a separate process for the only worker saves more time than it takes to start.
     "enforce_eager": True,
     "distributed_executor_backend": "uni",
 }
 
 
 def main(folder: Path) -> None:
-    """Reads the pass, scores it, writes the scores."""
-    gc.set_threshold(100_000)  # engine.collect_rarely, which is not to be had here
+    """Reads the pass from `folder`, scores it, and writes the scores."""
+    gc.set_threshold(100_000)  # as processes.collect_rarely, which can't be imported here
     import torch
 
     on_gpu = torch.cuda.is_available()
-    if not on_gpu:  # likewise, for what enforce_eager leaves out
+    if not on_gpu:  # functions outside enforce_eager's reach would need a C++ compiler
         os.environ["TORCHDYNAMO_DISABLE"] = "1"
     from vllm import LLM, SamplingParams
     from vllm.lora.request import LoRARequest
@@ -55,12 +55,12 @@ def main(folder: Path) -> None:
         prompts = [{"prompt_token_ids": prompt.tolist()} for prompt in ids[at : at + CHUNK]]
         found = engine.generate(prompts, asked, lora_request=adapter, use_tqdm=False)
         margins += [margin(result.outputs[0].logprobs[0], *job["answers"]) for result in found]
-        print(len(margins), flush=True)  # noqa: T201 - what the starter reads
+        print(len(margins), flush=True)  # noqa: T201 - the parent process reads it
     np.save(folder / "scores.npy", 1 / (1 + np.exp(-np.array(margins))))
 
 
 def margin(logprobs: Any, yes: int, no: int) -> float:
-    """l_yes − l_no of an answer's log-probabilities by token."""
+    """Returns l_yes − l_no from an answer's log-probabilities by token."""
     return float(logprobs[yes].logprob - logprobs[no].logprob)
 
 

@@ -1,8 +1,7 @@
-"""Scores by vLLM's offline engine, which keeps the keys and values of every beginning that prompts have in common, not only of the
-template's.
+"""Scores by vLLM's offline engine, which caches the keys and values of every prefix that prompts share, not only the template's.
 
-vLLM pins a torch of its own, so each pass is a process of the environment that has it (`vllm_pass`), which loads the base, applies
-the adapter unmerged, and ends. It takes half a minute or more to start: for long passes on a GPU. One GPU.
+vLLM pins its own torch, so each pass is a process of vLLM's environment (`vllm_pass`), which loads the base, applies the adapter
+unmerged, and ends. It uses one GPU and takes half a minute or more to start, so it pays off for long passes.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from relevance_core.prompts import PairText, Prompt
 from relevance_core.scoring import vllm_pass
 
 _RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
-"""The bounds that vLLM takes for an adapter's rank."""
+"""The rank limits that vLLM accepts."""
 _ENVIRONMENT: Final[Mapping[str, str]] = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
@@ -44,9 +43,9 @@ _LAST_CHARACTERS: Final = 2000
 
 
 class VllmScorer:
-    """What `Scorer` is, with another engine. python: the interpreter of the environment that has vLLM.
+    """Scores pairs like `Scorer`, with vLLM. python: the interpreter of the environment that has vLLM.
 
-    Raises ModelError when the base's tokenizer does not have the answers as single tokens.
+    Raises ModelError when the base's tokenizer does not have yes and no as single tokens.
     """
 
     def __init__(self, base: BaseRef, adapter: Path | None, prompt: Prompt, python: Path) -> None:
@@ -57,7 +56,7 @@ class VllmScorer:
         self.dtype = "bfloat16" if half else "float32"
 
     def encode(self, rows: Iterable[PairText]) -> list[list[int]]:
-        """The token ids of each row's prompt."""
+        """Returns the token ids of each row's prompt."""
         return self._prompt.encode(self._tokenizer, rows)
 
     def score(self, rows: Iterable[PairText], say: Say) -> npt.NDArray[np.float64]:
@@ -69,7 +68,7 @@ class VllmScorer:
         if not prompts:
             return np.empty(0)
         gc.collect()
-        torch.cuda.empty_cache()  # what a training in this process has left on the GPU is vLLM's to take
+        torch.cuda.empty_cache()  # frees memory that a training in this process still holds, for vLLM
         with tempfile.TemporaryDirectory(prefix="relevance-pass-") as name:
             folder = Path(name)
             self._write(folder, prompts)
@@ -93,9 +92,9 @@ class VllmScorer:
 
     def _run(self, folder: Path, progress: Progress) -> None:
         log = folder / "log"
-        # Kernels that vLLM builds while it runs are built by programs of its own environment.
+        # vLLM builds kernels at run time with programs of its own environment.
         path = os.pathsep.join([str(self._python.parent), os.environ.get("PATH", os.defpath)])
-        # -P: the folder of the program is this package's models, whose names are not vLLM's to import.
+        # -P: keeps the program's folder off sys.path, since its modules could shadow vLLM's imports.
         command = [str(self._python), "-P", vllm_pass.__file__, str(folder)]
         environment = _ENVIRONMENT | os.environ | {"PATH": path}
         with (

@@ -1,4 +1,4 @@
-"""Where labelled logs come from: files on disk or in an object store, a SQL query, single labelled files to evaluate or score."""
+"""Sources of labelled logs: files on disk or in an object store, a SQL query, or single files to evaluate or score."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Source:
-    """What a run reads: the labelled logs of its window and history, and what was found beside them."""
+    """The input of a run: the labelled logs of its window and history, and the companion files found beside them."""
 
     name: str
     logs: tuple[File, ...] = ()
@@ -42,13 +42,13 @@ class Source:
     brands: File | None = None
 
     def fingerprint(self) -> str:
-        """A digest of the content: names and bytes of the files, rows of the query, whatever order they come in."""
+        """Returns a digest of the content (names and bytes of the files, rows of the query), independent of their order."""
         rows = sql.stamp(self.query.fetch()) if self.query else ""
         found = [file for file in (self.catalogue, self.categories, self.terms, self.brands) if file]
         return digest(rows, *files.stamps([*self.logs, *self.clicks, *found]), size=32)
 
     def batches(self) -> Iterator[Batch]:
-        """The labelled rows, one file or query at a time."""
+        """Yields the labelled rows, one file or query at a time."""
         if self.query:
             yield self.query.fetch()
         for file in self.logs:
@@ -56,9 +56,9 @@ class Source:
 
 
 def open_source(settings: Settings) -> Source:
-    """The source that the settings describe; nothing is read but listings.
+    """Opens the source that the settings describe; only listings are read.
 
-    Raises SettingsError for a source that is none or two, NotFound for an address without logs.
+    Raises SettingsError for settings that name no source or two, NotFound for an address without logs.
     """
     wanted = settings.source
     if bool(wanted.uri) == bool(wanted.sql):
@@ -83,13 +83,21 @@ def open_source(settings: Settings) -> Source:
 
 
 def read_labelled(uri: str, *, task: Task | None = None, labels: bool = True) -> pl.DataFrame:
-    """Every row of a file, or of a folder's files, in their order: pairs.SCHEMA and ORIGINALS, then `source_id`.
+    """Reads every row of a file, or of a folder's files, in their order: pairs.SCHEMA and ORIGINALS, then `source_id`.
 
-    `source_id` is the file's own `id`, or the row's number from 1. No row is left out: a null query or target is an empty text, an
-    event time is null where the file has none. task: the task of rows that carry none. labels: whether every row must have a label
-    of 0 or 1; without it a missing label is null.
+    No row is left out: a null query or target becomes an empty text; an event time is null where the file has none.
 
-    Raises NotFound, and DataError for a missing column or a value that can't be used, with the first such row.
+    Args:
+        uri: a path, file:// or s3:// address.
+        task: task of rows without one.
+        labels: require a label of 0 or 1 in every row; without it a missing label is null.
+
+    Returns:
+        The rows; `source_id` is the file's own `id`, or the row's number from 1.
+
+    Raises:
+        NotFound: nothing is at the address.
+        DataError: a column is missing or a value can't be used; names the first such row.
     """
     frames = []
     for file in files.open_place(uri).logs:
@@ -111,7 +119,7 @@ def read_labelled(uri: str, *, task: Task | None = None, labels: bool = True) ->
 
 
 def _check_rows(frame: pl.DataFrame, where: str, labels: bool) -> None:
-    """Raises DataError that names the first row whose task, label or readable text is not what evaluation and scoring need."""
+    """Raises DataError that names the first row whose task, label or text evaluation and scoring can't use."""
     wrong = (
         pl.when(pl.col(UNREAD).is_not_null())
         .then(pl.col(UNREAD))

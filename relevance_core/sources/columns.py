@@ -1,7 +1,7 @@
-"""From a source's own columns to those of the labelled pair: names, types and texts.
+"""Converts a source's own columns into the labelled pair's: names, types and texts.
 
-`ALIASES` is the one place that says which column of a log means what. Reading never fails on a value: what can't be read as its
-column's type becomes null and is written down in the column `unread`, so that *validate* can name it.
+`ALIASES` alone defines which column of a log means what. Reading never fails on a value: a value that does not parse as its
+column's type becomes null and is recorded in the column `unread`, so that *validate* can name it.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
     "weight": ("weight",),
     "source_id": ("source_id", "id"),
 }
-"""Column of the pair → the names under which a source may carry it; the first one that holds a value is taken."""
+"""Column of the pair → names that a source may use for it; the first that holds a value is taken."""
 
 FOR_TASK: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "target": {"QC": ("target", "category_path"), "QI": ("target", "item_title")},
     "target_id": {"QC": ("target_id", "category_id"), "QI": ("target_id", "item_id")},
 }
-"""A log of items may carry their category too: which of the names count for a row of each task."""
+"""Column → task → names that count for the task's rows: a log of items may carry their categories too."""
 
 REQUIRED: Final = ("task", "language", "query", "target", "label")
-"""Columns without which a row is no labelled pair."""
+"""Columns that a labelled pair must have."""
 
 KNOWN: Final = tuple(name for names in ALIASES.values() for name in names)
-"""Every name that is read from a source."""
+"""Every column name that is read from a source."""
 
 UNREAD: Final = "unread"
 SOURCE_ID: Final = "source_id"
@@ -46,19 +46,19 @@ COLUMNS: Final[dict[str, pl.DataType]] = {
     **SCHEMA,
     **{name: pl.String() for name in (*ORIGINALS, UNREAD, SOURCE_ID)},
 }
-"""What `conform` returns."""
+"""The columns of `conform`'s result."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of one file or query as the source has them. day: the partition they were found in (None: no partition)."""
+    """Rows of one file or query in the source's own columns. day: the partition that held them (None: no partition)."""
 
     name: str
     frame: pl.DataFrame
     day: date | None = None
 
     def missing(self, task: str | None = None) -> list[str]:
-        """Required columns that this batch has under no name; empty for a batch without rows. task: of rows that carry none."""
+        """Returns the required columns that the batch has under no name; none for an empty batch. task: of rows without one."""
         if self.frame.is_empty():
             return []
         given = {"task"} if task else set()
@@ -66,13 +66,16 @@ class Batch:
 
 
 def conform(batch: Batch, *, task: str | None = None, undated: datetime | None = None) -> pl.DataFrame:
-    """The rows of a batch as pairs: pairs.SCHEMA and ORIGINALS, then `unread` and `source_id` (both nullable text).
+    """Returns the rows of a batch as pairs: pairs.SCHEMA and ORIGINALS, then `unread` and `source_id` (both nullable text).
 
     A missing column is null throughout. Texts are normalised, language codes lower case, task names upper case. `target_id` is a
-    digest of the normalised target where the source has none; `pair_id` takes an empty text for a null. A row without an event time
-    column is dated by its partition, else `undated`. Values that can't be read are null and listed in `unread` as `column=value`.
+    digest of the normalised target where the source has none; `pair_id` takes an empty text for a null. Values that don't parse are
+    null and listed in `unread` as `column=value`.
 
-    task: the task of rows that carry none.
+    Args:
+        batch: rows in the source's own columns.
+        task: task of rows without one.
+        undated: event time of rows that have neither an event time column nor a partition.
     """
     moment = datetime(batch.day.year, batch.day.month, batch.day.day, tzinfo=UTC) if batch.day else undated
     frame = named(batch.frame, task, moment).with_columns(label=_label("label_text"), weight=_weight("weight_text"))
@@ -93,9 +96,9 @@ def conform(batch: Batch, *, task: str | None = None, undated: datetime | None =
 
 
 def named(raw: pl.DataFrame, task: str | None, moment: datetime | None) -> pl.DataFrame:
-    """The source's columns under the pair's names, texts as they are; label, weight and event time as text in `<name>_text`.
+    """Returns the source's columns under the pair's names, texts unchanged; label, weight and event time as text in `<name>_text`.
 
-    moment: the event time of a source that has no column for it.
+    moment: event time where the source has no column for it.
     """
     frame = _as_text(raw)
     present = [name for name in ALIASES["event_time"] if name in frame.columns]
@@ -112,18 +115,18 @@ def named(raw: pl.DataFrame, task: str | None, moment: datetime | None) -> pl.Da
 
 
 def with_target_ids(frame: pl.DataFrame) -> pl.DataFrame:
-    """`frame` with `target_id` filled, where it is null or empty, by a digest of the target."""
+    """Returns `frame` with each null or empty `target_id` replaced by a digest of the target."""
     given = pl.when(pl.col("target_id") != "").then(pl.col("target_id"))
     return frame.with_columns(pl.coalesce(given, target_digests(frame["target"])).alias("target_id"))
 
 
 def target_digests(targets: pl.Series) -> pl.Series:
-    """`digest`: the ids of (normalised) targets whose source gives them none."""
+    """Returns `digest`: ids of (normalised) targets to which the source gives none."""
     return map_distinct(targets, lambda target: digest("target", target), "digest")
 
 
 def _as_text(frame: pl.DataFrame) -> pl.DataFrame:
-    """Known columns as text, times as they are, beside a row number that keeps the height of a frame without any of them."""
+    """Returns known columns as text, times unchanged, and a row number that keeps the height of a frame without known columns."""
     known = [frame[name] for name in KNOWN if name in frame.columns]
     kept = [column if column.dtype.is_temporal() else _text(column) for column in known]
     return pl.DataFrame([pl.int_range(frame.height, eager=True).alias("row"), *kept])
@@ -132,7 +135,7 @@ def _as_text(frame: pl.DataFrame) -> pl.DataFrame:
 def _text(column: pl.Series) -> pl.Series:
     if not column.dtype.is_nested():
         return column.cast(pl.String)
-    # No text of a log is a list or an object: it goes on as it prints, for people to see in the quarantine or the report.
+    # A list or an object is no text of a log: its printed form goes on, for people to see in the quarantine or the report.
     return pl.Series(column.name, [None if value is None else str(value) for value in column.to_list()], dtype=pl.String)
 
 
@@ -146,7 +149,7 @@ def _first(frame: pl.DataFrame, name: str) -> pl.Expr:
 
 
 def _of_task(frame: pl.DataFrame, name: str) -> pl.Expr:
-    """The column `name` by each row's task; a row of an unknown task takes whichever name holds a value."""
+    """Reads the column `name` by each row's task; a row of an unknown task takes any name that holds a value."""
     chosen = _names(frame, ALIASES[name])
     for task in TASKS:
         chosen = pl.when(pl.col("task") == task).then(_names(frame, FOR_TASK[name][task])).otherwise(chosen)
@@ -154,7 +157,7 @@ def _of_task(frame: pl.DataFrame, name: str) -> pl.Expr:
 
 
 def _label(name: str) -> pl.Expr:
-    """A whole number in a byte, or a truth value, from its text; null for anything else."""
+    """Parses a whole number in a byte, or a truth value, from text; null for anything else."""
     text = pl.col(name).str.strip_chars().str.to_lowercase()
     number = pl.when(text == "true").then(1.0).when(text == "false").then(0.0).otherwise(text.cast(pl.Float64, strict=False))
     return pl.when((number == number.floor()) & number.is_between(-128, 127)).then(number).cast(pl.Int8, strict=False)
@@ -166,7 +169,7 @@ def _weight(name: str) -> pl.Expr:
 
 
 def _moment(name: str, kind: pl.DataType) -> pl.Expr:
-    """A moment in UTC; a time without a zone is UTC, a date is its first moment."""
+    """Parses a moment in UTC; a time without a zone is UTC, a date is its first moment."""
     column = pl.col(name)
     if isinstance(kind, pl.Datetime):
         return (column if kind.time_zone else column.dt.replace_time_zone("UTC")).cast(SCHEMA["event_time"])
@@ -178,7 +181,7 @@ def _moment(name: str, kind: pl.DataType) -> pl.Expr:
 
 
 def unread(*names: str) -> pl.Expr:
-    """`column=value` of every value that was given (`<name>_text`) and could not be read (`<name>` is null)."""
+    """Lists `column=value` of every value that was given (`<name>_text`) and did not parse (`<name>` is null)."""
     failed = [
         pl.when((pl.col(f"{name}_text").str.strip_chars() != "") & pl.col(name).is_null()).then(f"{name}=" + pl.col(f"{name}_text"))
         for name in names

@@ -26,7 +26,7 @@ COMPANIONS: Final = {
     "terms": ("terms.tsv.gz", "terms.tsv"),
     "brands": ("brands.txt",),
 }
-"""Files that are looked for beside the logs, the first name that exists being taken."""
+"""Companion → file names looked for beside the logs; the first that exists is taken."""
 
 _DAY = re.compile(r"(?:^|/)dt=(\d{4}-\d{2}-\d{2})/")
 _NOT_LOGS = ("clicks/", "truth/")
@@ -34,7 +34,7 @@ _NOT_LOGS = ("clicks/", "truth/")
 
 @dataclass(frozen=True)
 class File:
-    """One file of a source. day: the dt= partition that it lies in."""
+    """One file of a source. day: its dt= partition, if it is in one."""
 
     store: Store
     key: str
@@ -46,17 +46,17 @@ class File:
         return self.store.uri_of(self.key)
 
     def stamp(self) -> str:
-        """A digest of the file's name and content."""
+        """Returns a digest of the file's name and content."""
         content = self.store.digest(self.key)
         return digest(self.key, str(content.size), content.sha256, size=32)
 
     def read(self) -> bytes:
-        """The whole content. Raises NotFound."""
+        """Returns the whole content. Raises NotFound."""
         return self.store.read(self.key)
 
     @contextmanager
     def local(self) -> Iterator[Path]:
-        """A local path of the file, downloaded for the block's time from a store that is not local."""
+        """Yields a local path of the file; a file in a remote store is downloaded for the duration of the block."""
         path = self.store.local_path(self.key)
         if path is not None:
             yield path
@@ -67,7 +67,7 @@ class File:
             yield path
 
     def batch(self) -> Batch:
-        """The known columns of the file. Raises DataError for content that is not what the name says."""
+        """Returns the file's known columns. Raises DataError for content that does not match the file's extension."""
         with self.local() as path:
             try:
                 return Batch(self.key, _READERS[extension(self.key)](path), self.day)
@@ -82,22 +82,22 @@ class File:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a source's files lie: the store at its folder, and the logs in it."""
+    """The location of a source's files: the store at its folder, and the logs in it."""
 
     store: Store
     logs: tuple[File, ...]
 
     def beside(self, what: str) -> File | None:
-        """A companion file (a key of COMPANIONS) beside the logs, or None."""
+        """Returns a companion file (a key of COMPANIONS) beside the logs, or None."""
         return next((File(self.store, name) for name in COMPANIONS[what] if self.store.exists(name)), None)
 
     def clicks(self) -> tuple[File, ...]:
-        """The click logs beside the labelled ones."""
+        """Returns the click logs beside the labelled logs."""
         return tuple(_data_files(self.store, "clicks/"))
 
 
 def open_place(uri: str) -> Place:
-    """The files at a path, file:// or s3:// address: of a folder's `logs/` where it has one, else the folder's own, or one file.
+    """Finds the files at a path, file:// or s3:// address: those in the folder's `logs/`, else the folder's own, or a single file.
 
     Raises NotFound where there is no log.
     """
@@ -122,7 +122,7 @@ def open_place(uri: str) -> Place:
 
 
 def open_file(uri: str) -> File:
-    """The one file at an address. Raises NotFound."""
+    """Returns the single file at an address. Raises NotFound."""
     folder, slash, name = uri.rpartition("/")
     store = open_store((folder or "/") if slash else ".")
     if not store.exists(name):
@@ -131,7 +131,7 @@ def open_file(uri: str) -> File:
 
 
 def open_files(uri: str) -> tuple[File, ...]:
-    """The files of a folder, or the one file, at an address; no `logs/` is looked for. Raises NotFound."""
+    """Returns the files of a folder, or the single file, at an address; `logs/` gets no special treatment. Raises NotFound."""
     if extension(uri):
         return (open_file(uri),)
     files = _data_files(open_store(uri), "")
@@ -141,19 +141,19 @@ def open_files(uri: str) -> tuple[File, ...]:
 
 
 def extension(name: str) -> str:
-    """The one of EXTENSIONS that a file's name or address ends in, or ''."""
+    """Returns the member of EXTENSIONS that a file's name or address ends in, or ''."""
     return next((ending for ending in EXTENSIONS if name.endswith(ending)), "")
 
 
 def between(files: Sequence[File], start: datetime, end: datetime) -> tuple[File, ...]:
-    """The files that may hold rows of [start, end): those of its days, and those in no partition."""
+    """Returns the files that may hold rows of [start, end): those of its days, and those outside any partition."""
     return tuple(
         file for file in files if file.day is None or (_midnight(file.day) < end and start < _midnight(file.day) + _ONE_DAY)
     )
 
 
 def stamps(files: Iterable[File]) -> list[str]:
-    """The files' stamps in their order; read side by side, for a store that is far away."""
+    """Returns the files' stamps in their order; files are read concurrently, which matters for a remote store."""
     with ThreadPoolExecutor(8) as pool:
         return list(pool.map(File.stamp, files))
 
@@ -166,7 +166,7 @@ def _midnight(day: date) -> datetime:
 
 
 def _data_files(store: Store, prefix: str, skip: tuple[str, ...] = ()) -> list[File]:
-    """Data files below `prefix`: those in a dt= partition and those directly in it. Names that begin with . or _ are no data."""
+    """Returns data files below `prefix`, in a dt= partition or directly in it. Names that begin with . or _ are skipped."""
     files = []
     for entry in store.list(prefix):
         below = entry.key.removeprefix(prefix)
@@ -191,7 +191,7 @@ def _read_parquet(path: Path) -> pl.DataFrame:
 
 
 def _read_jsonl(path: Path) -> pl.DataFrame:
-    # A key that is null or absent in every line is a column that the file does not have.
+    # A key that is null or absent in every line counts as a missing column.
     frame = pl.read_ndjson(path, schema=dict.fromkeys(KNOWN, pl.String()))
     return frame.select(column for column in frame if column.null_count() < frame.height or not frame.height)
 
@@ -204,7 +204,7 @@ def _read_csv(path: Path) -> pl.DataFrame:
 
 
 def read_catalogue(file: File) -> Batch:
-    """The known columns of a catalogue, which may be tab-separated too. Raises DataError."""
+    """Returns the known columns of a catalogue, which may also be tab-separated. Raises DataError."""
     if file.key.endswith((".tsv", ".tsv.gz")):
         return Batch(file.key, read_tsv(file))
     if not extension(file.key):
@@ -218,7 +218,7 @@ def read_catalogue(file: File) -> Batch:
 
 
 def read_tsv(file: File) -> pl.DataFrame:
-    """A tab-separated file (.tsv or .tsv.gz) with a header, every column as text. Raises DataError."""
+    """Reads a tab-separated file (.tsv or .tsv.gz) with a header, every column as text. Raises DataError."""
     with file.local() as path:
         try:
             return pl.read_csv(path, separator="\t", quote_char=None, infer_schema=False)

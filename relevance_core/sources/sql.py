@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Engine
 
 CHUNK: Final = 50_000
-"""Rows that are fetched at once."""
+"""Rows fetched per round trip."""
 
 _DRIVERS: Final = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg"}
 
 
 @dataclass(frozen=True)
 class Query:
-    """A SELECT over the rows of [start, end). Its connection never shows in a message or a representation."""
+    """A SELECT over the rows of [start, end). Its connection never appears in a message or a representation."""
 
     sql: str
     connection: str = field(repr=False)
@@ -33,9 +33,10 @@ class Query:
     end: datetime
 
     def fetch(self) -> Batch:
-        """The rows, in an order that depends on their content alone.
+        """Returns the rows in an order that depends on their content alone.
 
-        Raises SettingsError for a connection or a query that can't be meant, StoreError where the database can't be reached.
+        Raises SettingsError for an invalid connection or query, DataError for what the query can't read, StoreError for an
+        unreachable database.
         """
         from sqlalchemy import text
 
@@ -57,12 +58,12 @@ class Query:
 
 
 def stamp(batch: Batch) -> str:
-    """A digest of the rows of a fetched query, whatever order the database returned them in."""
+    """Returns a digest of a query's fetched rows, independent of the order in which the database returned them."""
     return hashlib.sha256(batch.frame.write_csv().encode()).hexdigest()
 
 
 def _frame(names: list[str], rows: Any) -> pl.DataFrame:
-    """Known columns of some fetched rows; what is no date, time or number becomes text."""
+    """Returns known columns of fetched rows; values other than dates, times and numbers become text."""
     columns = dict(zip(names, zip(*rows, strict=True), strict=True))
     return pl.DataFrame([_series(name, list(values)) for name, values in columns.items() if name in KNOWN])
 
@@ -112,7 +113,7 @@ def _engine(connection: str) -> Iterator[Engine]:
 
 @contextmanager
 def _errors(connection: str) -> Iterator[None]:
-    """Raises what the database raises as one of the package's errors, without the password and without the chain that holds it."""
+    """Raises the database's errors as the package's own, without the password and without the exception chain that holds it."""
     from sqlalchemy.exc import DBAPIError, InterfaceError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
     try:
@@ -144,7 +145,7 @@ def _shown(connection: str) -> str:
 
 
 def _plain(error: object, connection: str) -> str:
-    """The error's text on one line without the password."""
+    """Returns the error's text on one line without the password."""
     text = " ".join(str(error).split())
     password = _url(connection).password
     return text.replace(str(password), "***") if password else text

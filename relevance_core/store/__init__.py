@@ -1,4 +1,4 @@
-"""Object storage: a folder or S3, and what both promise."""
+"""Object storage in a folder or on S3, behind one contract."""
 
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -20,7 +20,7 @@ __all__ = [
 
 
 def open_store(uri: str) -> Store:
-    """The store at `uri`: `s3://bucket/prefix`, `file:///absolute/folder`, or a plain path.
+    """Returns the store at `uri`: `s3://bucket/prefix`, `file:///absolute/folder`, or a plain path.
 
     Nothing is read or written yet. Endpoint, region and credentials of S3 come from the usual `AWS_*` environment.
     Raises `SettingsError` for an address of another form.

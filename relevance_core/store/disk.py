@@ -1,4 +1,4 @@
-"""Writing local files so that a reader, or a power cut, never meets half of one."""
+"""Writes local files so that no reader, even after a power cut, finds a partial file."""
 
 import errno
 import os
@@ -26,7 +26,7 @@ _REMEDIES = {
 
 @contextmanager
 def disk_errors(doing: str, path: Path) -> Iterator[None]:
-    """Raise any `OSError` of the block as a `StoreError` that names the path and the remedy."""
+    """Raises any `OSError` of the block as a `StoreError` that names the path and the remedy."""
     try:
         yield
     except RelevanceError:
@@ -40,14 +40,14 @@ def disk_errors(doing: str, path: Path) -> Iterator[None]:
 
 
 def file_chunks(path: Path) -> Iterator[bytes]:
-    """A local file's content in chunks of 1 MiB."""
+    """Yields a local file's content in chunks of 1 MiB."""
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             yield chunk
 
 
 def fill(path: Path, chunks: Iterable[bytes]) -> None:
-    """Write the chunks to `path` and flush them to the disk."""
+    """Writes the chunks to `path` and flushes them to the disk."""
     with path.open("wb") as file:
         for chunk in chunks:
             file.write(chunk)
@@ -56,7 +56,7 @@ def fill(path: Path, chunks: Iterable[bytes]) -> None:
 
 
 def make_folders(folder: Path) -> None:
-    """Create `folder` and its parents, each one flushed into the folder above it."""
+    """Creates `folder` and its parents, each one flushed into the folder above it."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for path in reversed(missing):
@@ -64,7 +64,7 @@ def make_folders(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder, so that a name just linked or renamed into it survives a power cut."""
+    """Flushes a folder, so that a name just linked or renamed into it survives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -74,7 +74,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def scratch(folder: Path, name: str) -> Iterator[Path]:
-    """A path in `folder` for an unfinished file, gone when the block ends unless it was renamed."""
+    """Yields a path in `folder` for an unfinished file, which is deleted when the block ends unless it was renamed."""
     path = folder / f".{name[:40]}.{os.getpid()}-{secrets.token_hex(6)}.part"
     try:
         yield path
@@ -84,7 +84,7 @@ def scratch(folder: Path, name: str) -> Iterator[Path]:
 
 @contextmanager
 def replacement(path: Path) -> Iterator[Path]:
-    """A scratch path beside `path`, renamed to it when the block succeeds."""
+    """Yields a scratch path beside `path`, renamed to `path` when the block succeeds. Raises `StoreError` for disk errors."""
     with disk_errors("writing a file", path):
         make_folders(path.parent)
         with scratch(path.parent, path.name) as temporary:

@@ -18,8 +18,8 @@ _ABANDONED_S = 24 * 3600
 class FileStore(Store):
     """Objects are files below a folder, which is created by the first write.
 
-    A file is written in `<root>/.tmp` and then renamed (write) or hard-linked (create) to its name; both are atomic
-    and a link fails where the name is taken. What a killed process left in `.tmp` is removed a day later.
+    A file is written in `<root>/.tmp` and then renamed (write) or hard-linked (create) to its name; both are atomic, and the link
+    fails where the name is taken. Files that a killed process left in `.tmp` are deleted a day later.
     """
 
     def __init__(self, root: Path) -> None:
@@ -87,9 +87,9 @@ class FileStore(Store):
         return self._root / check_key(key)
 
     def _walk(self, folder: Path, after: str) -> Iterator[Entry]:
-        """Regular files below `folder`; links are not followed, so that a listing stays inside the store.
+        """Yields regular files below `folder`; links are not followed, so that a listing stays inside the store.
 
-        Folders that hold nothing behind the key `after` are not looked into.
+        Folders whose keys all sort before `after` are skipped.
         """
         if not folder.is_dir():
             return
@@ -125,7 +125,7 @@ class FileStore(Store):
 
     @contextmanager
     def _finished(self, key: str, data: bytes | Path) -> Iterator[tuple[Path, Path]]:
-        """The whole content in a scratch file, and the path it is to get; the target's folder is flushed afterwards."""
+        """Yields a scratch file with the whole content, and its final path; the final path's folder is flushed afterwards."""
         path = self._root / key
         with disk_errors("writing an object", path):
             make_folders(self._scratch)
@@ -137,7 +137,7 @@ class FileStore(Store):
                 sync_folder(path.parent)
 
     def _sweep(self) -> None:
-        """Remove, once per instance, scratch files that no living writer can still own."""
+        """Deletes, once per instance, scratch files whose writer can no longer be alive."""
         if self._swept:
             return
         self._swept = True

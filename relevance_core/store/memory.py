@@ -1,8 +1,8 @@
-"""What has been computed once and is kept for ever: tables of results in the store, appended to and never changed.
+"""Memories: tables of computed results in the store, which are appended to and never changed.
 
 A memory is a prefix of the store that holds Parquet segments, each named by the digest of its bytes and created once, so that any
-number of runs can write to it at the same time: two that computed the same thing leave two segments and a reader takes either.
-What the results depend on besides the text (a translator's version, a model's weights) is part of the prefix.
+number of runs can write at the same time. Two runs that computed the same result leave two segments; readers take either.
+The prefix names all else that the results depend on: a translator's version, a model's weights.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _DIGITS = 32
 
 @dataclass(frozen=True)
 class Memory:
-    """The table of results below a prefix of the store, one row a `key`.
+    """The table of results below a prefix of the store, one row per `key`.
 
-    key: the name of the column that holds what was asked; every other column is the answer.
+    key: the name of the column that was looked up; every other column is the result.
     """
 
     store: Store
@@ -32,19 +32,19 @@ class Memory:
     key: str
 
     def recall(self, wanted: pl.Series) -> pl.DataFrame | None:
-        """The rows whose key is in `wanted`, one a key, sorted by key; None while the memory is empty.
+        """Returns the rows whose key is in `wanted`, one per key, sorted by key; None while the memory is empty.
 
-        All segments are read: a memory is looked up in bulk, never text by text. Raises StoreError for a damaged segment.
+        All segments are read, so look keys up in bulk, never singly. Raises StoreError for a damaged segment.
         """
         wanted = wanted.unique()
         return self._rows(pl.col(self.key).is_in(wanted.implode()))
 
     def everything(self) -> pl.DataFrame | None:
-        """All rows, as `recall` gives them: for a process that is asked text by text and can hold them."""
+        """Returns all rows, in the form of `recall`, for a process that looks keys up singly and has room for the table."""
         return self._rows(pl.lit(True))
 
     def learn(self, rows: pl.DataFrame) -> None:
-        """Keeps `rows`; none is no segment."""
+        """Appends `rows` as one segment; no rows, no segment."""
         if rows.is_empty():
             return
         stream = io.BytesIO()

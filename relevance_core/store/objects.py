@@ -1,7 +1,7 @@
-"""What an object store is here: keys, entries and the few operations the loop needs.
+"""The contract of an object store: keys, entries and the few operations that the loop needs.
 
-A key is a POSIX path below the store's root. Two properties are relied on everywhere and every implementation keeps
-them: an object appears whole or not at all, and `create` lets exactly one of many concurrent writers win.
+A key is a POSIX path below the store's root. Every implementation guarantees two properties: an object appears whole or not at
+all, and `create` lets exactly one of many concurrent writers win.
 """
 
 import hashlib
@@ -27,8 +27,8 @@ _PART_BYTES = 255
 class Entry:
     """One stored object: its key and its size in bytes.
 
-    tag: a text that is another one when the object was written again; modified: when that was, in seconds since 1970, to a second
-    or finer. Entries are equal by key and size alone, and both are empty where nobody told.
+    tag: changes whenever the object is written again. modified: time of the last write, in seconds since 1970, precise to a second
+    or better. Entries compare by key and size alone; tag and modified are empty where the store does not report them.
     """
 
     key: str
@@ -51,7 +51,7 @@ class Digest:
 
 
 def check_key(key: str) -> str:
-    """Return `key` unchanged if it is a safe relative POSIX path, else raise `SettingsError`."""
+    """Returns `key` unchanged if it is a safe relative POSIX path, else raises `SettingsError`."""
     problem = _key_problem(key)
     if problem:
         raise SettingsError(
@@ -81,7 +81,7 @@ def _key_problem(key: str) -> str:
 
 
 def check_prefix(prefix: str) -> str:
-    """Return `prefix` if it is empty or the beginning of a safe key (it may end in a slash)."""
+    """Returns `prefix` if it is empty or the beginning of a safe key (it may end in a slash), else raises `SettingsError`."""
     if prefix.removesuffix("/"):
         check_key(prefix.removesuffix("/"))
     elif prefix:
@@ -97,65 +97,65 @@ class Store(ABC):
         self._probed = False
 
     def close(self) -> None:  # noqa: B027 - a store without connections has nothing to end
-        """End the connections that are open; the store may be used again, and then opens others."""
+        """Closes open connections; the store may be used again, and then opens new ones."""
 
     @property
     @abstractmethod
     def uri(self) -> str:
-        """The address that `open_store` opens again."""
+        """The address from which `open_store` opens this store."""
 
     @abstractmethod
     def uri_of(self, key: str) -> str:
-        """The full address of one object."""
+        """Returns the full address of one object."""
 
     @abstractmethod
     def local_path(self, key: str) -> Path | None:
-        """The file that holds `key`, existing or not; None where objects are not local files."""
+        """Returns the file that holds `key`, existing or not; None where objects are not local files."""
 
     @abstractmethod
     def stream(self, key: str) -> Iterator[bytes]:
-        """The object's content in chunks of at most 1 MiB. Raises `NotFound`."""
+        """Yields the object's content in chunks of at most 1 MiB. Raises `NotFound`."""
 
     @abstractmethod
     def exists(self, key: str) -> bool:
-        """Whether an object is stored under `key`."""
+        """Tells whether an object is stored under `key`."""
 
     @abstractmethod
     def list(self, prefix: str = "", after: str = "") -> Entries:
-        """Every object whose key starts with `prefix` (plain text, not a folder) and sorts behind `after`, sorted by key."""
+        """Returns every object whose key starts with `prefix` (plain text, not a folder) and sorts after `after`, sorted by key."""
 
     @abstractmethod
     def folders(self, prefix: str) -> Names:
-        """The names of the folders right below `prefix`, itself a folder that ends in a slash, sorted."""
+        """Returns the names of the folders right below `prefix`, itself a folder that ends in a slash, sorted."""
 
     @abstractmethod
     def delete(self, key: str) -> None:
-        """Remove an object; one that is not there is no error."""
+        """Deletes an object; a missing object is no error."""
 
     @abstractmethod
     def _put(self, key: str, data: bytes | Path) -> None:
-        """Replace atomically."""
+        """Replaces the object atomically."""
 
     @abstractmethod
     def _put_if_absent(self, key: str, data: bytes | Path) -> bool:
-        """Create atomically; False if the key is taken."""
+        """Creates the object atomically; returns False if the key is taken."""
 
     def read(self, key: str) -> bytes:
-        """The object's whole content. Raises `NotFound`."""
+        """Returns the object's whole content. Raises `NotFound`."""
         return b"".join(self.stream(key))
 
     def write(self, key: str, data: bytes) -> None:
-        """Store `data` under `key`, replacing what was there; readers see the old content or the new, never a mix."""
+        """Stores `data` under `key`, replacing any older content; readers see the old content or the new, never a mix."""
         self._put(check_key(key), data)
 
     def upload(self, path: Path, key: str) -> None:
-        """As `write`, from a file of any size."""
+        """Stores a file of any size under `key`, as `write` does."""
         self._put(check_key(key), path)
 
     def create(self, key: str, data: bytes | Path) -> bool:
-        """Store `data` (bytes, or a file of at most 5 GiB) unless `key` is taken.
+        """Stores `data` (bytes, or a file of at most 5 GiB) unless `key` is taken.
 
-        True means that this call created the object; of many concurrent callers exactly one gets True. Raises
+        Returns True if this call created the object; of many concurrent callers exactly one gets True. Raises
         `StoreError` when the store does not honour the condition (see `probe`).
         """
         check_key(key)
@@ -166,9 +166,9 @@ class Store(ABC):
         return self._put_if_absent(key, data)
 
     def probe(self) -> None:
-        """Check that the store refuses to create the same object twice; raises `StoreError` if it does not.
+        """Checks that the store refuses to create the same object twice; raises `StoreError` if it does not.
 
-        The probe object stays: were it deleted, two processes that probe at once could each see the other's gap.
+        The probe object stays: if it were deleted, two concurrent probes could each create it and blame the store.
         """
         first = self._put_if_absent(PROBE_KEY, b"relevance-loop\n")
         if first and self._put_if_absent(PROBE_KEY, b"relevance-loop\n"):
@@ -181,12 +181,12 @@ class Store(ABC):
             )
 
     def download(self, key: str, path: Path) -> None:
-        """Write the object to the local file `path`, which appears whole or not at all. Raises `NotFound`."""
+        """Writes the object to the local file `path`, which appears whole or not at all. Raises `NotFound`."""
         with replacement(path) as temporary:
             fill(temporary, self.stream(key))
 
     def digest(self, key: str) -> Digest:
-        """Size and SHA-256 of the object, read as a stream. Raises `NotFound`."""
+        """Returns size and SHA-256 of the object, read as a stream. Raises `NotFound`."""
         return digest_of(self.stream(key))
 
     def __repr__(self) -> str:
@@ -194,7 +194,7 @@ class Store(ABC):
 
 
 def digest_of(chunks: Iterator[bytes]) -> Digest:
-    """Size and SHA-256 of some chunks joined."""
+    """Returns size and SHA-256 of the joined chunks."""
     total, sha256 = 0, hashlib.sha256()
     for chunk in chunks:
         total += len(chunk)

@@ -1,6 +1,6 @@
-"""The object store on S3, or on any server that speaks it and honours `If-None-Match: *`.
+"""The object store on S3, or on any server that speaks its protocol and honours `If-None-Match: *`.
 
-Credentials, region and endpoint come from where the AWS tools take them (`AWS_ACCESS_KEY_ID`, `AWS_PROFILE`,
+Credentials, region and endpoint come from the sources that the AWS tools read (`AWS_ACCESS_KEY_ID`, `AWS_PROFILE`,
 `AWS_REGION`, `AWS_ENDPOINT_URL_S3`, an instance role …). A custom endpoint is addressed path-style.
 """
 
@@ -23,7 +23,7 @@ from relevance_core.store.disk import CHUNK
 from relevance_core.store.objects import RESERVED, Entries, Entry, Names, Store, check_key, check_prefix
 
 _PUT_LIMIT = 5 * 1024**3
-#: Up to this size upload_file makes one request too, with threads of its own around it.
+#: Up to this size upload_file makes one request too, but starts threads for it.
 _ONE_REQUEST = 8 * 1024**2
 _ATTEMPTS = 6
 _WRITER = "relevance-writer"
@@ -49,8 +49,8 @@ _REMEDIES = {
 class S3Store(Store):
     """Objects below `s3://<bucket>/<prefix>`.
 
-    The client is made, and the bucket looked at, by the first operation; a missing bucket, missing or wrong
-    credentials and a server that can't be reached are each one `StoreError` that says so.
+    The first operation creates the client and checks the bucket. A missing bucket, missing or wrong credentials and an unreachable
+    server each raise a `StoreError` that says so.
     """
 
     def __init__(self, bucket: str, prefix: str = "", *, endpoint: str = "", region: str = "") -> None:
@@ -93,7 +93,7 @@ class S3Store(Store):
 
     @override
     def read(self, key: str) -> bytes:
-        """The object's whole content; an answer that breaks off is asked for again. Raises `NotFound`."""
+        """Returns the object's whole content; an interrupted answer is requested again. Raises `NotFound`."""
         from botocore.exceptions import IncompleteReadError, ReadTimeoutError, ResponseStreamingError
 
         with self._errors("reading an object", key):
@@ -122,7 +122,7 @@ class S3Store(Store):
             Entry(str(item["Key"])[len(self._prefix) :], int(item["Size"]), str(item["ETag"]), item["LastModified"].timestamp())
             for item in found
         )
-        # Some tools store an empty object "folder/" to show a folder; it is no object of ours.
+        # Some tools store an empty object "folder/" to show a folder; it holds no data.
         return sorted(e for e in entries if not e.key.endswith("/") and e.key.partition("/")[0] not in RESERVED)
 
     @override
@@ -131,7 +131,7 @@ class S3Store(Store):
         return sorted(str(item["Prefix"]).removeprefix(self._prefix + prefix).removesuffix("/") for item in found)
 
     def _listed(self, what: str, prefix: str, **how: str) -> Any:
-        """The items of all pages of a listing."""
+        """Returns the items of all pages of a listing."""
         check_prefix(prefix)
         with self._errors("listing the store", prefix):
             pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix + prefix, **how)
@@ -163,10 +163,10 @@ class S3Store(Store):
             return self._create(key, data)
 
     def _create(self, key: str, data: bytes | Path) -> bool:
-        """PutObject with If-None-Match: *; 412 is a lost race, 409 asks to try again.
+        """Sends PutObject with If-None-Match: *; status 412 means a lost race, 409 a retry.
 
-        A request that was repeated (by botocore after a broken connection, or here) can meet the object that its own
-        first attempt made, so each call signs its object and a refusal after a repetition looks at the signature.
+        A repeated request (by botocore after a broken connection, or by this method) can meet the object that its own first attempt
+        created. Each call therefore signs its object, and a 412 after a repetition reads the signature.
         """
         from botocore.exceptions import ClientError
 
@@ -226,13 +226,13 @@ class S3Store(Store):
         core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_time)
         session = boto3.session.Session(botocore_session=core)
         client = session.client("s3", endpoint_url=self._endpoint or None, region_name=region, config=config)
-        # Its refusal has a body that tells a missing bucket from wrong keys; that of HeadBucket has none.
+        # The error of a listing has a body that tells a missing bucket from wrong keys; HeadBucket's has none.
         client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
         return client
 
     @contextmanager
     def _errors(self, doing: str, key: str) -> Iterator[None]:
-        """Raise what boto3 raises as one of the package's errors."""
+        """Raises boto3's errors as the package's own."""
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -283,9 +283,10 @@ def _body(data: bytes | Path) -> Iterator[bytes | IO[bytes]]:
 
 
 def _time(text: str) -> datetime:
-    """A time of an answer: of a listing (ISO 8601) or a header (RFC 9110).
+    """Parses a timestamp of an answer, from a listing (ISO 8601) or a header (RFC 9110).
 
-    botocore's own parser tries many forms: a good part of the work of reading a small object, and most of that of listing many.
+    botocore's own parser tries many formats, which takes a good part of the time of reading a small object and most of the time of
+    listing many.
     """
     from botocore.utils import parse_timestamp
 
@@ -298,10 +299,10 @@ def _time(text: str) -> datetime:
 
 
 def endpoint_from_environment() -> str:
-    """The custom endpoint that the AWS tools would use for S3, or ''."""
+    """Returns the custom endpoint that the AWS tools would use for S3, or ''."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
 
 
 def region_from_environment() -> str:
-    """The region that the AWS tools would use, or '' to let a profile say."""
+    """Returns the region that the AWS tools would use, or '' where a profile decides."""
     return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""

@@ -1,7 +1,7 @@
-"""Translators of queries: the glossary that is the embedded default, translation models, and chains of them.
+"""Translators of queries: the glossary (the built-in default), translation models, and chains of them.
 
-A translator is anything with a `name`, a `version` (a digest of all that decides what it answers), `can` and `translate`. What a
-run used is kept in the store by `save`, so that `open_translator` gives the same answers years later, wherever pairs are scored.
+A translator has a `name`, a `version` (a digest of everything that decides its answers), `can` and `translate`. `save` keeps a
+run's translator in the store, so that `open_translator` gives the same answers years later, wherever pairs are scored.
 """
 
 from relevance_core.translators.chain import Chain

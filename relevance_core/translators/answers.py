@@ -1,4 +1,4 @@
-"""What a model wrote, read as a translation."""
+"""Parsing of a model's output as a translation."""
 
 from __future__ import annotations
 
@@ -13,11 +13,17 @@ _TAG: Final = re.compile(r"<(?:2?[a-z]{2,3}|/?s|unk|pad)>")
 
 
 def read(output: str, text: str, source: str, *, whole: bool = True) -> Translated:
-    """The translation of a normalised `text` of the language `source` that a model's `output` holds.
+    """Parses the translation of a normalised text from a model's output.
 
-    It is the first line, without the models' tags; one of a text without capitals gets none, as shoppers type. Nothing, a copy of
-    the text, and an output that was cut at its longest (not `whole`: most go round in circles) leave the text as it was, with all
-    of its words untranslated.
+    The translation is the output's first line without the models' tags, in lower case if the text has no capitals. An empty output,
+    a copy of the text, and an output that hit the length limit (usually an endless repetition) leave the text as it was, with all
+    of its words counted as untranslated.
+
+    Args:
+        output: written by the model.
+        text: the normalised source text.
+        source: its language.
+        whole: the output ended before the length limit.
     """
     lines = [line for line in (normalise(_TAG.sub(" ", line)) for line in output.splitlines()) if line]
     said = lines[0] if lines and whole else ""

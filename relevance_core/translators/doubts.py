@@ -1,6 +1,7 @@
-"""What speaks against a translation in its own text: a lost model name, a copy, a repetition, another language.
+"""Guards that reject a translation for its text alone: a lost model name, a copy, a repetition, another language.
 
-Each guard looks at form alone, in doubt for the translation: what is short, a brand, or common to both texts is no evidence.
+Guards look at form only and give the translation the benefit of the doubt: short texts, brands and words common to both texts are
+no evidence against it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ REASONS: Final[Mapping[TranslationGuard, str]] = {
     "repetition": "repetition",
     "language": "another language",
 }
-"""Guard → the reason in the ledger, in the order in which they are asked."""
+"""Guard → its reason in the ledger, in the order in which guards are asked."""
 
 _LONGEST_PHRASE: Final = 8
 _TURNS: Final = 3
@@ -36,7 +37,7 @@ _LETTERS_OF_A_WIDE_ONE: Final = 3
 
 
 class Answer(NamedTuple):
-    """A text and what a translator said for it, both normalised."""
+    """A text and a translator's answer, both normalised."""
 
     text: str
     source: str
@@ -51,11 +52,16 @@ def doubts(
     translator: Translator | None,
     confidence: float,
 ) -> list[tuple[str, str] | None]:
-    """The (reason, detail) of the first guard that each answer does not pass; None for one that passes all of `guards`.
+    """Returns, for each answer, the (reason, detail) of the first guard that rejects it; None for an answer that passes all.
 
-    detail: the model name that was lost, the phrase that is repeated, the language and its probability; else empty. brands: names
-    that are no word of a language. translator: whose glossary, if it has one, may know that both languages call a thing the same.
-    confidence: the probability from which a text is in another language.
+    detail: the lost model name, the repeated phrase, the language and its probability; else empty.
+
+    Args:
+        answers: texts with their translations.
+        guards: the guards to ask.
+        brands: names that are no word of a language.
+        translator: its glossary, if it has one, may know that both languages share a name.
+        confidence: the lowest probability that counts as another language.
     """
     keep, wanted = Keepsakes(brands), set(guards)
     found: list[tuple[str, str] | None] = [None] * len(answers)
@@ -75,8 +81,9 @@ def doubts(
 
 
 def _lost_model(answer: Answer) -> str | None:
-    """A word of letters and digits (`a52`, `xm4`) that the answer lacks, also written apart. Those that begin with a digit are
-    numbers, which another guard looks for."""
+    """Returns a word of letters and digits (`a52`, `xm4`) that the answer lacks, also when written apart. Words that begin with a
+    digit are numbers, which another guard checks.
+    """
     said = "".join(phrase_of(answer.said, answer.target))
     names = [word for word in phrase_of(answer.text, answer.source) if _is_model(word)]
     return next((name for name in names if name not in said), None)
@@ -87,18 +94,21 @@ def _is_model(word: str) -> bool:
 
 
 def _copies(answers: Sequence[Answer], keep: Keepsakes, glossary: GlossaryTranslator | None) -> list[str | None]:
-    """Empty for an answer with the words of its source, in whatever order, case and accents, unless the glossary has just these."""
+    """Returns "" for each answer that is a copy, None for the others.
+
+    A copy has the words of its source, in whatever order, case and accents, unless the glossary gives just these words.
+    """
     return ["" if _is_copy(answer, keep) and not _vouched(answer, keep, glossary) else None for answer in answers]
 
 
 def _is_copy(answer: Answer, keep: Keepsakes) -> bool:
-    # Both are read as the source: a copy of a text without spaces has to fall into the same words.
+    # Both are tokenised in the source's language, so that a copy of a text without spaces gives the same words.
     asked, said = (Counter(map(_folded, keep.others(text, answer.source))) for text in (answer.text, answer.said))
     return bool(asked) and asked == said
 
 
 def _vouched(answer: Answer, keep: Keepsakes, glossary: GlossaryTranslator | None) -> bool:
-    """Whether the glossary knows every word, and calls it the same in both languages."""
+    """Tells whether the glossary knows every word, with the same name in both languages."""
     own = _by_glossary(answer, glossary)
     return own is not None and _is_copy(answer._replace(said=own), keep)
 
@@ -109,7 +119,7 @@ def _of_glossary(answer: Answer, glossary: GlossaryTranslator | None) -> bool:
 
 
 def _by_glossary(answer: Answer, glossary: GlossaryTranslator | None) -> str | None:
-    """What the glossary says for the text; None where it does not know both languages and every word."""
+    """Returns the glossary's answer for the text; None where it lacks a language or a word."""
     if glossary is None or not glossary.can(answer.source, answer.target):
         return None
     (own,) = glossary.translate([answer.text], answer.source, answer.target)
@@ -122,14 +132,15 @@ def _glossary_of(translator: Translator | None) -> GlossaryTranslator | None:
 
 
 def _folded(word: str) -> str:
-    """The word without accents."""
+    """Returns the word without accents."""
     return "".join(sign for sign in unicodedata.normalize("NFKD", word.casefold()) if not unicodedata.combining(sign))
 
 
 def _repeated(answer: Answer) -> str | None:
-    """What the answer says three times on end, and its source less often: a model that goes round in circles.
+    """Returns a phrase that the answer repeats three times in a row and its source fewer times: the model is stuck in a loop.
 
-    A phrase of up to eight words; in a script without spaces, of two to eight characters. And one to four letters, five times.
+    Phrases have up to eight words, or, in a script without spaces, two to eight characters; one to four letters count from five
+    times.
     """
     phrase, turns = _turns(phrase_of(answer.said, answer.target), answer.target)
     if turns >= _TURNS and turns > _turns(phrase_of(answer.text, answer.source), answer.source)[1]:
@@ -139,7 +150,7 @@ def _repeated(answer: Answer) -> str | None:
 
 
 def _turns(words: Sequence[str], language: str) -> tuple[str, int]:
-    """The phrase that stands most often directly behind itself, and how often it stands there, from 1."""
+    """Returns the phrase that most often directly follows itself, and the number of its consecutive occurrences, from 1."""
     shortest, between = (2, "") if language in UNSPACED else (1, " ")
     best = ("", 1)
     for size in range(shortest, min(_LONGEST_PHRASE, len(words) // 2) + 1):
@@ -152,13 +163,13 @@ def _turns(words: Sequence[str], language: str) -> tuple[str, int]:
 
 
 def _others(answers: Sequence[Answer], keep: Keepsakes, glossary: GlossaryTranslator | None, confidence: float) -> list[str | None]:
-    """The language, with its probability, of the answers that are in another one than they should be.
+    """Returns, for each answer in an unexpected language, that language with its probability.
 
-    Asked is whether a text is in the target's language, the source's, or English, which models fall back to: the fewer languages,
-    the surer. Only words that the translator chose count: neither numbers and brands nor what the source has too, ten letters of
-    them at least (a character of Chinese, Japanese or Korean is three). A text in a script of none of the three is in another
-    language for sure; one in a fourth language of the same script is not looked for. Chinese characters alone may be Japanese, and
-    what the glossary says is a name of the language, whatever its letters look like.
+    Only three languages are considered, since fewer give surer answers: the target's, the source's, and English, which models fall
+    back to. Only words that the translator chose count, not numbers, brands and words of the source, and only from ten letters on
+    (a Chinese, Japanese or Korean character counts as three). A text in a script of none of the three is in another language for
+    certain; a fourth language of the same script goes undetected. Chinese characters alone may be Japanese, and an answer that the
+    glossary gives is never rejected.
     """
     texts = [_own_words(answer, keep) for answer in answers]
     found: list[str | None] = [None] * len(answers)
@@ -182,7 +193,7 @@ def _foreign(language: str, p: float, target: str, confidence: float) -> str | N
 
 
 def _own_words(answer: Answer, keep: Keepsakes) -> str:
-    """What the answer says that its source does not; of two scripts the one that is not Latin, in which names stand as they are."""
+    """Returns the answer's words that its source lacks; of two scripts, those not in Latin, which often writes names."""
     known = set(phrase_of(answer.text, answer.source))
     words = [word for word in keep.others(answer.said, answer.target) if word not in known]
     return ("" if answer.target in UNSPACED else " ").join([word for word in words if not _is_latin(word)] or words)
@@ -193,5 +204,5 @@ def _is_latin(word: str) -> bool:
 
 
 def _letters(text: str) -> int:
-    """Letters of a text, a wide one counted as three."""
+    """Counts the letters of a text, a wide letter as three."""
     return sum(_LETTERS_OF_A_WIDE_ONE if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text if sign.isalpha())

@@ -1,4 +1,4 @@
-"""A translation model on a server: vLLM, or any other that speaks OpenAI's `/v1/completions`."""
+"""A translation model on a server: vLLM, or any other server with OpenAI's `/v1/completions`."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ _SHOWN: Final = 300
 
 
 class _Later(ServingError):
-    """A server that is not there, is too busy, failed, or answered nonsense: it may do better later."""
+    """A retryable failure: the server is unreachable, too busy, failed, or answered nonsense."""
 
 
 @dataclass(frozen=True)
 class EndpointTranslator:
-    """Translates with a causal model, greedily (temperature 0), on the servers of `serving.translators` that have it.
+    """Translates with a causal model, greedily (temperature 0), on those servers of `serving.translators` that have it.
 
-    How it works. A batch is shared out among the servers, a request each; a request that fails in a way that may pass is tried
-    again, on the next server, with growing pauses. The servers are asked for their models first, so that a wrong address or name is
-    told before any work.
+    How it works. A batch is divided among the servers, one request each; a request with a retryable failure is retried on the next
+    server, with growing pauses. The servers' model lists are read first, so that a wrong address or name is reported before any
+    work.
 
-    What it does not do. It does not know which weights stand behind a model's name on a server: `revision` is what was said.
+    What it does not do. It can't verify the weights behind a model's name on a server: `revision` is as configured.
 
-    Known limits. Equal prompts can be answered differently where two tokens are as good as equally likely; the translation memory
-    keeps the first answer.
+    Known limits. Equal prompts can be answered differently where two tokens are almost equally likely; the translation memory keeps
+    the first answer.
     """
 
     model: str
@@ -59,28 +59,28 @@ class EndpointTranslator:
     name: str = field(default="vllm", init=False)
     batch: ClassVar[int] = 256
     pauses: ClassVar[tuple[float, ...]] = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
-    """Seconds before each further try of a request that failed and may succeed later."""
+    """Seconds before each retry of a request with a retryable failure."""
 
     @cached_property
     def version(self) -> str:
-        """12 hex digits of the model, its prompt, how it answers, and how its answers are read."""
+        """12 hex digits over the model, its prompt, the way it generates, and the way its answers are parsed."""
         parts = [_ALGORITHM, PROMPT, _DECODING, self.model, self.revision, self.max_new_tokens]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
     @property
     def languages(self) -> frozenset[str]:
-        """Those of the table."""
+        """The languages of the table."""
         return frozenset(LANGUAGES)
 
     def can(self, source: str, target: str) -> bool:
-        """Whether both are in the table."""
+        """Tells whether both languages are in the table."""
         return source != target and {source, target} <= self.languages
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translated]:
-        """One answer a text.
+        """Returns one answer per text.
 
-        Raises SettingsError for a pair that it can't do, without a server, or for servers that lack the model; ServingError when
-        none answers after all tries, or one refuses.
+        Raises SettingsError for a pair of languages that it can't translate, without a server, or for servers that lack the model;
+        ServingError when no server answers after all retries, or a server refuses.
         """
         require(self, source, target)
         if not texts:
@@ -115,7 +115,7 @@ class EndpointTranslator:
         return httpx.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS))
 
     def _find(self, client: httpx.Client) -> list[str]:
-        """The servers that are there and have the model. Raises _Later when none is there."""
+        """Returns the reachable servers that have the model. Raises _Later when none is reachable."""
         urls = [url.rstrip("/") for url in self.machine.serving.translators]
         if not urls:
             raise SettingsError(
@@ -144,7 +144,7 @@ class EndpointTranslator:
         return found
 
     def _ask(self, client: httpx.Client, urls: list[str], number: int, prompts: list[str]) -> list[tuple[str, bool]]:
-        """What the model wrote after each prompt, and whether it came to an end."""
+        """Returns the model's completion of each prompt, and whether it ended before the length limit."""
         body = {"model": self.model, "prompt": prompts, "max_tokens": self.max_new_tokens, **_DECODING}
 
         def post(attempt: int) -> list[tuple[str, bool]]:
@@ -155,12 +155,12 @@ class EndpointTranslator:
 
 
 def prompt(text: str, source: str, target: str) -> str:
-    """Seed-X's prompt of a normalised text."""
+    """Returns Seed-X's prompt for a normalised text."""
     return PROMPT.format(source=named(source), target=named(target), text=text, tag=token_of(target, "seed-x"))
 
 
 def _patiently(call: Callable[[int], T], pauses: Sequence[float]) -> T:
-    """The answer of `call`, which is told how often it was tried before. What may succeed later is tried again, with pauses."""
+    """Returns the answer of `call`, which gets the number of earlier attempts. Retryable failures are retried after pauses."""
     for attempt, pause in enumerate(pauses):
         with suppress(_Later):
             return call(attempt)
@@ -173,7 +173,7 @@ def _get(client: httpx.Client, url: str) -> Any:
 
 
 def _json(send: Callable[[], httpx.Response], url: str) -> Any:
-    """The JSON of a server's answer. Raises _Later for what may pass, ServingError for a refusal."""
+    """Returns the JSON of a server's answer. Raises _Later for a retryable failure, ServingError for a refusal."""
     try:
         response = send()
     except (httpx.TransportError, httpx.InvalidURL) as error:
@@ -198,7 +198,7 @@ def _models(answer: Any, url: str) -> list[str]:
 
 
 def _rows(answer: Any, count: int, url: str) -> list[tuple[str, bool]]:
-    """What was written after each of `count` prompts, in their order, and whether it came to an end."""
+    """Returns the completion of each of `count` prompts, in their order, and whether it ended before the length limit."""
     try:
         rows = {int(row["index"]): (str(row["text"]), row["finish_reason"] != "length") for row in answer["choices"]}
         return [rows[place] for place in range(count)]

@@ -1,4 +1,4 @@
-"""The glossary: a translator that looks phrases up, the embedded default."""
+"""The glossary: a translator that looks phrases up, the built-in default."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Term(NamedTuple):
 
 @dataclass(frozen=True)
 class _Name:
-    """A name of a term, its tokens, and its parts, each with its tokens, if a conjunction joins several."""
+    """A name of a term with its tokens, and the parts that a conjunction joins, each with its tokens."""
 
     text: str
     phrase: Phrase
@@ -65,7 +65,7 @@ class _Name:
 
 @dataclass(frozen=True)
 class _Lexicon:
-    """What a glossary knows of one direction: phrase → its translation, None for what stays as it is.
+    """A glossary's phrases for one pair of languages: phrase → its translation, None for a phrase that stays as it is.
 
     lengths: first token → lengths of the phrases that begin with it, longest first.
     """
@@ -91,7 +91,7 @@ class _Lexicon:
         return _Spellings(" ".join(phrase) for phrase, name in self.phrases.items() if name and not _has_digit(phrase))
 
     def longest(self, words: Sequence[str], at: int) -> int:
-        """The number of tokens of the longest phrase that begins at `at`; 0 for none."""
+        """Returns the number of tokens of the longest phrase that begins at `at`; 0 for none."""
         for length in self.lengths.get(words[at], ()):
             if tuple(words[at : at + length]) in self.phrases:
                 return length
@@ -99,9 +99,9 @@ class _Lexicon:
 
 
 class _Spellings:
-    """Finds the known text that differs from an unknown one by a single slip: a letter too many, too few, another or two swapped.
+    """Finds the known text that differs from an unknown one by a single slip: a letter too many, missing, replaced, or two swapped.
 
-    A slip leaves the beginning or the end of a text as it was, so known texts are found by their length and either.
+    A slip leaves the beginning or the end of a text unchanged, so known texts are indexed by length and either end.
     """
 
     def __init__(self, known: Iterable[str]) -> None:
@@ -111,20 +111,20 @@ class _Spellings:
                 self._known.setdefault(key, []).append(text)
 
     def respell(self, text: str) -> str | None:
-        """The one known text a slip away from `text`, or None; a slip that fits several known texts is none."""
+        """Returns the one known text a slip away from `text`; None where no text, or more than one, is."""
         keys = (key for length in (len(text) - 1, len(text), len(text) + 1) for key in _ends(text, length))
         near = {known for key in keys for known in self._known.get(key, ()) if _one_slip(text, known)}
         return near.pop() if len(near) == 1 else None
 
 
 def _ends(text: str, length: int) -> tuple[tuple[int, bool, str], tuple[int, bool, str]]:
-    """How a text of that length is found that begins, or ends, as `text`: no two swapped letters reach into both."""
+    """Returns the index keys of texts of that length that begin, or end, as `text` does; two swapped letters never span both."""
     half = max((length - 2) // 2, 0)
     return (length, True, text[:half]), (length, False, text[len(text) - half :])
 
 
 def _one_slip(first: str, second: str) -> bool:
-    """Whether the Damerau-Levenshtein distance is at most one."""
+    """Tells whether the Damerau-Levenshtein distance is at most one."""
     if len(first) > len(second):
         first, second = second, first
     start = next((n for n, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), len(first))
@@ -138,13 +138,13 @@ def _one_slip(first: str, second: str) -> bool:
 class GlossaryTranslator:
     """Translates by looking up the longest phrase of a glossary at each place of the text.
 
-    How it works. A term has one or more names in a language: all of them are recognised, the first is what a translation says.
-    Case, Unicode form, white space and punctuation do not matter. Where several terms share a name, the one in whose list it stands
-    earlier wins (a preferred name before a synonym), then the one that comes first in the glossary. Below whole names stand the
-    parts of those that join two with a conjunction: part for part if the target's name has as many, else the whole of it, of the
-    most terms. A text, and then an unknown word of five letters or more, that is one slip of the keyboard away from exactly one
-    known one is read as that. Brands, numbers and units stay; so does what nothing was found for, which is counted. Words keep the
-    source's order, and a text without capitals gets none.
+    How it works. A term has one or more names in a language: all of them are recognised, the first is used in translations. Case,
+    Unicode form, white space and punctuation do not matter. Where several terms share a name, the term in whose list it stands
+    earlier wins (a preferred name before a synonym), then the term that comes first in the glossary. Whole names take precedence
+    over the parts of names that join two with a conjunction: part for part if the target's name has as many, else the whole of it,
+    of the most terms. A text, and then an unknown word of five letters or more, that is one keyboard slip away from exactly one
+    known text is read as that text. Brands, numbers and units stay; so do words that nothing was found for, which are counted.
+    Words keep the source's order, and a text without capitals gets none.
 
     What it does not do. It knows no grammar: neither word order nor agreement.
     """
@@ -156,7 +156,7 @@ class GlossaryTranslator:
 
     @cached_property
     def version(self) -> str:
-        """12 hex digits of the terms, the brands and this algorithm."""
+        """12 hex digits over the terms, the brands and this algorithm."""
         digest = hashlib.sha256(_ALGORITHM.encode())
         for part in (*("\t".join(term) for term in self.terms), "", *self.brands):
             digest.update(part.encode() + b"\n")
@@ -164,17 +164,17 @@ class GlossaryTranslator:
 
     @cached_property
     def languages(self) -> frozenset[str]:
-        """The languages that the glossary has names in."""
+        """The languages in which the glossary has names."""
         return frozenset(term.language for term in self.terms)
 
     def can(self, source: str, target: str) -> bool:
-        """Whether the glossary has names in both, which may be the same."""
+        """Tells whether the glossary has names in both languages, which may be the same."""
         return {source, target} <= self.languages
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translated]:
-        """One answer a text. Into its own language a text comes back in the preferred names of its terms.
+        """Returns one answer per text. Translated into its own language, a text gets the preferred names of its terms.
 
-        Raises NotFound for a language that the glossary has no names in.
+        Raises NotFound for a language in which the glossary has no names.
         """
         if not texts:
             return []
@@ -230,12 +230,12 @@ class GlossaryTranslator:
         return self._lexicons[source, target]
 
     def _shared(self, source: str, target: str) -> Iterator[tuple[list[_Name], _Name]]:
-        """The names of every term that has some in both languages, and its preferred name in the target's."""
+        """Yields the names of every term that both languages have, with its preferred name in the target language."""
         theirs = self._names[target]
         return ((names, theirs[term][0]) for term, names in self._names[source].items() if term in theirs)
 
     def _whole(self, source: str, target: str) -> dict[Phrase, str]:
-        """Phrase → preferred name in the target language."""
+        """Returns phrase → preferred name in the target language."""
         ranked = [
             (rank, order, name.phrase, preferred.text)
             for order, (names, preferred) in enumerate(self._shared(source, target))
@@ -244,7 +244,7 @@ class GlossaryTranslator:
         return {phrase: text for _, _, phrase, text in sorted(ranked, key=lambda entry: entry[:2], reverse=True)}
 
     def _parts(self, source: str, target: str) -> dict[Phrase, str]:
-        """The parts of names that are joined with a conjunction, each with the part, or name, that most terms give it."""
+        """Returns the parts of names that a conjunction joins, each with the part, or name, that most terms give it."""
         votes: dict[Phrase, Counter[str]] = {}
         for names, preferred in self._shared(source, target):
             for name in names:
@@ -267,7 +267,7 @@ def _has_digit(words: Sequence[str]) -> bool:
 
 
 def _respelled(words: list[str], lexicon: _Lexicon, unspaced: bool) -> list[str]:
-    """The words, those that only a slip separates from known ones replaced by them."""
+    """Returns the words, those a single slip away from a known word replaced by it."""
     known = _is_covered(words, lexicon) if unspaced else all(word in lexicon.words or _has_digit((word,)) for word in words)
     if known:
         return words
@@ -304,13 +304,13 @@ def _join(pieces: Sequence[str], language: str) -> str:
         return " ".join(pieces)
     joined = ""
     for piece in pieces:
-        # Latin words and numbers would run into each other
+        # Latin words and numbers would merge
         joined += (" " if joined[-1:].isascii() and piece[:1].isascii() and joined else "") + piece
     return joined
 
 
 def read_terms(data: bytes, where: str) -> tuple[Term, ...]:
-    """The terms of a tab-separated file, gzipped or not, with a header and the columns id, `language`, `name` in any order.
+    """Parses the terms of a tab-separated file, gzipped or not, with a header and the columns id, `language`, `name` in any order.
 
     The id's column may have any name. Raises DataError that names the line.
     """
@@ -338,11 +338,11 @@ def read_terms(data: bytes, where: str) -> tuple[Term, ...]:
 
 
 def read_brands(data: bytes) -> tuple[str, ...]:
-    """The brands of a text file, one a line; empty lines and those that begin with # are left out."""
+    """Parses the brands of a text file, one per line; empty lines and those that begin with # are skipped."""
     lines = (line.strip() for line in data.decode("utf-8-sig").splitlines())
     return tuple(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
 
 
 def glossary_from(terms: Path, brands: Path | None = None) -> GlossaryTranslator:
-    """The translator of a glossary file and, if there is one, a file of brands."""
+    """Returns the translator of a glossary file and, if there is one, a file of brands."""
     return GlossaryTranslator(read_terms(terms.read_bytes(), str(terms)), read_brands(brands.read_bytes()) if brands else ())

@@ -1,4 +1,4 @@
-"""Translators as settings name them, and as the store keeps them."""
+"""Translators as named in settings, and as kept in the store."""
 
 from __future__ import annotations
 
@@ -23,10 +23,16 @@ _ABOUT = "translator.json"
 def translator_from(
     settings: TranslateSettings, glossary: GlossaryTranslator | None, brands: tuple[str, ...], machine: Machine
 ) -> Translator | None:
-    """The translator that `translate.translator` names: one, or a chain of several; None where that is the glossary and there
-    is none.
+    """Builds the translator that `translate.translator` names, or a chain of several; None for the glossary where there is none.
 
-    brands: what the answers of a chain must keep. Raises ModelError for a model that is not on this machine.
+    Args:
+        settings: the names and limits.
+        glossary: the source's glossary, if it has one.
+        brands: names that the answers of a chain must keep.
+        machine: servers and devices for models.
+
+    Raises:
+        ModelError: a model is not on this machine.
     """
     named = [glossary if entry == _GLOSSARY else _model(entry, settings.max_new_tokens, machine) for entry in settings.translator]
     parts = tuple(part for part in named if part is not None)
@@ -34,7 +40,7 @@ def translator_from(
 
 
 def _model(entry: str, max_new_tokens: int, machine: Machine) -> Translator:
-    """The translator of an entry such as `vllm:ByteDance-Seed/Seed-X-PPO-7B@main`."""
+    """Builds the translator of an entry such as `vllm:ByteDance-Seed/Seed-X-PPO-7B@main`."""
     kind, _, model = entry.partition(":")
     name, _, revision = model.partition("@")
     if kind == "vllm":
@@ -43,9 +49,9 @@ def _model(entry: str, max_new_tokens: int, machine: Machine) -> Translator:
 
 
 def save(translator: Translator, store: Store) -> dict[str, str]:
-    """Keeps a translator in the store and returns the reference that `open_translator` opens: `{name, version, key}`.
+    """Stores a translator and returns the reference that `open_translator` opens: `{name, version, key}`.
 
-    A model's weights are not kept, only which they are. Raises SettingsError for a translator of a kind that is not known here.
+    Of a model only its identity is stored, not its weights. Raises SettingsError for a translator of an unknown kind.
     """
     key = f"translators/{translator.name}-{translator.version}"
     for file, data in _files(translator, store).items():
@@ -54,7 +60,7 @@ def save(translator: Translator, store: Store) -> dict[str, str]:
 
 
 def _files(translator: Translator, store: Store) -> dict[str, bytes]:
-    """What is kept of a translator, the file that makes it one last."""
+    """Returns the files to store for a translator; the file that completes it comes last."""
     match translator:
         case GlossaryTranslator():
             rows = "".join("\t".join(term) + "\n" for term in (("term_id", "language", "name"), *translator.terms))
@@ -82,9 +88,9 @@ def _lines(texts: tuple[str, ...]) -> bytes:
 
 
 def open_translator(ref: Mapping[str, str], store: Store, machine: Machine = HERE) -> Translator:
-    """The translator that `save` kept under `ref`; no model is loaded, and no server asked, before it translates.
+    """Opens the translator that `save` stored under `ref`; models load, and servers are asked, only when it translates.
 
-    machine: where its models run here. Raises NotFound, or DataError if what is there has another version.
+    machine: servers and devices for its models. Raises NotFound, or DataError if the stored files give another version.
     """
     translator = _opened(ref, store, machine)
     if translator.version != ref["version"]:

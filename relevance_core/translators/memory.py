@@ -1,4 +1,4 @@
-"""The translation memory: a text is translated once per translator, and what was answered is kept as it comes."""
+"""The translation memory: each translator translates a text once, and its answers are stored as they come."""
 
 from __future__ import annotations
 
@@ -17,13 +17,24 @@ _SCHEMA: Final = {"text": pl.String, "translation": pl.String, "untranslated": p
 
 
 def remembered(translator: Translator, store: Store, texts: pl.Series, source: str, target: str) -> tuple[pl.DataFrame, int]:
-    """The translations of the distinct `texts`: (text, translation, untranslated, words), sorted by text; and how many of them the
-    translation memory held.
+    """Translates the distinct `texts`, reading known answers from the translation memory and storing new ones there.
 
-    The memory is `memory/<translator>-<version>/<source>-<target>` of the store: a text is translated once per version, ever. It
-    learns after every `batch` of the translator, so that what breaks off goes on from there; the translators of a chain have
-    memories of their own besides, which outlive a change of the others. Raises ServingError, with how many texts it kept, when a
-    translator's server is gone.
+    The memory is `memory/<translator>-<version>/<source>-<target>` of the store: a text is translated once per version, ever.
+    Answers are stored after every `batch` of the translator, so that an interrupted call resumes there. A chain's translators have
+    memories of their own besides, which stay valid when the others change.
+
+    Args:
+        translator: translates texts that the memory lacks.
+        store: holds the memory.
+        texts: may contain duplicates.
+        source: language of the texts.
+        target: language of the translations.
+
+    Returns:
+        The translations (text, translation, untranslated, words), sorted by text; and how many of them the memory held.
+
+    Raises:
+        ServingError: a translator's server is gone; tells how many texts are stored.
     """
     wanted, memory = _distinct(texts), _memory(translator, store, source, target)
     known = memory.recall(wanted)
@@ -44,7 +55,7 @@ def remembered(translator: Translator, store: Store, texts: pl.Series, source: s
 
 
 class _BrokenOff(ServingError):
-    """A translation that a server broke off, with what is known of it said."""
+    """A translation that a server interrupted; carries the number of stored texts."""
 
 
 def _broken_off(error: ServingError, known: int, wanted: int) -> _BrokenOff:
@@ -69,9 +80,9 @@ def _answers(translator: Translator, store: Store, texts: list[str], source: str
 
 
 def held(translator: Translator, store: Store, texts: pl.Series, source: str, target: str) -> tuple[int, int]:
-    """How many distinct texts there are, and how many of them `remembered` would find in the memory. Translates nothing.
+    """Returns the number of distinct texts, and how many of them `remembered` would find in the memory. Translates nothing.
 
-    Of a chain, what the memories of its translators hold besides is not counted.
+    The further memories of a chain's translators are not counted.
     """
     wanted = _distinct(texts)
     known = _memory(translator, store, source, target).recall(wanted)
@@ -87,10 +98,10 @@ def _memory(translator: Translator, store: Store, source: str, target: str) -> M
 
 
 def add_english(frame: pl.DataFrame, translator: Translator | None, store: Store) -> pl.DataFrame:
-    """`frame` (`language`, `query`) with `english`: the query's English translation, from the query's own text alone.
+    """Returns `frame` (`language`, `query`) with `english`: the query's English translation, from the query's own text alone.
 
     It is null for English queries, for languages that the translator can't read, and everywhere without a translator. Training,
-    evaluation and scoring all come through here, so that the same query reads the same in each of them.
+    evaluation and scoring all use this function, so that a query has the same English in each.
     """
     if "english" in frame.columns:
         frame = frame.drop("english")

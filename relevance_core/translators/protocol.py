@@ -1,4 +1,4 @@
-"""What a translator is, and where one runs."""
+"""The interface of translators, and the machine that they run on."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from relevance_core.languages import named
 
 
 class Machine(NamedTuple):
-    """Where translators run: the servers of translation models with their key, and this machine's device and threads.
+    """The servers of translation models with their key, and this machine's device and threads.
 
-    It decides no answer, so it is no part of a translator's version, and is not kept with one.
+    None of it changes an answer, so it is no part of a translator's version, and is not stored with a translator.
     """
 
     serving: ServingSettings = ServingSettings()
@@ -21,14 +21,14 @@ class Machine(NamedTuple):
 
 
 HERE: Final = Machine()
-"""This machine as the settings' defaults have it: without a server."""
+"""This machine under default settings: without a server."""
 
 
 class Translated(NamedTuple):
-    """A translation, and how much of it the translator could not do.
+    """A translation, and the part of it that the translator left untranslated.
 
-    words: words of the source (characters, in a language of UNSPACED), without the numbers, units and brands that stay as they are;
-    untranslated_words: those of them that were left as they were.
+    words: number of words in the source (characters, in a language of UNSPACED), without the numbers, units and brands that stay;
+    untranslated_words: number of those that were left as they were.
     """
 
     text: str
@@ -46,12 +46,12 @@ class Translator(Protocol):
 
     @property
     def version(self) -> str:
-        """A digest of all that decides its answers."""
+        """A digest of everything that decides its answers."""
         ...
 
     @property
     def batch(self) -> int:
-        """Texts after which the translation memory keeps what was answered: few where an answer is dear."""
+        """Number of texts after which the translation memory stores the answers: small where an answer is expensive."""
         ...
 
     @property
@@ -60,16 +60,16 @@ class Translator(Protocol):
         ...
 
     def can(self, source: str, target: str) -> bool:
-        """Whether it translates from `source` into `target`."""
+        """Tells whether it translates from `source` into `target`."""
         ...
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translated]:
-        """One answer a text, in their order. Raises a RelevanceError for a pair of languages that it can't do, before any work."""
+        """Returns one answer per text, in order. Raises a RelevanceError for an unsupported pair of languages, before any work."""
         ...
 
 
 def require(translator: Translator, source: str, target: str) -> None:
-    """Raises SettingsError for a pair of languages that the translator can't do."""
+    """Raises SettingsError for a pair of languages that the translator does not support."""
     if not translator.can(source, target):
         raise SettingsError(
             f"{translator.name} can't translate {named(source)} ({source}) into {named(target)} ({target})",

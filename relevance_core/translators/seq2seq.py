@@ -24,18 +24,21 @@ _ALGORITHM: Final = "seq2seq-1"
 _BATCH: Final = 32
 _LONGEST: Final = 512
 _ISO: Final = {language.flores[:3]: code for code, language in TABLE.items()} | {code: code for code in TABLE}
-"""ISO 639-3 code, or 639-1 → 639-1."""
+"""ISO 639-3 or 639-1 code → ISO 639-1 code."""
 
 
 @dataclass(frozen=True)
 class Seq2SeqTranslator:
     """Translates with an encoder-decoder model, greedily.
 
-    model: a Hugging Face id, or a folder's name. revision: the id's commit, or the digest of the folder's files. pair: the only
-    languages of an opus-mt model, source and target. source: the folder, or the id again.
+    Attributes:
+        model: a Hugging Face id, or a folder's name.
+        revision: the id's commit, or the digest of the folder's files.
+        pair: source and target language of an opus-mt model, its only ones.
+        source: the folder, or the id again.
 
-    Known limits. Of opus-mt it takes the models of one pair, not those that choose the target with a token; their tokenizer evens
-    out punctuation where the package sacremoses is installed, and only there. Weights are float32 on every device, so that machines
+    Known limits. Of opus-mt it supports models of a single pair, not those that choose the target with a token; their tokenizer
+    normalises punctuation only where the package sacremoses is installed. Weights are float32 on every device, so that machines
     agree.
     """
 
@@ -51,9 +54,17 @@ class Seq2SeqTranslator:
 
     @classmethod
     def find(cls, model: str, revision: str, max_new_tokens: int, machine: Machine) -> Self:
-        """The translator of a model in a folder or in the local Hugging Face cache; its weights are not loaded.
+        """Returns the translator of a model in a folder or in the local Hugging Face cache; its weights are not loaded.
 
-        Raises ModelError for a model that is not there, SettingsError for one of another family.
+        Args:
+            model: a folder, or a Hugging Face id.
+            revision: of the id.
+            max_new_tokens: longest translation; a longer one is discarded.
+            machine: device and threads.
+
+        Raises:
+            ModelError: the model is not on this machine.
+            SettingsError: the model is of an unsupported family.
         """
         folder = local_folder(model, revision, "translate.translator")
         kind, pair = _kind(folder)
@@ -63,21 +74,21 @@ class Seq2SeqTranslator:
 
     @cached_property
     def version(self) -> str:
-        """12 hex digits of the model and how it answers."""
+        """12 hex digits over the model and the way it generates."""
         parts = [_ALGORITHM, self.model, self.revision, self.kind, self.pair, self.max_new_tokens]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
     @property
     def languages(self) -> frozenset[str]:
-        """Those of the table, or the model's own pair."""
+        """The languages of the table, or the model's own pair."""
         return frozenset(self.pair or LANGUAGES)
 
     def can(self, source: str, target: str) -> bool:
-        """Whether the model has both languages, in this direction."""
+        """Tells whether the model translates from `source` into `target`."""
         return (source, target) == self.pair if self.pair else source != target and {source, target} <= self.languages
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translated]:
-        """One answer a text. Raises SettingsError for a pair that it can't do, ModelError for a model that is gone or changed."""
+        """Returns one answer per text. Raises SettingsError for an unsupported pair, ModelError for a missing or changed model."""
         require(self, source, target)
         texts = [normalise(text) for text in texts]
         order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
@@ -90,7 +101,7 @@ class Seq2SeqTranslator:
         return [answers[place] for place in range(len(texts))]
 
     def _generate(self, texts: list[str], source: str, target: str) -> list[tuple[str, bool]]:
-        """What the model writes for each text, and whether it came to an end."""
+        """Returns the model's output for each text, and whether it ended before the length limit."""
         import torch
 
         model, tokenizer = self._loaded
@@ -106,7 +117,7 @@ class Seq2SeqTranslator:
             written = model.generate(
                 input_ids=encoded["input_ids"], attention_mask=encoded["attention_mask"], generation_config=config
             )
-        # first the token that a decoder starts with, then the language's, if it is told: neither is said
+        # the decoder's start token, then the language's, if any: neither is part of the text
         written = written[:, 1 if config.forced_bos_token_id is None else 2 :]
         ends = torch.tensor(config.eos_token_id, device=written.device).reshape(-1)
         whole = torch.isin(written, ends).any(dim=1).tolist()
@@ -142,7 +153,7 @@ class Seq2SeqTranslator:
         return model.to(device).eval(), tokenizer
 
     def _check_tokens(self, tokenizer: Any) -> None:
-        """Raises ModelError for a tokenizer that lacks the token of a language."""
+        """Raises ModelError for a tokenizer that lacks a language's token."""
         if self.kind == "opus-mt":
             return
         tokens = {token_of(language, self.kind) for language in self.languages}
@@ -156,7 +167,7 @@ class Seq2SeqTranslator:
 
 
 def _kind(folder: Path) -> tuple[Kind, tuple[str, str] | None]:
-    """The family of a model, by its files, and the languages of an opus-mt model."""
+    """Returns a model's family, judged by its files, and the languages of an opus-mt model. Raises SettingsError."""
     architecture = _json(folder / "config.json").get("model_type")
     tokenizer = _json(folder / "tokenizer_config.json")
     if architecture == "marian":

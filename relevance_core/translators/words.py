@@ -1,4 +1,4 @@
-"""What a text is made of, for every translator: its words, and what of it each translation must keep."""
+"""The words of a text, for every translator, and those that each translation must keep."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ UNSPACED: Final = frozenset(("ja", "th", "zh"))
 UNITS: Final = frozenset(
     ("mm", "cm", "dm", "m", "km", "ml", "cl", "dl", "l", "mg", "g", "kg", "w", "kw", "kwh", "v", "mah", "hz", "gb", "tb")
 )
-"""Units that every market writes alike; one that follows a number stays."""
+"""Units that every market writes alike; a unit that follows a number stays."""
 
-# A number with what is written onto it (500ml), or a word. A script without spaces has no words: a character each, with the vowel
-# and tone marks that belong to it, except Latin letters and digits, which stand in it as words.
+# A number with its suffix (500ml), or a word. In a script without spaces each character is a token, with the vowel
+# and tone marks that belong to it; Latin letters and digits within such a text still form words.
 _NUMBER: Final = r"\d+(?:[.,]\d+)*"
 _MARKS: Final = "\u0300-\u036f\u064b-\u065f\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u3099\u309a"
 _SPACED_TOKEN: Final = re.compile(rf"{_NUMBER}[^\W_]*|(?:[^\W_]|[{_MARKS}])+")
@@ -29,13 +29,13 @@ Token = tuple[str, int, int]
 
 
 def tokens(text: str, language: str) -> list[Token]:
-    """The (lower-cased) tokens of a normalised text with their bounds: words and numbers, punctuation left out."""
+    """Returns the (lower-cased) tokens of a normalised text with their bounds: words and numbers, without punctuation."""
     pattern = _UNSPACED_TOKEN if language in UNSPACED else _SPACED_TOKEN
     return [(match.group().lower(), match.start(), match.end()) for match in pattern.finditer(text)]
 
 
 class Keepsakes:
-    """What every translation of a text must keep: numbers with their units, and brands.
+    """The words that every translation of a text must keep: numbers with their units, and brands.
 
     brands: names of one or more words; case and punctuation do not matter.
     """
@@ -45,7 +45,7 @@ class Keepsakes:
         self._longest = max(map(len, self._brands), default=0)
 
     def of(self, text: str, language: str) -> Counter[str]:
-        """Each with how often it stands in a normalised text; numbers without the decimal sign, which languages do not share."""
+        """Counts the words to keep in a normalised text; numbers lose their decimal sign, which differs between languages."""
         words = [word for word, _, _ in tokens(text, language)]
         kept = Counter(word.replace(".", "").replace(",", "") for word in words if word[0].isdigit())
         kept.update(words[n] for n in range(len(words)) if words[n] in UNITS and stays(words, n))
@@ -55,7 +55,7 @@ class Keepsakes:
         return kept
 
     def others(self, text: str, language: str) -> list[str]:
-        """The words of a normalised text that a translation may change, lower-cased: no number, unit or brand."""
+        """Returns the words of a normalised text that a translation may change, lower-cased: neither number, unit nor brand."""
         words, found, at = list(phrase_of(text, language)), [], 0
         while at < len(words):
             lengths = range(min(self._longest, len(words) - at), 0, -1)
@@ -67,10 +67,10 @@ class Keepsakes:
 
 
 def phrase_of(text: str, language: str) -> Phrase:
-    """The words of a normalised text."""
+    """Returns the words of a normalised text."""
     return tuple(word for word, _, _ in tokens(text, language))
 
 
 def stays(words: Sequence[str], at: int) -> bool:
-    """Whether the word is a number, or a unit that follows one."""
+    """Tells whether the word is a number, or a unit that follows a number."""
     return words[at][0].isdigit() or (words[at] in UNITS and at > 0 and words[at - 1][-1].isdigit())
