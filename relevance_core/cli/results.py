@@ -123,7 +123,7 @@ def tables_of(markdown: str) -> Iterator[Part]:
     lines: list[list[str]] = []
     for line in [*markdown.splitlines(), ""]:
         if line.startswith("|"):
-            lines.append([part.strip() for part in line.strip("| ").split("|")])
+            lines.append([part.strip() for part in line.strip()[1:-1].split("|")])
             continue
         if lines:
             yield Table(lines[0], lines[2:])

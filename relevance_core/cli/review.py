@@ -19,7 +19,7 @@ from relevance_core.cli.stores import existing_store
 from relevance_core.errors import DataError, NotFound, SettingsError
 from relevance_core.pairs import TASKS, Task
 from relevance_core.runs import review
-from relevance_core.store import Store
+from relevance_core.store import Store, open_store
 
 Result = dict[str, Any]
 
@@ -75,8 +75,10 @@ def add_review_parser(subparsers: Commands, text: str, common: Parser) -> Parser
 
 def run(options: argparse.Namespace) -> Result:
     """Runs the parsed command. Returns one JSON-ready object."""
-    command = {"list": _list, "export": _export, "import": _import}[options.review_command]
-    return command(options, existing_store(options.store))
+    if options.review_command == "import":
+        # A wrong file is the news, whatever store it is for.
+        return _import(options, open_store(options.store))
+    return {"list": _list, "export": _export}[options.review_command](options, existing_store(options.store))
 
 
 def shown_queue(result: Mapping[str, Any]) -> Iterator[Part]:
