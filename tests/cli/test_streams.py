@@ -13,6 +13,7 @@ import pytest
 
 from relevance_core.registry import Registry
 from relevance_core.runs import review
+from relevance_core.serving import serve as serving
 from relevance_core.stages import evaluate
 from relevance_core.store import Store, open_store
 from tests.support.command_cases import published, run
@@ -173,6 +174,15 @@ def test_the_queue_is_a_result(
     done = run(capsys, "review", "export", "--output", str(tmp_path / "queue.csv"))
     assert done.out == f"1 row written to {tmp_path / 'queue.csv'}\n"
     assert "fill in the column `decision`" in done.err
+
+
+def test_a_server_says_when_it_is_ready(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`serve` prints `ready URL` while it runs; with --json that line is on stderr, and the object alone on stdout."""
+    monkeypatch.setattr(serving, "serve", lambda *_: sys.stdout.write("ready http://h\n") and 0)
+    assert run(capsys, "serve") == (0, "ready http://h\n", "")
+    assert run(capsys, "serve", "--json") == (0, '{"status": 0}\n', "ready http://h\n")
 
 
 def test_the_settings_are_the_result(capsys: pytest.CaptureFixture[str]) -> None:
