@@ -19,6 +19,8 @@ CLOSED: Final = 128 + 13
 """The status of a command whose reader went away: a shell's for a process that SIGPIPE ended."""
 
 _UNBOUNDED: Final = 1_000_000
+_NARROWEST: Final = 20
+"""No column of texts is made narrower: of a few letters a line nothing could be read. The terminal breaks such a row itself."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def rendered(part: Part, terminal: bool) -> str:
     if isinstance(part, str):
         return "".join(plain(line) + "\n" for line in part.splitlines() or [""])
     # Here, so that commands that print JSON start without it.
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.measure import Measurement
     from rich.table import Table as Grid
@@ -86,9 +89,11 @@ def rendered(part: Part, terminal: bool) -> str:
     )
     grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for place, name in enumerate(part.columns):
-        numbers = all(row[place] is None or _is_number(row[place]) for row in part.rows)
+        values = [row[place] for row in part.rows]
+        numbers = bool(values) and all(value is None or _is_number(value) for value in values)
         folds = name in part.text
-        grid.add_column(Text(name), justify="right" if numbers and part.rows else "left", no_wrap=not folds, overflow="fold")
+        least = min(_NARROWEST, max((cell_len(cell(value)) for value in values), default=0)) if folds else None
+        grid.add_column(Text(name), justify="right" if numbers else "left", no_wrap=not folds, overflow="fold", min_width=least)
     for row in part.rows:
         grid.add_row(*(Text(cell(value)) for value in row))
     console.width = max(console.width, Measurement.get(console, console.options.update(width=_UNBOUNDED), grid).minimum)
