@@ -33,7 +33,7 @@ EXAMPLE: Final = (
 _LONGEST: Final = 400
 # Notifiers render their fields as templates, and what they send is read as HTML (mail) or as Slack's markup.
 _MARKUP: Final = str.maketrans("<>{}", "‹›()")
-_PROGRESS: Final = re.compile(r"^\[ *[\d.]+ s\] relevance [\w-]+: ")
+_PROGRESS: Final = re.compile(r"^(?:\[ *[\d.]+ s\] )?relevance(?: [\w-]+)+: ")
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from relevance_core import config
+from relevance_core.cli.console import say
+from relevance_core.cli.parsing import at_least
+from relevance_core.cli.results import Part, Result, tables_of
 from relevance_core.config import Settings
 from relevance_core.errors import SettingsError
 from relevance_core.store import Store
 from relevance_core.tools.ablation.strategies import PUBLISHED, STRATEGIES, rows_of
-
-Say = Callable[[str], None]
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -25,7 +26,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help=f"one row each, in this order, of {', '.join(STRATEGIES)} (default: %(default)s)",
     )
-    command.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each row, from `seed` on (default: 3)")
+    command.add_argument(
+        "--seeds", type=at_least(1), default=3, metavar="N", help="trainings of each row, from `seed` on (default: 3)"
+    )
     command.add_argument(
         "--also",
         action="append",
@@ -47,15 +50,13 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: argparse.Namespace, settings: Settings, store: Store, say: Say) -> dict[str, Any]:
+def run(options: argparse.Namespace, settings: Settings, store: Store) -> dict[str, Any]:
     """Makes or finds every cell and writes the tables. Returns the figures. Raises SettingsError for options that don't fit."""
     from relevance_core import reporting
     from relevance_core.tools.ablation import ablation
     from relevance_core.tools.ablation import report as written
     from relevance_core.tools.ablation.figures import figures as figures_of
 
-    if options.seeds < 1:
-        raise SettingsError(f"{options.seeds} seeds are none", where="--seeds", expected="1 or more")
     names = _names(options.strategies)
     rows = rows_of(names, dict(_further(text) for text in options.also), _names(options.sources))
     if options.sources and not settings.onboard:
@@ -66,14 +67,18 @@ def run(options: argparse.Namespace, settings: Settings, store: Store, say: Say)
     figures = figures_of(plan, ablation.cells(plan, store, say))
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
-    text = written.markdown(figures)
     (out / "ablation.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    (out / "ablation.md").write_text(text, encoding="utf-8")
+    (out / "ablation.md").write_text(written.markdown(figures), encoding="utf-8")
     (out / "ablation.html").write_text(reporting.render(written.page(figures)), encoding="utf-8")
-    for line in text.splitlines():
-        say(line)
     say(f"written: {out / 'ablation.json'}, .md and .html")
     return figures
+
+
+def shown(figures: Result) -> Iterator[Part]:
+    """The tables of ablation.md."""
+    from relevance_core.tools.ablation import report as written
+
+    yield from tables_of(written.markdown(dict(figures)))
 
 
 def _names(text: str) -> list[str]:

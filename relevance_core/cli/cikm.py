@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from relevance_core.cli.console import say
+from relevance_core.cli.parsing import Commands, Parser, a_date, add_command
+from relevance_core.cli.results import Part, Show, Table, counted
+from relevance_core.cli.shown import measured
 from relevance_core.store import open_store
 
 if TYPE_CHECKING:
     from relevance_core.stages.evaluate import ScoreRows
 
-Say = Callable[[str], None]
 Result = dict[str, Any]
 
 CONFIDENCE: Final = 0.7
@@ -21,21 +24,35 @@ CONFIDENCE: Final = 0.7
 
 
 def add_cikm_parser(
-    subparsers: argparse._SubParsersAction[argparse.ArgumentParser],
-    common: argparse.ArgumentParser,
+    subparsers: Commands,
+    text: str,
+    common: Parser,
     add_scoring: Callable[[argparse.ArgumentParser], None],
-) -> argparse.ArgumentParser:
-    """Adds `cikm` and its commands. `common` holds the options that every command has; `add_scoring` adds those of a version."""
-    parser = subparsers.add_parser("cikm", help="the CIKM AnalytiCup 2025: its files, a submission, its check", description=__doc__)
-    commands = parser.add_subparsers(dest="cikm_command", required=True, metavar="COMMAND")
-    machine = argparse.ArgumentParser(add_help=False)
+) -> Parser:
+    """Adds `cikm` and its commands.
+
+    Args:
+        subparsers: what it is added to.
+        text: what it does.
+        common: the options that every command has.
+        add_scoring: adds those of a version and of where it scores.
+    """
+    parser = add_command(subparsers, "cikm", text, "check --test test_QC.txt --submission submit_QC.txt", listed=False)
+    commands: Commands = parser.add_subparsers(dest="cikm_command", required=True, metavar="COMMAND")
+    machine = Parser(add_help=False)
     machine.add_argument("--json", action="store_true", help="print one JSON object as the last line of stdout")
 
-    def command(name: str, text: str, parent: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=text, description=text, parents=[parent])
+    def command(name: str, show: Show, text: str, example: str, parent: Parser) -> Parser:
+        made = add_command(commands, name, text, example, parent)
+        made.set_defaults(show=show)
+        return made
 
     preparing = command(
-        "prepare", "clean the competition's files into logs for `retrain --source`, with a report of counts", machine
+        "prepare",
+        shown_prepared,
+        "clean the competition's files into logs for `retrain --source`, with a report of counts",
+        "--train train_QC.txt train_QI.txt --out cikm",
+        machine,
     )
     _add_files(preparing, "--train", "train files, one a task", required=True)
     _add_files(preparing, "--dev", "dev files, one a task; they never train")
@@ -43,13 +60,19 @@ def add_cikm_parser(
     preparing.add_argument("--out", required=True, metavar="FOLDER")
     preparing.add_argument(
         "--day",
-        type=date.fromisoformat,
+        type=a_date,
         default=date(2025, 1, 1),
         metavar="DATE",
         help="the day of the train rows, which carry no time (default: %(default)s)",
     )
 
-    predicting = command("predict", "answer a test file with the champion or a version: a submission file", common)
+    predicting = command(
+        "predict",
+        shown_predicted,
+        "answer a test file with the champion or a version: a submission file",
+        "--store ./store --test test_QC.txt --output submit_QC.txt",
+        common,
+    )
     predicting.add_argument("--test", required=True, metavar="FILE")
     predicting.add_argument("--output", required=True, metavar="FILE", help="for example submit_QC.txt")
     add_scoring(predicting)
@@ -62,7 +85,13 @@ def add_cikm_parser(
             help="how probable another language must be to replace the tag en; above 1 never (default: %(default)s)",
         )
 
-    checking = command("check", "hold submissions against their test files; a wrong one is an error (exit status 65)", machine)
+    checking = command(
+        "check",
+        shown_checked,
+        "hold submissions against their test files; a wrong one is an error (exit status 65)",
+        "--test test_QC.txt test_QI.txt --submission submit_QC.txt submit_QI.txt",
+        machine,
+    )
     _add_files(checking, "--test", "test files, one a task", required=True)
     _add_files(checking, "--submission", "submission files, one a task", required=True)
     _add_files(checking, "--labels", "test files with labels, one a task: measures F1 by task and language too")
@@ -73,8 +102,8 @@ def _add_files(command: argparse.ArgumentParser, name: str, text: str, *, requir
     command.add_argument(name, nargs="+", default=[], required=required, metavar="FILE", help=text)
 
 
-def run(options: argparse.Namespace, scorer: Callable[[argparse.Namespace], ScoreRows], say: Say) -> Result:
-    """Runs the parsed command: text for people goes to `say`, the result is one JSON-ready object.
+def run(options: argparse.Namespace, scorer: Callable[[argparse.Namespace], ScoreRows]) -> Result:
+    """Runs the parsed command. Returns one JSON-ready object.
 
     scorer: gives what scores rows, by the options that `add_scoring` added.
     """
@@ -82,14 +111,41 @@ def run(options: argparse.Namespace, scorer: Callable[[argparse.Namespace], Scor
     from relevance_core.tools import cikm
 
     if options.cikm_command == "prepare":
-        return _prepare(options, say)
+        return _prepare(options)
     if options.cikm_command == "check":
         return cikm.check(options.test, options.submission, options.labels, say)
     store, output = open_store(options.store), Path(options.output)
     return cikm.predict(store, options.test, output, options.version, options.confidence, scorer(options), say)
 
 
-def _prepare(options: argparse.Namespace, say: Say) -> Result:
+def shown_prepared(result: Mapping[str, Any]) -> Iterator[Part]:
+    """Rows by file."""
+    names = ("file", "side", "task", "rows", "kept", "dropped", "relevant")
+    yield Table(names, [tuple(of[name] for name in names) for of in result["files"]])
+
+
+def shown_predicted(result: Mapping[str, Any]) -> Iterator[Part]:
+    """What was answered, and the file that has it."""
+    yield f"{counted(result['rows'], 'row')} of {result['task']} answered by {result['version']} ({result['role']})"
+    yield f"{result['relevant']} relevant at the threshold {result['threshold']:.4f}"
+    yield f"written: {result['output']}"
+
+
+def shown_checked(result: Mapping[str, Any]) -> Iterator[Part]:
+    """The submissions that are right; with labels, F1 by task and language."""
+    columns = ("task", "submission", "rows", "answered 1")
+    yield Table(columns, [(task, of["submission"], of["rows"], of["relevant"]) for task, of in result["tasks"].items()])
+    for task, of in result["tasks"].items():
+        if "f1" in of:
+            yield ""
+            names = ("rows", "positives", "f1", "precision", "recall", "always_yes_f1")
+            yield measured(task, [("all", of), *of["per_language"].items()], names)
+    if result["average_f1"] is not None:
+        yield ""
+        yield f"average of the F1 of both tasks: {result['average_f1']:.4f}"
+
+
+def _prepare(options: argparse.Namespace) -> Result:
     from relevance_core.tools import cikm
 
     report = cikm.prepare(options.train, options.dev, options.test, Path(options.out), options.day, options.confidence, say)

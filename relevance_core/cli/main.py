@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime
-from typing import TYPE_CHECKING, Any, cast
+from datetime import date
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from relevance_core import config, loop
 from relevance_core.cli import ablate as ablate_cli
 from relevance_core.cli import cikm as cikm_cli
+from relevance_core.cli import console, results, shown
 from relevance_core.cli import registry as registry_cli
 from relevance_core.cli import review as review_cli
+from relevance_core.cli.console import say
+from relevance_core.cli.parsing import Commands, Parser, UsageError, Version, a_date, add_command, at_least, filled
+from relevance_core.cli.results import Show
 from relevance_core.cli.serving import add_serving_parsers
+from relevance_core.cli.stores import existing_store
 from relevance_core.config import Settings
 from relevance_core.errors import RelevanceError, SettingsError
-from relevance_core.pairs import Task
+from relevance_core.pairs import TASKS, Task
 from relevance_core.processes import collect_rarely
 from relevance_core.registry import Manifest, Registry, Release
 from relevance_core.registry.signing import Key
 from relevance_core.runs import folder
-from relevance_core.runs.approval import NEEDED
 from relevance_core.runs.run import open_run
 from relevance_core.runs.steps import BEGIN, REPORT, STEPS
 from relevance_core.store import open_store
@@ -34,45 +35,118 @@ if TYPE_CHECKING:
 
     from relevance_core.stages.evaluate import ScoreRows
 
+RUNNABLE: Final = (BEGIN, *STEPS, REPORT)
+"""The stages that `relevance stage` runs. *approve* is none: Airflow asks a person."""
+
 STORELESS = ("simulate", "settings", "ready")
 """The commands that work without a store."""
 
-_STARTED = time.monotonic()
+ABOUT: Final = "Keeps a multilingual search-relevance model fresh: every stage, the whole loop, and the tools around it."
+
+GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
+    "run the loop": {
+        "simulate": "write days of the simulated marketplace: logs, clicks, catalogue, glossary, truth",
+        "retrain": "run the whole loop: from labelled logs to a gated, published adapter for each task",
+        "stage": "run one stage of a run, as a task of the DAG does",
+        "report": "write the HTML report of a run as far as it is",
+        "ablate": "measure what each strategy adds, with intervals; nothing that it trains can serve",
+    },
+    "use what it made": {
+        "registry": "published versions, and which of them serve",
+        "evaluate": "F1 of the champion or a version, at its own threshold, on any labelled file",
+        "score": "p(yes) and the decision for every pair of a file",
+        "serve": "start vLLM for the base of what serves, with the adapters of the registry, and stay until it ends; "
+        "flags of vLLM's own may follow after --",
+        "ready": "exit 0 when a server is healthy, 69 when it is not: for health checks",
+    },
+    "around it": {
+        "review": "rows that wait for a person, and the decisions about them",
+        "cikm": "the CIKM AnalytiCup 2025: its files, a submission, its check",
+        "settings": "print every setting, its default and its meaning",
+    },
+}
+"""Every command and what it does, in the groups and the order of `relevance --help`."""
+
+EXAMPLES: Final = """\
+examples, with the store in $RELEVANCE_STORE:
+  relevance retrain --source shop --window-end 2026-10-08
+  relevance registry list | grep QC
+  relevance registry rollback --task QC --why "complaints about shoes"
+
+Results go to stdout, progress and errors to stderr; docs/commands.md has the exit codes.
+`relevance COMMAND --help` says more of a command."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command. Returns the exit status: 0, or the `exit_code` of the error whose message stands on stderr."""
-    options = build_parser().parse_args(arguments)
+    """Runs one command: its result goes to stdout, all else to stderr. Returns the exit status (docs/commands.md)."""
+    console.log_to_stderr()
+    called = "relevance"
+    try:
+        options = build_parser().parse_args(arguments)
+        called = options.called
+        _prepare(options)
+        if options.json:
+            with results.alone_on_stdout() as print_json:
+                print_json(options.run(options))
+        else:
+            results.show(options.show(options.run(options)))
+    except RelevanceError as error:
+        console.fail(error.called if isinstance(error, UsageError) else called, error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        console.fail(called, "interrupted; finished stages are kept, the same command goes on from there")
+        return 130
+    return 0
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    """What every command needs before it runs. Raises SettingsError where no store is named."""
+    if getattr(options, "store", None) == "" and options.command not in STORELESS:
+        raise SettingsError(
+            "no store is named", where="--store", expected="a folder or s3://bucket/prefix", do="or set RELEVANCE_STORE"
+        )
+    console.show_bars()
     collect_rarely()
     # Torch reads these when it is imported: idle threads must not spin beside another process's work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    try:
-        if getattr(options, "store", None) == "" and options.command not in STORELESS:
-            raise SettingsError(
-                "no store is named", where="--store", expected="a folder or s3://bucket/prefix", do="or set RELEVANCE_STORE"
-            )
-        result = options.run(options)
-    except RelevanceError as error:
-        say(f"relevance {options.command}: {error}")
-        return error.exit_code
-    except KeyboardInterrupt:
-        say(f"relevance {options.command}: interrupted; finished stages are kept, the same command goes on from there")
-        return 130
-    if options.json:
-        sys.stdout.write(json.dumps(result, ensure_ascii=False) + "\n")
-    return 0
 
 
-def say(text: str) -> None:
-    """One line of progress on stderr, with the seconds since the command began."""
-    sys.stderr.write(f"[{time.monotonic() - _STARTED:7.1f} s] {text}\n")
-    sys.stderr.flush()
-
-
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """The parser of `relevance` with all its commands."""
-    common = argparse.ArgumentParser(add_help=False)
+    common = _common()
+    listed = "\n\n".join(_group(name, group) for name, group in GROUPS.items())
+    parser = Parser(
+        prog="relevance", usage="relevance COMMAND [options]", description=filled(ABOUT), epilog=f"{listed}\n\n{EXAMPLES}"
+    )
+    parser.add_argument("--version", action=Version)
+    commands: Commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", prog="relevance", help=argparse.SUPPRESS
+    )
+    texts = {name: text for group in GROUPS.values() for name, text in group.items()}
+
+    def add(
+        name: str, run: Callable[[argparse.Namespace], Any], show: Show, example: str, more: str = "", *, plain: bool = False
+    ) -> Parser:
+        command = add_command(commands, name, texts[name], example, *(() if plain else (common,)), more=more, listed=False)
+        command.set_defaults(run=run, show=show)
+        return command
+
+    _add_loop(add)
+    _add_models(add)
+    add_serving_parsers(add)
+    registry_cli.add_registry_parser(commands, texts["registry"], common).set_defaults(run=_registry)
+    review_cli.add_review_parser(commands, texts["review"], common).set_defaults(run=review_cli.run)
+    cikm_cli.add_cikm_parser(commands, texts["cikm"], common, _add_scoring).set_defaults(
+        run=lambda options: cikm_cli.run(options, _scorer)
+    )
+    add("settings", _settings_page, lambda page: [page["markdown"]], "> settings.md", plain=True).set_defaults(json=False)
+    return parser
+
+
+def _common() -> Parser:
+    """The options that nearly every command has."""
+    common = Parser(add_help=False)
     group = common.add_argument_group("common")
     group.add_argument(
         "--store",
@@ -82,50 +156,50 @@ def build_parser() -> argparse.ArgumentParser:
     )
     group.add_argument("--settings", metavar="FILE", help="settings file, TOML or YAML (docs/settings.md)")
     group.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, e.g. --set train.epochs=1")
-    group.add_argument("--json", action="store_true", help="print one JSON object as the last line of stdout")
-    parser = argparse.ArgumentParser(prog="relevance", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def add(name: str, run: Callable[[argparse.Namespace], Any], text: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, parents=[common], help=text, description=text)
-        command.set_defaults(run=run)
-        return command
-
-    _add_loop(add)
-    _add_models(add)
-    add_serving_parsers(add, say)
-    registry_cli.add_registry_parser(commands, common).set_defaults(run=_registry)
-    review_cli.add_review_parser(commands, common).set_defaults(run=lambda options: review_cli.run(options, say))
-    cikm_cli.add_cikm_parser(commands, common, _add_scoring).set_defaults(run=lambda options: cikm_cli.run(options, _scorer, say))
-    commands.add_parser("settings", help="print every setting, its default and its meaning").set_defaults(
-        run=_settings_page, json=False
+    group.add_argument(
+        "--json", action="store_true", help="print one JSON object as the last line of stdout, and nothing else there"
     )
-    return parser
+    return common
 
 
-def _add_loop(add: Callable[..., argparse.ArgumentParser]) -> None:
-    command = add("simulate", _simulate, "write days of the simulated marketplace: logs, clicks, catalogue, glossary, truth")
+def _group(name: str, commands: Mapping[str, str]) -> str:
+    """A group of commands in the list of all."""
+    lines = [f"  {command:10}{filled(text, ' ' * 12).lstrip()}" for command, text in commands.items()]
+    return "\n".join([f"{name}:", *lines])
+
+
+def _stages() -> str:
+    """Every stage with its title and its text, in the order in which they run."""
+    lines = ["stages, in their order; those of a task run once for each of QC and QI and need --task:"]
+    for step in RUNNABLE:
+        lines += [f"  {step.name:11}{step.title}{' (of a task)' if step.per_task else ''}", filled(step.text, " " * 13)]
+    return "\n".join(lines)
+
+
+def _add_loop(add: Callable[..., Parser]) -> None:
+    command = add("simulate", _simulate, shown.simulate, "--out shop --start 2026-10-01 --days 7")
     command.add_argument("--out", required=True, metavar="FOLDER")
-    command.add_argument("--start", type=_date, default=date(2026, 10, 1), metavar="DATE", help="first day (default: %(default)s)")
-    command.add_argument("--days", type=int, default=7)
-    command.add_argument("--seed", type=int, default=17)
+    command.add_argument("--start", type=a_date, default=date(2026, 10, 1), metavar="DATE", help="first day (default: %(default)s)")
+    command.add_argument("--days", type=at_least(1), default=7, metavar="N", help="default: %(default)s")
+    command.add_argument("--seed", type=int, default=17, metavar="N", help="default: %(default)s")
 
-    command = add("retrain", _retrain, "run the whole loop: from labelled logs to a gated, published adapter for each task")
+    command = add("retrain", _retrain, shown.retrain, "--store ./store --source shop --window-end 2026-10-08 --onboard de")
     _add_rows(command)
     command.add_argument("--run-id", default="", help="default: a digest of the settings and the source's content")
     command.add_argument("--dry-run", action="store_true", help="stop before a model is built, with the report")
 
-    command = add("ablate", _ablate, "measure what each strategy adds, with intervals; nothing that it trains can serve")
+    example = "--store ./store --source shop --window-end 2026-10-08 --seeds 3 --out ablation"
+    command = add("ablate", _ablate, ablate_cli.shown, example)
     _add_rows(command)
     ablate_cli.add_options(command)
 
-    command = add("stage", _stage, "run one stage of a run, as a task of the DAG does")
-    command.add_argument("name", metavar="NAME", help=", ".join(step.name for step in (BEGIN, *STEPS, REPORT)))
+    command = add("stage", _stage, shown.stage, "mine --store ./store --run 2026-10-08-0a1b2c3d --task QC", _stages())
+    command.add_argument("name", metavar="NAME", choices=[step.name for step in RUNNABLE], help="a stage of the list below")
     command.add_argument("--run", dest="run_id", required=True, metavar="RUN_ID")
-    command.add_argument("--task", choices=["QC", "QI"])
+    command.add_argument("--task", choices=TASKS, help="for the stages of a task")
     command.add_argument("--dag-run", default="", metavar="ID", help="begin: Airflow's name of the run")
 
-    command = add("report", _report, "write the HTML report of a run as far as it is")
+    command = add("report", _report, shown.report, "2026-10-08-0a1b2c3d --store ./store --output report.html")
     command.add_argument("run_id", metavar="RUN")
     command.add_argument("--output", metavar="FILE", help="copy the report there")
 
@@ -133,19 +207,19 @@ def _add_loop(add: Callable[..., argparse.ArgumentParser]) -> None:
 def _add_rows(command: argparse.ArgumentParser) -> None:
     """Which rows the loop runs on."""
     command.add_argument("--source", metavar="URI", help="labelled logs: a folder of dt=YYYY-MM-DD partitions or a file")
-    command.add_argument("--window-end", type=_date, metavar="DATE", help="end of the window, exclusive (UTC)")
+    command.add_argument("--window-end", type=a_date, metavar="DATE", help="end of the window, exclusive (UTC)")
     command.add_argument("--onboard", action="append", default=[], metavar="LANG", help="bring in a language; may be repeated")
     command.add_argument("--tasks", metavar="QC,QI")
 
 
-def _add_models(add: Callable[..., argparse.ArgumentParser]) -> None:
-    command = add("evaluate", _evaluate, "F1 of the champion or a version, at its own threshold, on any labelled file")
-    command.add_argument("--task", choices=["QC", "QI"], required=True)
+def _add_models(add: Callable[..., Parser]) -> None:
+    command = add("evaluate", _evaluate, shown.evaluate, "--store ./store --task QC --data labelled.parquet")
+    command.add_argument("--task", choices=TASKS, required=True)
     command.add_argument("--data", required=True, metavar="FILE")
     command.add_argument("--version", help="a version's id or its first letters (default: the champion)")
 
-    command = add("score", _score, "p(yes) and the decision for every pair of a file")
-    command.add_argument("--task", choices=["QC", "QI"], required=True)
+    command = add("score", _score, shown.score, "--store ./store --task QC --input pairs.csv --output scores.parquet")
+    command.add_argument("--task", choices=TASKS, required=True)
     command.add_argument("--input", required=True, metavar="FILE")
     command.add_argument("--output", required=True, metavar="FILE", help=".parquet, .jsonl or .csv")
     _add_scoring(command)
@@ -168,10 +242,10 @@ def _add_scoring(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _settings_page(options: argparse.Namespace) -> None:
+def _settings_page(options: argparse.Namespace) -> dict[str, Any]:
     from relevance_core.config.table import as_markdown
 
-    sys.stdout.write(as_markdown())
+    return {"markdown": as_markdown()}
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -188,7 +262,7 @@ def _simulate(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _ablate(options: argparse.Namespace) -> dict[str, Any]:
-    return ablate_cli.run(options, _loop_settings(options), open_store(options.store), say)
+    return ablate_cli.run(options, _loop_settings(options), open_store(options.store))
 
 
 def _loop_settings(options: argparse.Namespace) -> Settings:
@@ -203,9 +277,7 @@ def _loop_settings(options: argparse.Namespace) -> Settings:
 
 def _retrain(options: argparse.Namespace) -> dict[str, Any]:
     settings = _loop_settings(options)
-    result = loop.retrain(settings, open_store(options.store), options.run_id, dry_run=options.dry_run, say=say)
-    _print_result(result)
-    return result
+    return loop.retrain(settings, open_store(options.store), options.run_id, dry_run=options.dry_run, say=say)
 
 
 def _stage(options: argparse.Namespace) -> dict[str, Any]:
@@ -227,7 +299,6 @@ def _report(options: argparse.Namespace) -> dict[str, Any]:
     if options.output:
         Path(options.output).write_bytes(run.store.read(report.key("report.html")))
     where = options.output or run.store.uri_of(report.key("report.html"))
-    say(f"report: {where}")
     return {"run_id": run.run_id, "report": where}
 
 
@@ -274,22 +345,4 @@ def _registry(options: argparse.Namespace) -> dict[str, Any]:
         return roll_out(registry, versions, move, settings, say)[0]
 
     key = Key.load(settings.serving.verify_key) if settings.serving.verify_key else None
-    return registry_cli.run(options, open_store(options.store), say, serve, key)
-
-
-def _date(text: str) -> date:
-    try:
-        return datetime.fromisoformat(text).date()
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no date; expected YYYY-MM-DD") from None
-
-
-def _print_result(result: dict[str, Any]) -> None:
-    for task, figures in result["tasks"].items():
-        f1 = f"F1 {figures['f1']:.4f} (always yes {figures['always_yes_f1']:.4f})"
-        say(f"{task}: {figures['verdict']}, version {figures['version']}, {f1}")
-        if figures["why"]:
-            say(f"{task}: it does not serve: {figures['why']}")
-        if figures["verdict"] == NEEDED and not figures["promoted"]:
-            say(f"{task}: to let it serve, `relevance registry promote {task}={figures['version']} --why …`")
-    say(f"report: {result['report']}")
+    return registry_cli.run(options, existing_store(options.store), serve, key)

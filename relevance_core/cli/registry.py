@@ -2,57 +2,82 @@
 
 import argparse
 import getpass
-from collections.abc import Callable, Mapping
-from typing import Any
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
-from relevance_core.errors import RegistryError, SettingsError
+from relevance_core.cli import results
+from relevance_core.cli.console import say
+from relevance_core.cli.parsing import Commands, Parser, add_command, at_least
+from relevance_core.cli.results import Part, Show, Table
+from relevance_core.errors import NotFound, RegistryError, SettingsError
 from relevance_core.registry.manifest import Manifest, Release
 from relevance_core.registry.releases import CHAMPION, Registry
 from relevance_core.registry.signing import Key
 from relevance_core.store.objects import Store
 
-Say = Callable[[str], None]
+_LOG: Final = logging.getLogger(__name__)
 Result = dict[str, Any]
 Serve = Callable[[Registry, Mapping[str, str], Callable[[], Release]], Release]
 """Lets versions serve by calling the function that moves the alias, once they have shown what they must show before."""
 
 
-def add_registry_parser(
-    subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]", common: argparse.ArgumentParser
-) -> argparse.ArgumentParser:
-    """Add `registry` and its commands; `common` holds the options that every command has (`--store`, `--json` …)."""
-    parser = subparsers.add_parser("registry", help="published versions, and which of them serve", description=__doc__)
-    commands = parser.add_subparsers(dest="registry_command", required=True, metavar="COMMAND")
+def add_registry_parser(subparsers: Commands, text: str, common: Parser) -> Parser:
+    """Adds `registry` and its commands; `common` holds the options that every command has (`--store`, `--json` …)."""
+    parser = add_command(subparsers, "registry", text, "list --store ./store", listed=False)
+    commands: Commands = parser.add_subparsers(dest="registry_command", required=True, metavar="COMMAND")
 
-    def command(name: str, text: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=text, description=text, parents=[common])
+    def command(name: str, show: Show, text: str, example: str) -> Parser:
+        made = add_command(commands, name, text, example, common)
+        made.set_defaults(show=show)
+        return made
 
-    listing = command("list", "versions of every task, the champion marked, and the latest releases")
+    listing = command(
+        "list",
+        shown_list,
+        "versions of every task, the champion marked, and the latest releases; a store that is not there is an error",
+        "--store ./store --task QC",
+    )
     listing.add_argument("--task", help="only this task, for example QC")
-    listing.add_argument("--releases", type=int, default=10, metavar="N", help="how many releases to show (default 10)")
+    listing.add_argument("--releases", type=at_least(0), default=10, metavar="N", help="how many releases to show (default 10)")
 
-    show = command("show", "the manifest of one version")
+    show = command("show", shown_manifest, "the manifest of one version", "QC 0123abcd --store ./store")
     show.add_argument("task", help="QC or QI")
     show.add_argument(
         "version", nargs="?", default=CHAMPION, help="'champion' (default), a version, or the first 4 digits or more of one"
     )
 
     verify = command(
-        "verify", "read every byte of a version, or of all, and compare it with its manifest; exit 68 if something is wrong"
+        "verify",
+        shown_verified,
+        "read every byte of a version, or of all, and compare it with its manifest; exit 68 if something is wrong, 66 if there is "
+        "nothing to verify",
+        "QC --store ./store",
     )
     verify.add_argument("task", nargs="?", help="QC or QI; without it, every version of every task")
     verify.add_argument("version", nargs="?", help="as for show; without it, every version of the task")
 
-    promote = command("promote", "let these versions serve from now on")
+    promote = command(
+        "promote",
+        shown_release,
+        "let these versions serve from now on",
+        'QC=0123abcd QI=4567ef01 --store ./store --why "approved by ada"',
+    )
     promote.add_argument(
         "versions", nargs="+", metavar="TASK=VERSION", help="for example QC=0123abcd QI=4567ef01; they move together"
     )
     _add_decision(promote)
 
-    rollback = command("rollback", "let an older state serve again, as a new release; by default the state before the current one")
+    rollback = command(
+        "rollback",
+        shown_release,
+        "let an older state serve again, as a new release; by default the state before the current one",
+        '--task QC --store ./store --why "complaints about shoes"',
+    )
     rollback.add_argument("--task", help="only this task; default: all")
     target = rollback.add_mutually_exclusive_group()
-    target.add_argument("--release", type=int, metavar="N", help="go back to what release N served")
+    target.add_argument("--release", type=at_least(1), metavar="N", help="go back to what release N served")
     target.add_argument("--version", help="let this version of --task serve")
     _add_decision(rollback)
     return parser
@@ -64,36 +89,90 @@ def _add_decision(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run-id", default="", help="the run that decides, if one does")
 
 
-def run(args: argparse.Namespace, store: Store, say: Say, serve: Serve, key: Key | None = None) -> Result:
-    """Run the parsed command on `store`: text for people goes to `say`, the result is one JSON-ready object.
+def run(args: argparse.Namespace, store: Store, serve: Serve, key: Key | None = None) -> Result:
+    """Runs the parsed command.
 
-    key: what manifests must be signed with, for `verify`.
+    Args:
+        args: as parsed.
+        store: the registry's.
+        serve: lets versions serve, for `promote` and `rollback`.
+        key: what manifests must be signed with, for `verify`.
+
+    Returns:
+        One JSON-ready object.
     """
     registry = Registry(store)
     if args.registry_command in {"promote", "rollback"}:
         decide = {"promote": _promote, "rollback": _rollback}[args.registry_command]
-        release = decide(args, registry, serve)
-        say(_line(release))
-        return release.to_json()
+        return decide(args, registry, serve).to_json()
     if args.registry_command == "verify":
-        return _verify(args, registry, say, key)
-    return {"list": _list, "show": _show}[args.registry_command](args, registry, say)
+        return _verify(args, registry, key)
+    return {"list": _list, "show": _show}[args.registry_command](args, registry)
 
 
-def _list(args: argparse.Namespace, registry: Registry, say: Say) -> Result:
+def shown_list(result: Result) -> Iterator[Part]:
+    """Versions by task and age, the champion with a star, then the releases. Nothing where there are none."""
+    rows = [(task, row) for task, of_task in result["tasks"].items() for row in of_task]
+    if rows:
+        damaged = any(row["problem"] for _, row in rows)
+        columns = ("", "task", "version", "created", "base", "languages", *(("problem",) if damaged else ()))
+        yield Table(
+            columns,
+            [
+                (
+                    "*" if row["champion"] else "",
+                    task,
+                    row["version"],
+                    row["created"][:10],
+                    row["base"],
+                    " ".join(row.get("languages", ())),
+                    *((row["problem"],) if damaged else ()),
+                )
+                for task, row in rows
+            ],
+            frozenset(("languages", "problem")),
+        )
+    if result["releases"]:
+        yield ""
+        yield _releases(result["releases"])
+
+
+def shown_release(result: Result) -> Iterator[Part]:
+    """The release that serves since."""
+    yield _releases([result])
+
+
+def shown_manifest(result: Result) -> Iterator[Part]:
+    """The manifest, indented."""
+    yield json.dumps(result, indent=2, ensure_ascii=False)
+
+
+def shown_verified(result: Result, problems: Mapping[str, Sequence[str]] | None = None) -> Iterator[Part]:
+    """Each version, and that it is intact. problems: of those that are not, by name."""
+    rows = [(name, "; ".join((problems or {}).get(name, ())) or "intact") for name in result["verified"]]
+    yield Table(("version", "is"), rows, frozenset(("is",)))
+
+
+def _releases(releases: Sequence[Mapping[str, Any]]) -> Table:
+    tasks = sorted({task for release in releases for task in release["versions"]})
+    rows = [
+        (entry["number"], entry["at"], *(entry["versions"].get(task) for task in tasks), entry["who"], entry["why"])
+        for entry in releases
+    ]
+    return Table(("release", "at", *tasks, "who", "why"), rows, frozenset(("why",)))
+
+
+def _list(args: argparse.Namespace, registry: Registry) -> Result:
     current = registry.current()
     serving = current.versions if current else {}
     tasks: dict[str, list[Result]] = {}
     for task in [args.task] if args.task else registry.tasks():
         tasks[task] = [_row(registry, task, version, serving.get(task)) for version in registry.version_ids(task)]
         tasks[task].sort(key=lambda row: (row["created"], row["version"]))
-        for row in tasks[task]:
-            mark = "*" if row["champion"] else " "
-            say(f"{mark} {task} {row['version']}  {row['created'][:10]:10}  {row['base']}  {row['problem']}".rstrip())
+    if not any(tasks.values()):
+        say(f"no version is published in {registry.store.uri} yet")
     latest = range(max(1, current.number - args.releases + 1), current.number + 1) if current else range(0)
     releases = [registry.release(number) for number in latest]
-    for release in releases:
-        say(_line(release))
     return {"tasks": tasks, "current": current.to_json() if current else None, "releases": [r.to_json() for r in releases]}
 
 
@@ -107,22 +186,29 @@ def _row(registry: Registry, task: str, version: str, champion: str | None) -> R
     return row | {"created": manifest.created, "base": manifest.base.label, "languages": list(manifest.languages)}
 
 
-def _show(args: argparse.Namespace, registry: Registry, say: Say) -> Result:
-    manifest = registry.resolve(args.task, args.version)
-    say(manifest.to_bytes().decode().rstrip())
-    return manifest.to_json()
+def _show(args: argparse.Namespace, registry: Registry) -> Result:
+    return registry.resolve(args.task, args.version).to_json()
 
 
-def _verify(args: argparse.Namespace, registry: Registry, say: Say, key: Key | None) -> Result:
+def _verify(args: argparse.Namespace, registry: Registry, key: Key | None) -> Result:
     problems: dict[str, list[str]] = {}
     for task in [args.task] if args.task else registry.tasks():
         versions = [registry.resolve(task, args.version).version] if args.version else registry.version_ids(task)
         for version in versions:
             found = registry.verify(task, version, key)
             problems[f"{task}@{version}"] = found
-            say(f"{task} {version}: {'; '.join(found) or 'intact'}")
+            _LOG.log(logging.WARNING if found else logging.INFO, "%s %s: %s", task, version, "; ".join(found) or "intact")
+    if not problems:
+        raise NotFound(
+            f"there is no version{f' of {args.task}' if args.task else ''} to verify",
+            where=registry.store.uri,
+            expected="a store that versions were published to",
+            do="correct --store or RELEVANCE_STORE; `relevance registry list` shows what is there",
+        )
     damaged = [name for name, found in problems.items() if found]
     if damaged:
+        if not args.json:
+            results.show(shown_verified({"verified": sorted(problems)}, problems))
         raise RegistryError(
             f"damaged: {', '.join(damaged)}",
             where=registry.store.uri,
@@ -146,11 +232,6 @@ def _rollback(args: argparse.Namespace, registry: Registry, serve: Serve) -> Rel
     to = args.version if args.version is not None else args.release
     versions, _ = registry.older(args.task, to)
     return serve(registry, versions, lambda: registry.rollback(args.task, to, who=_who(args), why=args.why, run_id=args.run_id))
-
-
-def _line(release: Release) -> str:
-    versions = " ".join(f"{task}={version}" for task, version in sorted(release.versions.items()))
-    return f"release {release.number}  {release.at}  {versions}  by {release.who}: {release.why}"
 
 
 def _who(args: argparse.Namespace) -> str:

@@ -6,18 +6,21 @@ import argparse
 import getpass
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
+from relevance_core.cli.console import say
+from relevance_core.cli.parsing import Commands, Parser, add_command, at_least
+from relevance_core.cli.results import Part, Show, Table, counted
+from relevance_core.cli.stores import existing_store
 from relevance_core.errors import DataError, NotFound, SettingsError
 from relevance_core.pairs import TASKS, Task
 from relevance_core.runs import review
 from relevance_core.store import Store, open_store
 
-Say = Callable[[str], None]
 Result = dict[str, Any]
 
 SHEET: Final = ("pair_id", "task", "language", "query", "target", "label", "score", "reason", "run_id", "decision")
@@ -32,69 +35,105 @@ _READ_OTHERWISE: Final = r"^('*(?:[=+\-@\t\r＝＋－＠].*|[0-9][0-9.,:/eE+\- ]
 _GUARDED: Final = r"^'('*(?:[=+\-@\t\r＝＋－＠].*|[0-9][0-9.,:/eE+\- ]*))$"
 
 
-def add_review_parser(
-    subparsers: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
-) -> argparse.ArgumentParser:
+def add_review_parser(subparsers: Commands, text: str, common: Parser) -> Parser:
     """Adds `review` and its commands; `common` holds the options that every command has."""
-    parser = subparsers.add_parser("review", help="rows that wait for a person, and the decisions about them", description=__doc__)
-    commands = parser.add_subparsers(dest="review_command", required=True, metavar="COMMAND")
+    parser = add_command(subparsers, "review", text, "list --store ./store", listed=False)
+    commands: Commands = parser.add_subparsers(dest="review_command", required=True, metavar="COMMAND")
 
-    def command(name: str, text: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=text, description=text, parents=[common])
+    def command(name: str, show: Show, text: str, example: str) -> Parser:
+        made = add_command(commands, name, text, example, common)
+        made.set_defaults(show=show)
+        return made
 
-    listing = command("list", "how many rows wait, and the most doubtful of them")
+    listing = command(
+        "list", shown_queue, "how many rows wait, and the most doubtful of them", "--store ./store --task QC --rows 20"
+    )
     listing.add_argument("--task", choices=TASKS, help="only this task")
-    listing.add_argument("--rows", type=int, default=10, metavar="N", help="how many rows to show (default: %(default)s)")
+    listing.add_argument("--rows", type=at_least(0), default=10, metavar="N", help="how many rows to show (default: %(default)s)")
 
-    export = command("export", "write the queue to a file with an empty column `decision` for yes, no or keep")
+    export = command(
+        "export",
+        shown_export,
+        "write the queue to a file with an empty column `decision` for yes, no or keep",
+        "--store ./store --language de --output queue.csv",
+    )
     export.add_argument("--task", choices=TASKS, help="only this task")
     export.add_argument("--language", metavar="LANG", help="only this language")
     export.add_argument("--output", required=True, metavar="FILE", help=".csv or .jsonl")
 
-    taking = command("import", "read the file back: every row with a decision is recorded, or none if one of them is wrong")
+    taking = command(
+        "import",
+        shown_import,
+        "read the file back: every row with a decision is recorded, or none if one of them is wrong",
+        'queue.csv --store ./store --who "Ann Example" --why "checked against the catalogue"',
+    )
     taking.add_argument("file", metavar="FILE", help=".csv or .jsonl")
     taking.add_argument("--who", default="", help="who decided (default: the user of this process)")
     taking.add_argument("--why", default="", help="a remark, kept with the decisions")
     return parser
 
 
-def run(options: argparse.Namespace, say: Say) -> Result:
-    """Runs the parsed command: text for people goes to `say`, the result is one JSON-ready object."""
-    command = {"list": _list, "export": _export, "import": _import}[options.review_command]
-    return command(options, open_store(options.store), say)
+def run(options: argparse.Namespace) -> Result:
+    """Runs the parsed command. Returns one JSON-ready object."""
+    if options.review_command == "import":
+        # A wrong file is the news, whatever store it is for.
+        return _import(options, open_store(options.store))
+    return {"list": _list, "export": _export}[options.review_command](options, existing_store(options.store))
 
 
-def _list(options: argparse.Namespace, store: Store, say: Say) -> Result:
+def shown_queue(result: Mapping[str, Any]) -> Iterator[Part]:
+    """How many rows wait by task, then the rows."""
+    yield Table(
+        ("task", "waiting", "decided", "waiting by language"),
+        [
+            (task, of["waiting"], of["decided"], " ".join(f"{language} {rows}" for language, rows in of["languages"].items()))
+            for task, of in result.items()
+        ],
+        frozenset(("waiting by language",)),
+    )
+    names = ("pair_id", "task", "language", "label", "score", "query", "target")
+    rows = [tuple(row[name] for name in names) for of in result.values() for row in of["rows"]]
+    if rows:
+        yield ""
+        yield Table(("pair_id", "task", "language", "label", "p(yes)", "query", "target"), rows, frozenset(("query", "target")))
+
+
+def shown_export(result: Mapping[str, Any]) -> Iterator[Part]:
+    """The rows and the file that has them."""
+    yield f"{counted(result['rows'], 'row')} written to {result['file']}"
+
+
+def shown_import(result: Mapping[str, Any]) -> Iterator[Part]:
+    """The decisions by word, and the rows that had none."""
+    names = ("decided", *review.WORDS, "empty")
+    yield Table(("who", *names), [(result["who"], *(result[name] for name in names))])
+
+
+def _list(options: argparse.Namespace, store: Store) -> Result:
     found: Result = {}
     decided = review.decisions(store)
     for task in _tasks(options):
         waiting = review.queue(store, task)
-        first = waiting.head(options.rows)
-        languages = dict(waiting.group_by("language").len().sort("language").iter_rows())
         found[task] = {
             "waiting": waiting.height,
             "decided": decided.filter(task=task).height,
-            "languages": languages,
-            "rows": first.to_dicts(),
+            "languages": dict(waiting.group_by("language").len().sort("language").iter_rows()),
+            "rows": waiting.head(options.rows).to_dicts(),
         }
-        say(f"{task}: {waiting.height} rows wait, {found[task]['decided']} pairs are decided")
-        for row in first.iter_rows(named=True):
-            pair = f"{row['query']!r} – {row['target']!r}"
-            say(f"  {row['pair_id']} {row['language']} label {row['label']} p(yes) {row['score']:.3f}: {pair}")
     return found
 
 
-def _export(options: argparse.Namespace, store: Store, say: Say) -> Result:
+def _export(options: argparse.Namespace, store: Store) -> Result:
     rows = pl.concat([review.queue(store, task) for task in _tasks(options)])
     if options.language:
         rows = rows.filter(language=options.language)
     data = write_sheet(rows, _format(options.output))
     Path(options.output).write_bytes(data)
-    say(f"{rows.height} rows written to {options.output}; fill in the column `decision` with {', '.join(review.WORDS)}")
+    say(f"fill in the column `decision` with {', '.join(review.WORDS)}, then run `relevance review import {options.output}`")
     return {"rows": rows.height, "file": options.output}
 
 
-def _import(options: argparse.Namespace, store: Store, say: Say) -> Result:
+def _import(options: argparse.Namespace, store: Store) -> Result:
     path = Path(options.file)
     if not path.is_file():
         raise NotFound(f"no file {options.file}", expected="what `relevance review export` wrote")
@@ -103,8 +142,8 @@ def _import(options: argparse.Namespace, store: Store, say: Say) -> Result:
     who = options.who or getpass.getuser()
     review.answer(store, words, who, options.why)
     given = [word for of_task in words.values() for word in of_task.values()]
+    say("the next run that begins goes by these decisions")
     counts = {word: given.count(word) for word in review.WORDS}
-    say(f"{len(given)} decisions of {who} recorded; the next run that begins goes by them")
     return {"decided": len(given), "empty": rows["decision"].null_count(), "who": who, **counts}
 
 

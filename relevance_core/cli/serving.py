@@ -9,22 +9,18 @@ from collections.abc import Callable
 from typing import Any
 
 from relevance_core import config
+from relevance_core.cli import shown
+from relevance_core.cli.console import say
 from relevance_core.errors import ServingError, SettingsError
 from relevance_core.registry import Registry
 from relevance_core.store import open_store
 
-Say = Callable[[str], None]
 _HEALTH_SECONDS = 5.0
 
 
-def add_serving_parsers(add: Callable[..., argparse.ArgumentParser], say: Say) -> None:
+def add_serving_parsers(add: Callable[..., argparse.ArgumentParser]) -> None:
     """Adds both commands; `add` makes a command with the options that every command has."""
-    command = add(
-        "serve",
-        lambda options: _serve(options, say),
-        "start vLLM for the base of what serves, with the adapters of the registry, and stay until it ends; "
-        "flags of vLLM's own may follow after --",
-    )
+    command = add("serve", _serve, shown.nothing, "--store s3://bucket/prefix --gpus 1 -- --gpu-memory-utilization 0.8")
     command.add_argument("--task", choices=["QC", "QI"], help="only this task's champion decides on the base")
     command.add_argument(
         "--base", default="champion", metavar="TASK@VERSION", help="a version whose base to run (default: the champions')"
@@ -41,16 +37,14 @@ def add_serving_parsers(add: Callable[..., argparse.ArgumentParser], say: Say) -
     command.add_argument("--until-replaced", action="store_true", help="end when no release stands on the base any more")
     command.add_argument("flags", nargs="*", metavar="FLAG", help="for vLLM, after --")
 
-    command = add(
-        "ready", lambda options: _ready(options, say), "exit 0 when a server is healthy, 69 when it is not: for health checks"
-    )
+    command = add("ready", _ready, shown.ready, "--endpoint http://127.0.0.1:8000")
     command.add_argument("--endpoint", required=True, metavar="URL", help="for example http://127.0.0.1:8000")
     command.add_argument(
         "--champions", action="store_true", help="ready also means that the champions of its base agree with their golden pairs"
     )
 
 
-def _serve(options: argparse.Namespace, say: Say) -> dict[str, Any]:
+def _serve(options: argparse.Namespace) -> dict[str, Any]:
     from relevance_core.runs.stage import scratch
     from relevance_core.serving.serve import Plan, serve
 
@@ -72,7 +66,7 @@ def _serve(options: argparse.Namespace, say: Say) -> dict[str, Any]:
     return {"status": status}
 
 
-def _ready(options: argparse.Namespace, say: Say) -> dict[str, Any]:
+def _ready(options: argparse.Namespace) -> dict[str, Any]:
     from relevance_core.serving.serve import champions_on, prove
     from relevance_core.serving.wire import Server
 

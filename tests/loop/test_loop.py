@@ -148,7 +148,7 @@ def test_shuffled_labels_in_the_fresh_window_hold(shop: Path, tmp_path: Path) ->
     done = retrain(tmp_path / "store", spoiled(shop, tmp_path / "shop", noise), SECOND_NIGHT, "--tasks", "QC", *good)
     assert done.code == 0, done.log
     assert done.result["tasks"]["QC"]["verdict"] == "hold"
-    assert f"QC: it does not serve: {done.result['tasks']['QC']['why']}" in done.log
+    assert done.result["tasks"]["QC"]["why"]
     (rows,) = relevance("registry", "list", "--store", str(tmp_path / "store"), "--json").result["tasks"].values()
     assert [row["version"] for row in rows if row["champion"]] == [versions(first)["QC"]]
 

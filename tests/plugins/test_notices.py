@@ -64,7 +64,9 @@ def test_other_lines() -> None:
         "relevance_retrain 2026-10-08 is not done after 6 h (running)"
     )
     assert texts.moved({"QI": "b", "QC": "a"}, "ada", "worse") == "QC a, QI b serve after a rollback by ada: worse"
-    assert texts.cause("[    1.2 s] relevance stage: no rows; what to do: look") == "no rows; what to do: look"
+    for line in ("[    1.2 s] relevance stage: no rows", "relevance stage: no rows", "relevance registry rollback: no rows"):
+        assert texts.cause(f"{line}; what to do: look") == "no rows; what to do: look"
+    assert texts.cause("ValueError: relevance stage: no rows") == "ValueError: relevance stage: no rows"
 
 
 def test_a_line_is_plain() -> None:

@@ -7,7 +7,6 @@ import json
 import pytest
 
 from relevance_core import loop
-from relevance_core.cli.main import _print_result
 from relevance_core.errors import Conflict
 from relevance_core.runs import approval
 from relevance_core.runs.approval import Approval, approvals, question, record
@@ -83,16 +82,6 @@ def test_who_has_to_be_asked(store: Store, verdict: str, asks: bool) -> None:
         record(store, run.run_id, YES)
         assert approval.approvals(store, run.run_id) == {"QC": YES}
         assert run.question("QC") is None
-
-
-@pytest.mark.parametrize(
-    ("verdict", "promoted", "told"), [("needs-approval", False, True), ("needs-approval", True, False), ("hold", False, False)]
-)
-def test_the_command_line_says_how_to_approve(capsys: pytest.CaptureFixture[str], verdict: str, promoted: bool, told: bool) -> None:
-    """`relevance retrain` asks nobody: it names the command that lets the version serve, where that is left to a person."""
-    figures = {"f1": 0.9, "always_yes_f1": 0.8, "verdict": verdict, "version": "0a1b2c3d", "promoted": promoted, "why": ""}
-    _print_result({"tasks": {"QC": figures}, "report": "report.html"})
-    assert ("relevance registry promote QC=0a1b2c3d" in capsys.readouterr().err) is told
 
 
 @pytest.mark.parametrize(

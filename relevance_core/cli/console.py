@@ -1,0 +1,131 @@
+"""Progress and logs on stderr: lines with a clock, and bars where a person looks on."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import time
+from typing import Any, Final, Self, TextIO
+
+from relevance_core import processes
+from relevance_core.cli.results import let_go
+from relevance_core.errors import RelevanceError
+
+_STARTED: Final = time.time()
+_PACKAGE: Final = logging.getLogger("relevance_core")
+_LOG: Final = logging.getLogger(__name__)
+
+
+class Lines(logging.Formatter):
+    """`[   12.3 s] message`: the seconds since the command began, and the level before the message from WARNING on.
+
+    It travels to child processes, whose lines count from the same moment.
+    """
+
+    def __init__(self, started: float) -> None:
+        super().__init__()
+        self.started = started
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
+        """The line of a record; a traceback follows on lines of its own."""
+        level = f"{record.levelname}: " if record.levelno >= logging.WARNING else ""
+        return f"[{record.created - self.started:7.1f} s] {level}{record.message}"
+
+
+class ToStderr(logging.StreamHandler[Any]):
+    """Writes to what stderr is at that moment, above the bars. Where nobody reads it any more, the command goes on in silence."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:
+        """The stderr of now."""
+        return sys.stderr
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes one record."""
+        try:
+            with _bars_aside(sys.stderr):
+                sys.stderr.write(self.format(record) + "\n")
+                sys.stderr.flush()
+        except BrokenPipeError:
+            let_go(sys.stderr)
+        except Exception:
+            self.handleError(record)
+
+
+class Bar:
+    """A bar on stderr that leaves no trace when it is done; takes the calls of the progress that logs lines."""
+
+    def __init__(self, what: str, total: int, done: int = 0) -> None:
+        """Begins.
+
+        Args:
+            what: is counted, such as `step`.
+            total: how many there will be.
+            done: how many there are already.
+        """
+        from tqdm import tqdm
+
+        self._bar = tqdm(desc=what, total=total, initial=done, file=sys.stderr, leave=False, dynamic_ncols=True)
+
+    def at(self, done: int, note: str = "") -> None:
+        """Shows how many are done by now, and `note` behind it."""
+        if note:
+            self._bar.set_postfix_str(note, refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        """Takes it from the screen."""
+        self._bar.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def log_to_stderr() -> None:
+    """Sends the package's logs from INFO on to stderr. A second call changes nothing."""
+    if not any(isinstance(handler, ToStderr) for handler in _PACKAGE.handlers):
+        handler = ToStderr()
+        handler.setFormatter(Lines(_STARTED))
+        _PACKAGE.addHandler(handler)
+        _PACKAGE.setLevel(logging.INFO)
+
+
+def say(text: str) -> None:
+    """A line of progress, for functions that take a callback, in the processes that they start too."""
+    if not _PACKAGE.handlers:
+        log_to_stderr()
+    _LOG.info("%s", text)
+
+
+def show_bars() -> None:
+    """Shows long work as bars where stderr is a terminal; elsewhere it stays with lines."""
+    set_progress = getattr(processes, "set_progress", None)
+    if set_progress is not None and sys.stderr.isatty():
+        set_progress(Bar)
+
+
+def fail(called: str, error: RelevanceError | str) -> None:
+    """The last line of a command that fails: `relevance COMMAND: what; where; expected; what to do`, after all of its output."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    try:
+        sys.stderr.write(f"{called}: {' '.join(str(error).split())}\n")
+        sys.stderr.flush()
+    except BrokenPipeError:
+        let_go(sys.stderr)
+
+
+def _bars_aside(stream: TextIO) -> contextlib.AbstractContextManager[None]:
+    """Takes bars from the screen while a line is written."""
+    if "tqdm" not in sys.modules or not stream.isatty():
+        return contextlib.nullcontext()
+    from tqdm import tqdm
+
+    return tqdm.external_write_mode(file=stream)

@@ -1,0 +1,149 @@
+"""Parsers of the command line: whole option names, errors of one line, help with an example, commands in groups."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date, datetime
+from typing import IO, Any, Final, NoReturn, TypeAlias, TypeVar, overload
+
+from relevance_core import __version__
+from relevance_core.cli import results
+from relevance_core.errors import SettingsError
+
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+Namespace = TypeVar("Namespace")
+
+_CHOICE: Final = re.compile(r"invalid choice: (?P<given>.+) \(choose from (?P<choices>.+)\)", re.DOTALL)
+_NUMBER: Final = re.compile(r"invalid (?P<kind>int|float) value: (?P<given>.+)", re.DOTALL)
+_MISSING: Final = "the following arguments are required: "
+_UNKNOWN: Final = "unrecognized arguments: "
+_NUMBERS: Final = {"int": "a whole number", "float": "a number"}
+
+
+class UsageError(SettingsError):
+    """A command line that can't be read. `called` is the command as far as it was understood."""
+
+    exit_code = 2
+
+    def __init__(self, called: str, what: str, *, where: str = "", expected: str = "", do: str = "") -> None:
+        super().__init__(what, where=where, expected=expected, do=do or f"see `{called} --help`")
+        self.called = called
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that takes no shortened option, and raises UsageError where argparse would print its usage and exit."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        of_ours = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False, "exit_on_error": False}
+        super().__init__(*arguments, **(options | of_ours))
+
+    @overload
+    def parse_known_args(
+        self, args: Iterable[str] | None = None, namespace: None = None
+    ) -> tuple[argparse.Namespace, list[str]]: ...
+    @overload
+    def parse_known_args(self, args: Iterable[str] | None, namespace: Namespace) -> tuple[Namespace, list[str]]: ...
+    @overload
+    def parse_known_args(self, *, namespace: Namespace) -> tuple[Namespace, list[str]]: ...
+    def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Parses as argparse does. A command without further commands refuses here what it does not know, so that it is named."""
+        try:
+            found, unknown = super().parse_known_args(args if args is None else list(args), namespace)
+        except argparse.ArgumentError as error:
+            raise self._refusal(error) from error
+        if unknown and self._subparsers is None:
+            self.error(_UNKNOWN + " ".join(unknown))
+        return found, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UsageError."""
+        if message.startswith(_MISSING):
+            names = message.removeprefix(_MISSING)
+            raise UsageError(self.prog, f"{names} {'are' if ', ' in names else 'is'} missing")
+        if message.startswith(_UNKNOWN):
+            given = message.removeprefix(_UNKNOWN)
+            near = difflib.get_close_matches(given.split("=")[0].split(" ")[0], self._option_string_actions, n=1)
+            raise UsageError(self.prog, f"there is no option or argument {given!r}", expected=" ".join(near))
+        raise UsageError(self.prog, message)
+
+    def print_help(self, file: IO[str] | None = None) -> None:  # type: ignore[override]  # typeshed's protocol of a file is private
+        """Prints the help, to stdout where no file is given."""
+        if file is None:
+            results.emit(self.format_help())
+        else:
+            super().print_help(file)
+
+    def _refusal(self, error: argparse.ArgumentError) -> UsageError:
+        """What argparse says of an argument, in the form of every other error."""
+        where, reason = error.argument_name or "", error.__context__
+        if isinstance(reason, SettingsError):
+            return UsageError(self.prog, reason.what, where=where, expected=reason.expected, do=reason.do)
+        if choice := _CHOICE.fullmatch(error.message):
+            expected = ", ".join(name.strip("'") for name in choice["choices"].split(", "))
+            return UsageError(self.prog, f"there is no {choice['given']}", where=where, expected=expected)
+        if number := _NUMBER.fullmatch(error.message):
+            return UsageError(self.prog, f"{number['given']} is no number", where=where, expected=_NUMBERS[number["kind"]])
+        return UsageError(self.prog, error.message, where=where)
+
+
+class Version(argparse.Action):
+    """Prints the version and ends."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help="print the version")
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: Any = None) -> None:
+        """Ends with status 0."""
+        results.emit(f"relevance {__version__}\n")
+        sys.exit(0)
+
+
+def add_command(
+    commands: Commands, name: str, text: str, example: str, *parents: Parser, more: str = "", listed: bool = True
+) -> Parser:
+    """Adds a command.
+
+    Args:
+        commands: what it is added to.
+        name: as it is typed.
+        text: what it does, in a sentence; the first part of its help, and its line in the list of commands.
+        example: what follows `relevance NAME`, with an argument for everything that is required.
+        parents: parsers whose options it has too.
+        more: lines for the end of its help.
+        listed: shows it in the list of commands that argparse makes.
+    """
+    listing: dict[str, Any] = {"help": text} if listed else {}
+    parser = commands.add_parser(name, description=filled(text), parents=list(parents), **listing)
+    parser.epilog = "\n\n".join(part for part in (f"example:\n  {parser.prog} {example}", more) if part)
+    parser.set_defaults(called=parser.prog)
+    return parser
+
+
+def filled(text: str, indent: str = "") -> str:
+    """Text in lines no longer than those of the terminal."""
+    return textwrap.fill(text, max(40, shutil.get_terminal_size().columns - 2), initial_indent=indent, subsequent_indent=indent)
+
+
+def a_date(text: str) -> date:
+    """A day of an option. Raises SettingsError."""
+    try:
+        return datetime.fromisoformat(text).date()
+    except ValueError:
+        raise SettingsError(f"{text!r} is no date", expected="YYYY-MM-DD") from None
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """The type of an option that is a whole number from `least` on."""
+
+    def number(text: str) -> int:
+        if not re.fullmatch(r"[+-]?\d+", text) or int(text) < least:
+            raise SettingsError(f"{text!r} is no number of them", expected=f"a whole number from {least} on")
+        return int(text)
+
+    return number
