@@ -84,14 +84,14 @@ def run(options: argparse.Namespace, scorer: Callable[[argparse.Namespace], Scor
     if options.cikm_command == "prepare":
         return _prepare(options, say)
     if options.cikm_command == "check":
-        return cikm.check(options.test, options.submission, options.labels, say)
+        return cikm.check(options.test, options.submission, options.labels)
     store, output = open_store(options.store), Path(options.output)
-    return cikm.predict(store, options.test, output, options.version, options.confidence, scorer(options), say)
+    return cikm.predict(store, options.test, output, options.version, options.confidence, scorer(options))
 
 
 def _prepare(options: argparse.Namespace, say: Say) -> Result:
     from relevance_core.tools import cikm
 
-    report = cikm.prepare(options.train, options.dev, options.test, Path(options.out), options.day, options.confidence, say)
+    report = cikm.prepare(options.train, options.dev, options.test, Path(options.out), options.day, options.confidence)
     say(f"next: relevance retrain --source {options.out} --window-end {options.day + timedelta(days=1)}")
     return report

@@ -16,6 +16,7 @@ from relevance_core.cli import ablate as ablate_cli
 from relevance_core.cli import cikm as cikm_cli
 from relevance_core.cli import registry as registry_cli
 from relevance_core.cli import review as review_cli
+from relevance_core.cli.console import log_to_stderr
 from relevance_core.cli.serving import add_serving_parsers
 from relevance_core.config import Settings
 from relevance_core.errors import RelevanceError, SettingsError
@@ -43,6 +44,7 @@ _STARTED = time.monotonic()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command. Returns the exit status: 0, or the `exit_code` of the error whose message stands on stderr."""
     options = build_parser().parse_args(arguments)
+    log_to_stderr()
     collect_rarely()
     # Torch reads these when it is imported: idle threads must not spin beside another process's work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -93,7 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     _add_loop(add)
     _add_models(add)
-    add_serving_parsers(add, say)
+    add_serving_parsers(add)
     registry_cli.add_registry_parser(commands, common).set_defaults(run=_registry)
     review_cli.add_review_parser(commands, common).set_defaults(run=lambda options: review_cli.run(options, say))
     cikm_cli.add_cikm_parser(commands, common, _add_scoring).set_defaults(run=lambda options: cikm_cli.run(options, _scorer, say))
@@ -203,7 +205,7 @@ def _loop_settings(options: argparse.Namespace) -> Settings:
 
 def _retrain(options: argparse.Namespace) -> dict[str, Any]:
     settings = _loop_settings(options)
-    result = loop.retrain(settings, open_store(options.store), options.run_id, dry_run=options.dry_run, say=say)
+    result = loop.retrain(settings, open_store(options.store), options.run_id, dry_run=options.dry_run)
     _print_result(result)
     return result
 
@@ -211,17 +213,17 @@ def _retrain(options: argparse.Namespace) -> dict[str, Any]:
 def _stage(options: argparse.Namespace) -> dict[str, Any]:
     store = open_store(options.store)
     if options.name == "begin":
-        run = loop.begin(_settings(options), store, options.run_id, say, options.dag_run)
+        run = loop.begin(_settings(options), store, options.run_id, options.dag_run)
         about = {"run_id": run.run_id, "tasks": list(run.settings.tasks), "champion": run.champion, "onboarded": run.onboarded}
         return about | {"plan": folder.read(store, run.run_id, folder.PLAN)}
-    run = open_run(store, options.run_id, _settings(options), say)
+    run = open_run(store, options.run_id, _settings(options))
     return loop.run_stage(run, options.name, cast("Task | None", options.task)).as_json()
 
 
 def _report(options: argparse.Namespace) -> dict[str, Any]:
     from pathlib import Path
 
-    run = open_run(open_store(options.store), options.run_id, _settings(options), say)
+    run = open_run(open_store(options.store), options.run_id, _settings(options))
     loop.run_stage(run, "report")
     report = run.artifact("report")
     if options.output:
@@ -234,14 +236,14 @@ def _report(options: argparse.Namespace) -> dict[str, Any]:
 def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
     from relevance_core.stages.evaluate import evaluate_file
 
-    return evaluate_file(open_store(options.store), options.task, options.data, options.version, _settings(options), say)
+    return evaluate_file(open_store(options.store), options.task, options.data, options.version, _settings(options))
 
 
 def _score(options: argparse.Namespace) -> dict[str, Any]:
     from relevance_core.stages.evaluate import score_file
 
     store, score = open_store(options.store), _scorer(options)
-    return score_file(store, options.task, options.input, options.output, options.version, score, say)
+    return score_file(store, options.task, options.input, options.output, options.version, score)
 
 
 def _scorer(options: argparse.Namespace) -> ScoreRows:
@@ -256,7 +258,7 @@ def _scorer(options: argparse.Namespace) -> ScoreRows:
     def score(version: Manifest, rows: DataFrame) -> Series:
         if options.engine == "vllm":
             return score_rows(store, version, rows, options.endpoint, settings.serving)
-        return score_with(store, version, rows, settings, say)
+        return score_with(store, version, rows, settings)
 
     return score
 
@@ -271,7 +273,7 @@ def _registry(options: argparse.Namespace) -> dict[str, Any]:
 
         if not fleet.endpoints(registry.store, settings.serving):
             return move()
-        return roll_out(registry, versions, move, settings, say)[0]
+        return roll_out(registry, versions, move, settings)[0]
 
     key = Key.load(settings.serving.verify_key) if settings.serving.verify_key else None
     return registry_cli.run(options, open_store(options.store), say, serve, key)

@@ -13,15 +13,14 @@ from relevance_core.errors import ServingError, SettingsError
 from relevance_core.registry import Registry
 from relevance_core.store import open_store
 
-Say = Callable[[str], None]
 _HEALTH_SECONDS = 5.0
 
 
-def add_serving_parsers(add: Callable[..., argparse.ArgumentParser], say: Say) -> None:
+def add_serving_parsers(add: Callable[..., argparse.ArgumentParser]) -> None:
     """Adds both commands; `add` makes a command with the options that every command has."""
     command = add(
         "serve",
-        lambda options: _serve(options, say),
+        _serve,
         "start vLLM for the base of what serves, with the adapters of the registry, and stay until it ends; "
         "flags of vLLM's own may follow after --",
     )
@@ -41,16 +40,14 @@ def add_serving_parsers(add: Callable[..., argparse.ArgumentParser], say: Say) -
     command.add_argument("--until-replaced", action="store_true", help="end when no release stands on the base any more")
     command.add_argument("flags", nargs="*", metavar="FLAG", help="for vLLM, after --")
 
-    command = add(
-        "ready", lambda options: _ready(options, say), "exit 0 when a server is healthy, 69 when it is not: for health checks"
-    )
+    command = add("ready", _ready, "exit 0 when a server is healthy, 69 when it is not: for health checks")
     command.add_argument("--endpoint", required=True, metavar="URL", help="for example http://127.0.0.1:8000")
     command.add_argument(
         "--champions", action="store_true", help="ready also means that the champions of its base agree with their golden pairs"
     )
 
 
-def _serve(options: argparse.Namespace, say: Say) -> dict[str, Any]:
+def _serve(options: argparse.Namespace) -> dict[str, Any]:
     from relevance_core.runs.stage import scratch
     from relevance_core.serving.serve import Plan, serve
 
@@ -66,13 +63,13 @@ def _serve(options: argparse.Namespace, say: Say) -> dict[str, Any]:
         options.until_replaced,
         tuple(options.flags),
     )
-    status = serve(Registry(open_store(options.store)), plan, settings, scratch("cache") / "serving" / str(options.port), say)
+    status = serve(Registry(open_store(options.store)), plan, settings, scratch("cache") / "serving" / str(options.port))
     if status:
         sys.exit(status if status > 0 else 128 - status)
     return {"status": status}
 
 
-def _ready(options: argparse.Namespace, say: Say) -> dict[str, Any]:
+def _ready(options: argparse.Namespace) -> dict[str, Any]:
     from relevance_core.serving.serve import champions_on, prove
     from relevance_core.serving.wire import Server
 
@@ -85,5 +82,5 @@ def _ready(options: argparse.Namespace, say: Say) -> dict[str, Any]:
         if options.champions:
             settings = config.load(options.settings, options.set, os.environ).serving
             registry = Registry(open_store(options.store))
-            prove(server, registry, champions_on(registry, server.base()), settings, say)
+            prove(server, registry, champions_on(registry, server.base()), settings)
         return found | {"adapters": sorted(server.adapters())}
