@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -22,7 +23,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, get_args
 
-from benchmarks.turns import PROJECT, Benchmark, Size, in_turns, missed
+from benchmarks.turns import PROJECT, Benchmark, Size, in_turns, log_to_stderr, missed
+
+log = logging.getLogger("benchmarks")
 
 TURNS: Final = ("scoring", "training", "mining", "rows", "nights", "scheduling")
 """The modules of this folder that list `BENCHMARKS`."""
@@ -45,6 +48,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="most rounds (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
+    log_to_stderr()
     if unknown := set(options.names) - {*TURNS, *SCRIPTS}:
         parser.error(f"no benchmark named {', '.join(sorted(unknown))}")
     options.out.mkdir(parents=True, exist_ok=True)
@@ -56,7 +60,7 @@ def main() -> int:
     print(table(results))
     below = missed(results) if options.size == "full" else []
     for line in below:
-        say(line)
+        log.warning("%s", line)
     return 1 if below else 0
 
 
@@ -68,7 +72,7 @@ def measured(names: Sequence[str], rounds: int, size: Size, out: Path) -> Iterat
             subprocess.run([sys.executable, script, "--out", into, *SCRIPTS[name][size]], stdout=sys.stderr, check=True)
             yield json.loads(into.read_text())
         else:
-            yield in_turns(benchmarks(name), rounds, size, say)
+            yield in_turns(benchmarks(name), rounds, size)
 
 
 def benchmarks(name: str) -> list[Benchmark]:
@@ -104,11 +108,6 @@ def machine() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     cores = len(os.sched_getaffinity(0))
     return f"{names[0] if names else platform.machine()}, {cores} cores, {memory:.0f} GiB, Python {platform.python_version()}."
-
-
-def say(text: str) -> None:
-    """Progress."""
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,11 +33,12 @@ from relevance_core.models.tiny import build as tiny
 from relevance_core.models.tiny.text import Corpus
 from relevance_core.models.trainer import Job, train
 from relevance_core.prompts import VERSIONS, Prompt
-from relevance_core.runs.stage import print_nothing
 from relevance_core.scoring.scorer import Scorer
 from relevance_core.stages.evaluate import judge
 from relevance_core.stages.split import place
 from relevance_core.tools.simulator import Market, catalogue, day
+
+log = logging.getLogger(__name__)
 
 MARKET: Final = Market(seed=17, market_share=0.0)
 START: Final = date(2026, 10, 1)
@@ -55,6 +56,9 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=20_000, help="documents that the base is pretrained on")
     parser.add_argument("--steps", type=int, default=600, help="contrastive steps of the base")
     options = parser.parse_args()
+    logging.basicConfig(format="%(message)s")
+    for logger in (log, logging.getLogger("relevance_core")):
+        logger.setLevel(logging.INFO)
     options.out.mkdir(parents=True, exist_ok=True)
     rows, dev = data(options.rows)
     prompt = Prompt("instruction", VERSIONS["instruction"], translation=False, max_tokens=256)
@@ -85,7 +89,7 @@ def build(folder: Path, prompt: Prompt, options: argparse.Namespace) -> BaseRef:
         corpus = Corpus(text.with_columns(english=pl.lit(None, pl.String)), catalogue(MARKET).filter(task="QC"))
         settings = BuiltinSettings(documents=options.documents, contrastive_steps=options.steps)
         torch.set_num_threads(1)
-        say(str(tiny.build(corpus, settings, prompt, 17, folder, say)))
+        log.info("%s", tiny.build(corpus, settings, prompt, 17, folder))
     return BaseRef("builtin:tiny@benchmark", str(folder))
 
 
@@ -101,14 +105,14 @@ def figures(way: str, rows: pl.DataFrame, dev: pl.DataFrame, job: Job) -> dict[s
     """Trains and judges once."""
     started = time.perf_counter()
     with mock.patch("relevance_core.models.lm.LEAST_SHARED", 10_000 if way == "own dropout" else 16):
-        train(rows, job, print_nothing)
+        train(rows, job)
     seconds = time.perf_counter() - started
     scorer = Scorer(job.base.source, job.out, job.prompt, ENGINE)
-    scores = dev.with_columns(p=pl.Series(scorer.score(dev.select(TEXT).iter_rows(), print_nothing)))
+    scores = dev.with_columns(p=pl.Series(scorer.score(dev.select(TEXT).iter_rows())))
     judged = judge(scores, None, job.seed)
     found = {"way": way, "seed": job.seed, "rows": len(rows), "seconds": round(seconds, 1)}
     found |= {name: judged[name] for name in ("f1", "auc", "always_yes_f1")}
-    say(str(found))
+    log.info("%s", found)
     return found
 
 
@@ -127,11 +131,6 @@ def spread(values: Sequence[float], digits: int) -> str:
     """The mean, with the largest minus the smallest where there are several."""
     mean = f"{statistics.mean(values):.{digits}f}"
     return mean if len(values) == 1 else f"{mean} ± {max(values) - min(values):.{digits}f}"
-
-
-def say(text: str) -> None:
-    """Tells on stderr how it goes."""
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,6 @@ from relevance_core.config import EngineSettings, TrainSettings  # noqa: E402
 from relevance_core.models import trainer as trainer_module  # noqa: E402
 from relevance_core.models.base_ref import BaseRef  # noqa: E402
 from relevance_core.models.lm import shared_start  # noqa: E402
-from relevance_core.runs.stage import print_nothing  # noqa: E402
 from relevance_core.scoring import scorer as scorer_module  # noqa: E402
 
 QWEN3_14B: Final = {
@@ -183,7 +182,7 @@ def scoring(work: Work, prompts: list[list[int]], limit: float, device: torch.de
     scorer = scorer_module.Scorer("random", None, shop.prompt(), EngineSettings(device=device.type))
 
     def once() -> None:
-        scorer.score_ids(prompts, print_nothing)
+        scorer.score_ids(prompts)
 
     once()
     reset_peak(device)
@@ -222,7 +221,7 @@ def training(
     with tempfile.TemporaryDirectory() as name:
         base, engine, folder = BaseRef("random", "random"), EngineSettings(device=device.type), Path(name)
         job = trainer_module.Job(base, shop.prompt(), settings, engine, 17, folder / "work", folder / "out")
-        trainer_module.train(rows.with_columns(weight=pl.lit(1.0, pl.Float32)), job, print_nothing)
+        trainer_module.train(rows.with_columns(weight=pl.lit(1.0, pl.Float32)), job)
     counted = size.steps - _WARM_STEPS - _PROFILED_STEPS
     examples_s = counted * size.batch / (ends[_WARM_STEPS + counted - 1] - ends[_WARM_STEPS - 1])
     # Steps differ in nothing but their rows' lengths, so those that are counted do the mean step's work.

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import sys
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -82,6 +82,8 @@ def main() -> None:
     parser.add_argument("--votes", type=int, default=1, help="models that score each row out-of-fold; several: their majority too")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the loop")
     options = parser.parse_args()
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("relevance_core").setLevel(logging.INFO)
     options.out.mkdir(parents=True, exist_ok=True)
     figures = measure(simulated(options) if options.market else terms(options.data), options)
     (options.out / "noise.json").write_text(json.dumps(figures, indent=1) + "\n")
@@ -113,7 +115,7 @@ def measure(source: Source, options: argparse.Namespace) -> dict[str, list[dict[
     """Task → the figures of each detector and language."""
     overrides = [f"tasks={source.tasks}", f"seed={options.seed}", f"source.uri={source.uri}", f"window.end={source.end}"]
     overrides += [*options.set, "denoise.enabled=true", f"denoise.mode={OUT_OF_FOLD}"]
-    run = loop.begin(config.load(overrides=overrides), open_store(str(options.out / "store")), say=say)
+    run = loop.begin(config.load(overrides=overrides), open_store(str(options.out / "store")))
     for name in COMMON:
         loop.run_stage(run, name)
     figures = {}
@@ -131,7 +133,7 @@ def scored(run: Run, task: Task, mode: str, votes: int) -> pl.DataFrame:
     changed = {"denoise": {"enabled": True, "mode": mode, "detector": "confidence", "votes": votes}}
     settings = config.build(config.merge(run.settings.model_dump(), changed))
     inputs = Inputs({"base": run.artifact("base"), "rows": run.artifact("mine", task)}, task)
-    found = open_artifact(run.store, denoise.run(settings, inputs, run.store, say=say).address)
+    found = open_artifact(run.store, denoise.run(settings, inputs, run.store).address)
     assert found is not None  # noqa: S101 - it has just been finished
     return found.table("scores")
 
@@ -189,11 +191,6 @@ def table(task: str, figures: list[dict[str, Any]]) -> str:
 def share(value: float | None) -> str:
     """A share to two places."""
     return "–" if value is None else f"{value:.2f}"
-
-
-def say(text: str) -> None:
-    """Progress, on stderr."""
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

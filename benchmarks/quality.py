@@ -26,7 +26,6 @@ import polars as pl
 from relevance_core import config, pairs
 from relevance_core.metrics import measure
 from relevance_core.runs.run import open_run
-from relevance_core.runs.stage import print_nothing
 from relevance_core.sources import read_labelled
 from relevance_core.store import open_store
 
@@ -109,7 +108,7 @@ def terms(options: argparse.Namespace) -> None:
 
 def judged(store: Path, run_id: str, task: str) -> dict[str, Any]:
     """The judgement figures of a run, and of its trained and its new languages each as one."""
-    run = open_run(open_store(str(store)), run_id, config.load(), print_nothing)
+    run = open_run(open_store(str(store)), run_id, config.load())
     evaluated = run.artifact("evaluate", task)  # type: ignore[arg-type]
     threshold = evaluated.report.figures["threshold"]
     scores = evaluated.table("scores").filter(part="judgement")
@@ -122,7 +121,7 @@ def judged(store: Path, run_id: str, task: str) -> dict[str, Any]:
 
 def filtered(store: Path, run_id: str, task: str, truth: pl.DataFrame, key: list[str]) -> dict[str, Any]:
     """Precision and recall of the filter against the labels before the noise (`truth`, joined by `key`), over logged rows."""
-    run = open_run(open_store(str(store)), run_id, config.load(), print_nothing)
+    run = open_run(open_store(str(store)), run_id, config.load())
     rows = run.artifact("mine", task).table("train").filter(origin="log").join(truth, on=key)  # type: ignore[arg-type]
     found = run.artifact("denoise", task).table("ledger").select("pair_id")  # type: ignore[arg-type]
     wrong, acted = rows.filter(pl.col("label") != pl.col("truth")), rows.join(found, on="pair_id", how="semi")

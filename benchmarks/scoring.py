@@ -126,7 +126,7 @@ def _scorer(dtype: Literal["float32", "bfloat16"]) -> Score:
     from relevance_core.scoring.scorer import Scorer
 
     scorer = Scorer(shop.base(), shop.adapter(), shop.prompt(), EngineSettings(device="cpu"), dtype=dtype)
-    return lambda rows: scorer.score(rows, str)
+    return lambda rows: scorer.score(rows)
 
 
 def _pairs_per_second(score: Score, count: int) -> float:

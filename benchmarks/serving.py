@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import multiprocessing
 import os
 import re
 import resource
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -45,6 +45,8 @@ from relevance_core.serving.prompts import open_prompts
 from relevance_core.serving.server import LocalServer, spec_for
 from relevance_core.store import Store, open_store
 
+log = logging.getLogger(__name__)
+
 BATCH = 32
 """Pairs of one of the peer's batches, and of one search request."""
 RANK = 32
@@ -64,6 +66,9 @@ def main() -> None:
     parser.add_argument("--template", choices=list(VERSIONS), default="instruction")
     parser.add_argument("--threads", type=int, default=1, help="of the server and of the peer (default: %(default)s)")
     options = parser.parse_args()
+    logging.basicConfig(format="%(message)s")
+    for logger in (log, logging.getLogger("relevance_core")):
+        logger.setLevel(logging.INFO)
     # vLLM otherwise binds a thread to every core; OMP_NUM_THREADS then counts for the peer alone.
     os.environ |= {"OMP_NUM_THREADS": str(options.threads), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
     with tempfile.TemporaryDirectory() as folder:
@@ -85,7 +90,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
         LocalServer.start(spec, require_python(settings)) as server,
         ScoringClient(store, [server.url], settings) as client,
     ):
-        server.wait(say)
+        server.wait()
         return in_turns(Ours(client, server, manifest, options.callers), Peer(peer, store, manifest), rounds)
 
 
@@ -194,7 +199,7 @@ def in_turns(ours: Ours, peer: Peer, rounds: Sequence[tuple[list[Pair], list[Pai
         cache.append(ours.cache())
         scores = [one_round(side, figure, bulk, requests) for side, figure in zip(sides, figures, strict=True)]
         apart = float(np.abs(scores[0] - scores[1]).max())
-        say(f"round {number}: pairs/s {figures[0].speed[-1]:.1f}, peer {figures[1].speed[-1]:.1f}, scores {apart:.1e} apart")
+        log.info("round %d: pairs/s %.1f, peer %.1f, scores %.1e apart", number, figures[0].speed[-1], figures[1].speed[-1], apart)
         if apart > 1e-3:
             raise SystemExit(f"the scores of server and peer differ by {apart:.2g}: this is not the same work")
     asked, found = (last - first for first, last in zip(cache[1], ours.cache(), strict=True))
@@ -328,11 +333,6 @@ def peak_of(process: int) -> int:
     """The largest memory of a process, in KB."""
     found = re.search(r"^VmHWM:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
     return int(found[1]) if found else 0
-
-
-def say(text: str) -> None:
-    """One line of progress."""
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -153,7 +153,6 @@ def _train(steps: int) -> float:
     from relevance_core.config import EngineSettings, TrainSettings
     from relevance_core.models.base_ref import BaseRef
     from relevance_core.models.trainer import Job, train
-    from relevance_core.runs.stage import print_nothing
 
     rows = shop.rows(BATCH * steps).with_columns(weight=pl.lit(1.0, pl.Float32))
     settings = TrainSettings(epochs=1, batch_size=BATCH, save_steps=10_000)
@@ -161,7 +160,7 @@ def _train(steps: int) -> float:
     def work(folder: Path) -> None:
         base = BaseRef("random", str(shop.base()))
         job = Job(base, shop.prompt(), settings, EngineSettings(device="cpu"), 17, folder / "work", folder / "out")
-        train(rows, job, print_nothing)
+        train(rows, job)
 
     return _examples_per_second(work)
 

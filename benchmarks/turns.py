@@ -14,15 +14,18 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import logging
 import os
 import resource
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
+
+log = logging.getLogger(__name__)
 
 Size = Literal["full", "smoke"]
 """full: the figures of docs/performance.md; smoke: a few rows, which only shows that the benchmark still runs."""
@@ -68,7 +71,7 @@ def side(name: str, size: Size) -> Side:
     return Side(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def in_turns(benchmarks: Sequence[Benchmark], rounds: int, size: Size, say: Callable[[str], None]) -> list[dict[str, Any]]:
+def in_turns(benchmarks: Sequence[Benchmark], rounds: int, size: Size) -> list[dict[str, Any]]:
     """Measures the sides of several benchmarks, round by round: the entries of `results.json`.
 
     A side that several benchmarks share is measured once a round. rounds: most of them; a benchmark may ask for fewer. ours, peer:
@@ -81,7 +84,8 @@ def in_turns(benchmarks: Sequence[Benchmark], rounds: int, size: Size, say: Call
         # Whoever goes second may find files in the machine's cache: they take turns in that too.
         for name in names if number % 2 == 0 else reversed(names):
             measured.setdefault(name, []).append(side(name, size))
-            say(f"{name}, round {number + 1}: {measured[name][-1].figure:.4g}, {measured[name][-1].peak_mb:.0f} MB")
+            last = measured[name][-1]
+            log.info("%s, round %d: %.4g, %.0f MB", name, number + 1, last.figure, last.peak_mb)
     return [_entry(one, measured[one.ours][: one.rounds], measured[one.peer][: one.rounds]) for one in benchmarks]
 
 
@@ -111,6 +115,12 @@ def missed(results: Iterable[dict[str, Any]]) -> list[str]:
 def peak_mb() -> float:
     """The largest resident memory that this process, or one of its children, has held, in MB (2^20 bytes)."""
     return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
+
+
+def log_to_stderr() -> None:
+    """Shows the log of the benchmarks on stderr, line by line as it is."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("benchmarks").setLevel(logging.INFO)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 from relevance_core import config
@@ -17,16 +18,16 @@ from relevance_core.errors import RelevanceError, SettingsError, ValidationFaile
 from relevance_core.pairs import Task
 from relevance_core.processes import cores, map_processes
 from relevance_core.runs.run import Run, identity, open_run, pin
-from relevance_core.runs.stage import Artifact, Report, print_nothing
+from relevance_core.runs.stage import Artifact, Report
 from relevance_core.runs.stage import Run as StageFunction
 from relevance_core.runs.steps import COMMON, PER_TASK, REPORT, TOGETHER, step_of
 from relevance_core.sources import Source
 from relevance_core.store import Store, open_store
 
-Say = Callable[[str], None]
+log = logging.getLogger(__name__)
 
 
-def retrain(settings: Settings, store: Store, run_id: str = "", dry_run: bool = False, say: Say = print_nothing) -> dict[str, Any]:
+def retrain(settings: Settings, store: Store, run_id: str = "", dry_run: bool = False) -> dict[str, Any]:
     """The whole loop on one machine.
 
     Args:
@@ -34,7 +35,6 @@ def retrain(settings: Settings, store: Store, run_id: str = "", dry_run: bool = 
         store: gets all outputs of the run.
         run_id: its name; default, a digest of the settings and the source's content, so that the same inputs are the same run.
         dry_run: stops before a model is built or trained.
-        say: gets a line of progress.
 
     Returns:
         The object that `relevance retrain --json` prints.
@@ -43,8 +43,8 @@ def retrain(settings: Settings, store: Store, run_id: str = "", dry_run: bool = 
         RelevanceError: the error of the stage that failed, after the report on the outputs so far.
     """
     started = time.monotonic()
-    run = begin(settings, store, run_id, say)
-    say(f"run {run.run_id} in {store.uri}")
+    run = begin(settings, store, run_id)
+    log.info("run %s in %s", run.run_id, store.uri)
     try:
         for name in COMMON:
             if not (dry_run and step_of(name).gpu):
@@ -60,7 +60,7 @@ def retrain(settings: Settings, store: Store, run_id: str = "", dry_run: bool = 
     return summary(run) | {"seconds": round(time.monotonic() - started, 1)}
 
 
-def begin(settings: Settings, store: Store, run_id: str = "", say: Say = print_nothing, dag_run: str = "") -> Run:
+def begin(settings: Settings, store: Store, run_id: str = "", dag_run: str = "") -> Run:
     """Begins a run, or finds it again, and says what it will do (`relevance_core.plan`).
 
     The source is opened once, for the run's name, the check of the languages that come in, and the plan. Where a named run has no
@@ -70,7 +70,6 @@ def begin(settings: Settings, store: Store, run_id: str = "", say: Say = print_n
         settings: the run's.
         store: where its folder and its outputs lie.
         run_id: its name; default, a digest of the settings and the source's content.
-        say: gets a line of progress.
         dag_run: Airflow's name of the run, kept for people.
 
     Raises:
@@ -80,7 +79,7 @@ def begin(settings: Settings, store: Store, run_id: str = "", say: Say = print_n
 
     source = _source(settings, needed=not run_id)
     translator = plan.check_onboarded(settings, source)
-    run = pin(settings, store, run_id or default_run_id(settings, source), say, dag_run)
+    run = pin(settings, store, run_id or default_run_id(settings, source), dag_run)
     plan.make(run, source, translator)
     return run
 
@@ -114,7 +113,7 @@ def run_stage(run: Run, name: str, task: Task | None = None) -> Report:
     step = step_of(name)
     if step.per_task != (task is not None):
         raise SettingsError(f"stage {name} {'needs a task' if task is None else 'takes no task'}", where="--task")
-    report = stage_function(name)(run.settings, run.inputs(name, task), run.store, say=run.say)
+    report = stage_function(name)(run.settings, run.inputs(name, task), run.store)
     run.keep(report)
     if report.failure:
         raise ValidationFailed(**report.failure)
@@ -133,19 +132,19 @@ def learn(run: Run) -> None:
     _each_task(run, PER_TASK[: PER_TASK.index("gate")])
 
 
-_Work = tuple[str, str, Task, Settings, Say, tuple[str, ...]]
+_Work = tuple[str, str, Task, Settings, tuple[str, ...]]
 
 
 def _each_task(run: Run, stages: tuple[str, ...]) -> None:
     """Runs these stages for every task; two tasks run in a process each."""
     settings = run.settings.model_copy(update={"engine": _share(run.settings.engine, len(run.settings.tasks))})
-    work = [(run.store.uri, run.run_id, task, settings, run.say, stages) for task in settings.tasks]
+    work = [(run.store.uri, run.run_id, task, settings, stages) for task in settings.tasks]
     map_processes(_run_stages, work, run.settings.engine.workers)
 
 
 def _run_stages(work: _Work) -> None:
-    uri, run_id, task, settings, say, stages = work
-    run = open_run(open_store(uri), run_id, settings, say)
+    uri, run_id, task, settings, stages = work
+    run = open_run(open_store(uri), run_id, settings)
     for name in stages:
         run_stage(run, name, task)
 

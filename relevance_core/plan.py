@@ -9,6 +9,7 @@ which cost nothing), `judgement_rows` (in the language) and `asks` (whether the 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final, cast
@@ -27,6 +28,8 @@ from relevance_core.sources import Source
 from relevance_core.stages.gate import evidence
 from relevance_core.stages.translate.stage import ONBOARDED, Want, require_translations, samples, translator_beside, wants
 from relevance_core.translators import Translator, held
+
+log = logging.getLogger(__name__)
 
 NOTHING: Final = "no language comes in, and none has fewer rows than the quota: nothing is translated for new rows"
 UNTRANSLATED: Final = "translate.enabled is off: no rows are made for any language"
@@ -60,7 +63,7 @@ def check_onboarded(settings: Settings, source: Source | None) -> Translator | N
 
 
 def make(run: Run, source: Source | None, translator: Translator | None = None) -> dict[str, Any]:
-    """Makes the plan of a run, or finds the one that it made when it began, and says it line by line.
+    """Makes the plan of a run, or finds the one that it made when it began, and logs it line by line.
 
     translator: the run's own where it has been opened.
     """
@@ -71,11 +74,11 @@ def make(run: Run, source: Source | None, translator: Translator | None = None) 
                 translator = translator or translator_beside(run.settings, source)
                 made = forecast(run.settings, run.onboarded, _served(run), *earlier, translator)
             except _UNREADABLE as error:  # a forecast must not fail a run
-                run.say(f"plan: run {earlier[0]} can't be used for a forecast: {error}")
+                log.warning("plan: run %s can't be used for a forecast: %s", earlier[0], error)
         folder.create(run.store, run.run_id, folder.PLAN, made)
     plan = folder.read(run.store, run.run_id, folder.PLAN)
     for line in plan["text"]:
-        run.say(f"plan: {line}")
+        log.info("plan: %s", line)
     return plan
 
 

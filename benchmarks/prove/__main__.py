@@ -18,7 +18,7 @@ from typing import Final
 
 from benchmarks.prove import house
 from benchmarks.prove.cells import Evidence, prove
-from benchmarks.turns import PROJECT
+from benchmarks.turns import PROJECT, log_to_stderr
 
 EVIDENCE: Final[Mapping[str, Callable[[], Evidence]]] = {"house": house.evidence}
 
@@ -34,6 +34,7 @@ def main(words: list[str] | None = None) -> int:
         for name, evidence in sorted(EVIDENCE.items()):
             print(f"{name:10} {evidence().about}")
         return 0
+    log_to_stderr()
     failed = prove(options.what, EVIDENCE[options.what](), options.out, again=options.again)
     print(options.out / f"{options.what}.json")
     return 1 if failed else 0

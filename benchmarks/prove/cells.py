@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import tempfile
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.__main__ import machine, say
+from benchmarks.__main__ import machine
 from benchmarks.turns import PROJECT
+
+log = logging.getLogger(__name__)
 
 Cell = Callable[[Path], Any]
 """Takes an empty folder for its files, which is removed afterwards, and returns what JSON can hold."""
@@ -52,21 +54,21 @@ def prove(name: str, evidence: Evidence, out: Path, *, again: bool = False) -> l
     failed = []
     for key, cell in evidence.cells.items():
         if key in done and not again:
-            say(f"{name}, {key}: kept from commit {done[key]['commit']}")
+            log.info("%s, %s: kept from commit %s", name, key, done[key]["commit"])
             continue
-        say(f"{name}, {key}: begun")
+        log.info("%s, %s: begun", name, key)
         about, started = origin(evidence.seeds), time.monotonic()
         try:
             with tempfile.TemporaryDirectory(prefix="relevance-prove-") as work:
                 result = cell(Path(work))
         except Exception:  # whatever one cell fails with, the others are worth their hours
-            say(f"{name}, {key}: failed\n{traceback.format_exc()}")
+            log.exception("%s, %s: failed", name, key)
             failed.append(key)
             continue
         seconds = round(time.monotonic() - started, 1)
         done[key] = about | {"seconds": seconds, "result": result}
         write(path, {"what": name, "about": evidence.about, "cells": done})
-        say(f"{name}, {key}: {seconds} s")
+        log.info("%s, %s: %s s", name, key, seconds)
     return failed
 
 

@@ -13,6 +13,7 @@ import argparse
 import datetime
 import hashlib
 import json
+import logging
 import shutil
 import sys
 import tempfile
@@ -22,13 +23,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.__main__ import say
 from benchmarks.prove.cells import Evidence
 from benchmarks.turns import PROJECT
 from relevance_core import config
 from relevance_core.tools.demo.client import Client
 from relevance_core.tools.demo.launcher import Airflow
 from relevance_core.tools.simulator import market
+
+log = logging.getLogger(__name__)
 
 SHOP: Final = market.Market(pairs_per_day=400, clicks_per_day=400, items=400)
 FIRST_DAY: Final = datetime.date(2026, 10, 1)
@@ -131,7 +133,7 @@ def _await_run(client: Client, dag: str, run: str) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"{dag} {run} is {state} after {SECONDS:.0f} s")
         time.sleep(1)
-    say(f"{dag} {run}: {state}")
+    log.info("%s %s: %s", dag, run, state)
     if state != "success":
         raise RuntimeError(f"{dag} {run} failed")
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from relevance_core import config
-from relevance_core.cli.console import say
 from relevance_core.cli.parsing import at_least
 from relevance_core.cli.results import Part, Result, tables_of
 from relevance_core.config import Settings
 from relevance_core.errors import SettingsError
 from relevance_core.store import Store
 from relevance_core.tools.ablation.strategies import PUBLISHED, STRATEGIES, rows_of
+
+log = logging.getLogger(__name__)
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -64,13 +66,13 @@ def run(options: argparse.Namespace, settings: Settings, store: Store) -> dict[s
     seeds = tuple(range(settings.seed, settings.seed + options.seeds))
     plan = ablation.Plan(settings, rows, seeds, options.judge)
     ablation.check(plan)
-    figures = figures_of(plan, ablation.cells(plan, store, say))
+    figures = figures_of(plan, ablation.cells(plan, store))
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     (out / "ablation.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     (out / "ablation.md").write_text(written.markdown(figures), encoding="utf-8")
     (out / "ablation.html").write_text(reporting.render(written.page(figures)), encoding="utf-8")
-    say(f"written: {out / 'ablation.json'}, .md and .html")
+    log.info("written: %s, .md and .html", out / "ablation.json")
     return figures
 
 

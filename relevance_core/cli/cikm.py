@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from relevance_core.cli.console import say
 from relevance_core.cli.parsing import Commands, Parser, a_date, add_command
 from relevance_core.cli.results import Part, Show, Table, counted
 from relevance_core.cli.shown import measured
@@ -16,6 +16,8 @@ from relevance_core.store import open_store
 
 if TYPE_CHECKING:
     from relevance_core.stages.evaluate import ScoreRows
+
+log = logging.getLogger(__name__)
 
 Result = dict[str, Any]
 
@@ -113,9 +115,9 @@ def run(options: argparse.Namespace, scorer: Callable[[argparse.Namespace], Scor
     if options.cikm_command == "prepare":
         return _prepare(options)
     if options.cikm_command == "check":
-        return cikm.check(options.test, options.submission, options.labels, say)
+        return cikm.check(options.test, options.submission, options.labels)
     store, output = open_store(options.store), Path(options.output)
-    return cikm.predict(store, options.test, output, options.version, options.confidence, scorer(options), say)
+    return cikm.predict(store, options.test, output, options.version, options.confidence, scorer(options))
 
 
 def shown_prepared(result: Mapping[str, Any]) -> Iterator[Part]:
@@ -148,6 +150,7 @@ def shown_checked(result: Mapping[str, Any]) -> Iterator[Part]:
 def _prepare(options: argparse.Namespace) -> Result:
     from relevance_core.tools import cikm
 
-    report = cikm.prepare(options.train, options.dev, options.test, Path(options.out), options.day, options.confidence, say)
-    say(f"next: relevance retrain --source {options.out} --window-end {options.day + timedelta(days=1)}")
+    report = cikm.prepare(options.train, options.dev, options.test, Path(options.out), options.day, options.confidence)
+    end = options.day + timedelta(days=1)
+    log.info("next: relevance retrain --source %s --window-end %s", options.out, end)
     return report

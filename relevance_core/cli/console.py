@@ -6,15 +6,14 @@ import contextlib
 import logging
 import sys
 import time
-from typing import Any, Final, Self, TextIO
+from typing import Any, Final, TextIO
 
-from relevance_core import processes
 from relevance_core.cli.results import let_go
 from relevance_core.errors import RelevanceError
+from relevance_core.processes import Progress, set_progress
 
 _STARTED: Final = time.time()
 _PACKAGE: Final = logging.getLogger("relevance_core")
-_LOG: Final = logging.getLogger(__name__)
 
 
 class Lines(logging.Formatter):
@@ -56,7 +55,7 @@ class ToStderr(logging.StreamHandler[Any]):
             self.handleError(record)
 
 
-class Bar:
+class Bar(Progress):
     """A bar on stderr that leaves no trace when it is done; takes the calls of the progress that logs lines."""
 
     def __init__(self, what: str, total: int, done: int = 0) -> None:
@@ -69,6 +68,7 @@ class Bar:
         """
         from tqdm import tqdm
 
+        super().__init__(what, total, done)
         self._bar = tqdm(desc=what, total=total, initial=done, file=sys.stderr, leave=False, dynamic_ncols=True)
 
     def at(self, done: int, note: str = "") -> None:
@@ -81,12 +81,6 @@ class Bar:
         """Takes it from the screen."""
         self._bar.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
 
 def log_to_stderr() -> None:
     """Sends the package's logs from INFO on to stderr. A second call changes nothing."""
@@ -97,17 +91,9 @@ def log_to_stderr() -> None:
         _PACKAGE.setLevel(logging.INFO)
 
 
-def say(text: str) -> None:
-    """A line of progress, for functions that take a callback, in the processes that they start too."""
-    if not _PACKAGE.handlers:
-        log_to_stderr()
-    _LOG.info("%s", text)
-
-
 def show_bars() -> None:
     """Shows long work as bars where stderr is a terminal; elsewhere it stays with lines."""
-    set_progress = getattr(processes, "set_progress", None)
-    if set_progress is not None and sys.stderr.isatty():
+    if sys.stderr.isatty():
         set_progress(Bar)
 
 

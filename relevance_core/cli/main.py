@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
@@ -14,7 +15,6 @@ from relevance_core.cli import cikm as cikm_cli
 from relevance_core.cli import console, results, shown
 from relevance_core.cli import registry as registry_cli
 from relevance_core.cli import review as review_cli
-from relevance_core.cli.console import say
 from relevance_core.cli.parsing import Commands, Parser, UsageError, Version, a_date, add_command, at_least, filled
 from relevance_core.cli.results import Show
 from relevance_core.cli.serving import add_serving_parsers
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from polars import DataFrame, Series
 
     from relevance_core.stages.evaluate import ScoreRows
+
+log = logging.getLogger(__name__)
 
 RUNNABLE: Final = (BEGIN, *STEPS, REPORT)
 """The stages that `relevance stage` runs. *approve* is none: Airflow asks a person."""
@@ -257,7 +259,7 @@ def _simulate(options: argparse.Namespace) -> dict[str, Any]:
 
     from relevance_core.tools.simulator.market import Market, write
 
-    say(f"simulating {options.days} days from {options.start} into {options.out}")
+    log.info("simulating %d days from %s into %s", options.days, options.start, options.out)
     return dict(write(Market(seed=options.seed), options.start, options.days, Path(options.out)))
 
 
@@ -277,23 +279,23 @@ def _loop_settings(options: argparse.Namespace) -> Settings:
 
 def _retrain(options: argparse.Namespace) -> dict[str, Any]:
     settings = _loop_settings(options)
-    return loop.retrain(settings, open_store(options.store), options.run_id, dry_run=options.dry_run, say=say)
+    return loop.retrain(settings, open_store(options.store), options.run_id, dry_run=options.dry_run)
 
 
 def _stage(options: argparse.Namespace) -> dict[str, Any]:
     store = open_store(options.store)
     if options.name == "begin":
-        run = loop.begin(_settings(options), store, options.run_id, say, options.dag_run)
+        run = loop.begin(_settings(options), store, options.run_id, options.dag_run)
         about = {"run_id": run.run_id, "tasks": list(run.settings.tasks), "champion": run.champion, "onboarded": run.onboarded}
         return about | {"plan": folder.read(store, run.run_id, folder.PLAN)}
-    run = open_run(store, options.run_id, _settings(options), say)
+    run = open_run(store, options.run_id, _settings(options))
     return loop.run_stage(run, options.name, cast("Task | None", options.task)).as_json()
 
 
 def _report(options: argparse.Namespace) -> dict[str, Any]:
     from pathlib import Path
 
-    run = open_run(open_store(options.store), options.run_id, _settings(options), say)
+    run = open_run(open_store(options.store), options.run_id, _settings(options))
     loop.run_stage(run, "report")
     report = run.artifact("report")
     if options.output:
@@ -305,14 +307,14 @@ def _report(options: argparse.Namespace) -> dict[str, Any]:
 def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
     from relevance_core.stages.evaluate import evaluate_file
 
-    return evaluate_file(open_store(options.store), options.task, options.data, options.version, _settings(options), say)
+    return evaluate_file(open_store(options.store), options.task, options.data, options.version, _settings(options))
 
 
 def _score(options: argparse.Namespace) -> dict[str, Any]:
     from relevance_core.stages.evaluate import score_file
 
     store, score = open_store(options.store), _scorer(options)
-    return score_file(store, options.task, options.input, options.output, options.version, score, say)
+    return score_file(store, options.task, options.input, options.output, options.version, score)
 
 
 def _scorer(options: argparse.Namespace) -> ScoreRows:
@@ -327,7 +329,7 @@ def _scorer(options: argparse.Namespace) -> ScoreRows:
     def score(version: Manifest, rows: DataFrame) -> Series:
         if options.engine == "vllm":
             return score_rows(store, version, rows, options.endpoint, settings.serving)
-        return score_with(store, version, rows, settings, say)
+        return score_with(store, version, rows, settings)
 
     return score
 
@@ -342,7 +344,7 @@ def _registry(options: argparse.Namespace) -> dict[str, Any]:
 
         if not fleet.endpoints(registry.store, settings.serving):
             return move()
-        return roll_out(registry, versions, move, settings, say)[0]
+        return roll_out(registry, versions, move, settings)[0]
 
     key = Key.load(settings.serving.verify_key) if settings.serving.verify_key else None
     return registry_cli.run(options, existing_store(options.store), serve, key)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from relevance_core.cli import results
-from relevance_core.cli.console import say
 from relevance_core.cli.parsing import Commands, Parser, add_command, at_least
 from relevance_core.cli.results import Part, Show, Table
 from relevance_core.errors import NotFound, RegistryError, SettingsError
@@ -16,6 +15,8 @@ from relevance_core.registry.manifest import Manifest, Release
 from relevance_core.registry.releases import CHAMPION, Registry
 from relevance_core.registry.signing import Key
 from relevance_core.store.objects import Store
+
+log = logging.getLogger(__name__)
 
 _LOG: Final = logging.getLogger(__name__)
 Result = dict[str, Any]
@@ -170,7 +171,7 @@ def _list(args: argparse.Namespace, registry: Registry) -> Result:
         tasks[task] = [_row(registry, task, version, serving.get(task)) for version in registry.version_ids(task)]
         tasks[task].sort(key=lambda row: (row["created"], row["version"]))
     if not any(tasks.values()):
-        say(f"no version is published in {registry.store.uri} yet")
+        log.info("no version is published in %s yet", registry.store.uri)
     latest = range(max(1, current.number - args.releases + 1), current.number + 1) if current else range(0)
     releases = [registry.release(number) for number in latest]
     return {"tasks": tasks, "current": current.to_json() if current else None, "releases": [r.to_json() for r in releases]}

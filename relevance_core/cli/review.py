@@ -6,13 +6,13 @@ import argparse
 import getpass
 import io
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
-from relevance_core.cli.console import say
 from relevance_core.cli.parsing import Commands, Parser, add_command, at_least
 from relevance_core.cli.results import Part, Show, Table, counted
 from relevance_core.cli.stores import existing_store
@@ -20,6 +20,8 @@ from relevance_core.errors import DataError, NotFound, SettingsError
 from relevance_core.pairs import TASKS, Task
 from relevance_core.runs import review
 from relevance_core.store import Store, open_store
+
+log = logging.getLogger(__name__)
 
 Result = dict[str, Any]
 
@@ -129,7 +131,9 @@ def _export(options: argparse.Namespace, store: Store) -> Result:
         rows = rows.filter(language=options.language)
     data = write_sheet(rows, _format(options.output))
     Path(options.output).write_bytes(data)
-    say(f"fill in the column `decision` with {', '.join(review.WORDS)}, then run `relevance review import {options.output}`")
+    log.info(
+        "fill in the column `decision` with %s, then run `relevance review import %s`", ", ".join(review.WORDS), options.output
+    )
     return {"rows": rows.height, "file": options.output}
 
 
@@ -142,7 +146,7 @@ def _import(options: argparse.Namespace, store: Store) -> Result:
     who = options.who or getpass.getuser()
     review.answer(store, words, who, options.why)
     given = [word for of_task in words.values() for word in of_task.values()]
-    say("the next run that begins goes by these decisions")
+    log.info("the next run that begins goes by these decisions")
     counts = {word: given.count(word) for word in review.WORDS}
     return {"decided": len(given), "empty": rows["decision"].null_count(), "who": who, **counts}
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from relevance_core import config
 from relevance_core.cli import shown
-from relevance_core.cli.console import say
 from relevance_core.errors import ServingError, SettingsError
 from relevance_core.registry import Registry
 from relevance_core.store import open_store
@@ -60,7 +59,7 @@ def _serve(options: argparse.Namespace) -> dict[str, Any]:
         options.until_replaced,
         tuple(options.flags),
     )
-    status = serve(Registry(open_store(options.store)), plan, settings, scratch("cache") / "serving" / str(options.port), say)
+    status = serve(Registry(open_store(options.store)), plan, settings, scratch("cache") / "serving" / str(options.port))
     if status:
         sys.exit(status if status > 0 else 128 - status)
     return {"status": status}
@@ -79,5 +78,5 @@ def _ready(options: argparse.Namespace) -> dict[str, Any]:
         if options.champions:
             settings = config.load(options.settings, options.set, os.environ).serving
             registry = Registry(open_store(options.store))
-            prove(server, registry, champions_on(registry, server.base()), settings, say)
+            prove(server, registry, champions_on(registry, server.base()), settings)
         return found | {"adapters": sorted(server.adapters())}

@@ -5,7 +5,7 @@ The library is imported where something is embedded: a night that brings no new 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
@@ -19,6 +19,8 @@ from relevance_core.config import EngineSettings
 from relevance_core.models.folders import digest_of_folder, local_folder
 from relevance_core.store import Store
 from relevance_core.store.memory import Memory
+
+log = logging.getLogger(__name__)
 
 Vectors = NDArray[np.float32]
 
@@ -63,7 +65,7 @@ def _folder(name: str) -> Path:
     return local_folder(name, "main", "mine.embedder")
 
 
-def embed(texts: pl.Series, embedder: Embedder, store: Store, say: Callable[[str], None]) -> Vectors:
+def embed(texts: pl.Series, embedder: Embedder, store: Store) -> Vectors:
     """(n, d) unit vectors of n texts, in their order.
 
     The cache is `embeddings/<digest>` of the store, so other weights under the same name find nothing old there. Vectors are kept,
@@ -75,7 +77,7 @@ def embed(texts: pl.Series, embedder: Embedder, store: Store, say: Callable[[str
     asked = pl.DataFrame({"text_id": keys, "text": texts}).unique("text_id").sort("text_id")
     missing = asked if known is None else asked.join(known, on="text_id", how="anti").sort("text_id")
     if len(missing):
-        say(f"embedding {len(missing)} texts, {len(asked) - len(missing)} from the cache")
+        log.info("embedding %d texts, %d from the cache", len(missing), len(asked) - len(missing))
         vectors = embedder.encode(missing["text"].to_list()).astype(np.float16)
         blobs = pl.Series("vector", [vector.tobytes() for vector in vectors], dtype=pl.Binary)
         made = missing.select("text_id").with_columns(blobs)

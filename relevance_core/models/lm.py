@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
-from transformers.utils import logging
+from transformers.utils.logging import disable_progress_bar
 
 from relevance_core.config import EngineSettings
 from relevance_core.errors import ModelError
 from relevance_core.models.base_ref import Dtype, answer_ids
 from relevance_core.models.shortcuts import Start, only_last, start_of
 
-Say = Callable[[str], None]
 LEAST_SHARED: Final = 16
-_SAY_SECONDS: Final = 5.0
 
 
 def prepare(engine: EngineSettings, seed: int) -> torch.device:
@@ -41,7 +38,7 @@ def prepare(engine: EngineSettings, seed: int) -> torch.device:
     # Filling new memory only shows up reads of what nobody wrote; it took 5 % of a scoring pass.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # torch's own setting
     set_seed(seed)
-    logging.disable_progress_bar()
+    disable_progress_bar()
     return device
 
 
@@ -105,23 +102,6 @@ def pad(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     for row, prompt in zip(ids, prompts, strict=True):
         row[: len(prompt)] = torch.tensor(prompt)
     return ids, lengths
-
-
-class Progress:
-    """Says how far a long computation is and how long it will still take, every few seconds."""
-
-    def __init__(self, say: Say, what: str, total: int, done: int = 0) -> None:
-        self._say, self._what, self._total, self._begun = say, what, total, done
-        self._started = self._said = time.monotonic()
-
-    def at(self, done: int, note: str = "") -> None:
-        """Says where it is, unless it did so just now; `note` stands at the end."""
-        now = time.monotonic()
-        if now - self._said < _SAY_SECONDS or done <= self._begun:
-            return
-        self._said = now
-        left = round((now - self._started) / (done - self._begun) * (self._total - done))
-        self._say(f"{self._what} {done} of {self._total}, {left // 60}:{left % 60:02} left{note and ', '}{note}")
 
 
 def _check_head(model: Any) -> None:

@@ -14,7 +14,7 @@ from torch import distributed
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
 from relevance_core.errors import ModelError
-from relevance_core.processes import forked, take_on
+from relevance_core.processes import LogConfig, forked, log_as, log_config, take_on
 
 Item = TypeVar("Item")
 
@@ -28,7 +28,7 @@ class Rank:
 
     @property
     def first(self) -> bool:
-        """Whether it is the one that speaks and writes."""
+        """Whether it is the one that logs and writes."""
         return self.number == 0
 
     def part(self, batch: Sequence[Item]) -> Sequence[Item]:
@@ -45,7 +45,7 @@ def run_ranks(function: Callable[..., None], arguments: tuple[Any, ...], count: 
     # A driver that was asked for its GPUs, by whichever library, would not work in what is forked then.
     method = "spawn" if device.type == "cuda" else forked().get_start_method()
     with tempfile.TemporaryDirectory() as folder:
-        job = (dict(os.environ), function, arguments, count, device.type, Path(folder))
+        job = (dict(os.environ), log_config(), function, arguments, count, device.type, Path(folder))
         try:
             start_processes(_rank, job, nprocs=count, start_method=method)  # type: ignore[no-untyped-call]
         except (ProcessRaisedException, ProcessExitedException) as error:
@@ -60,6 +60,7 @@ def run_ranks(function: Callable[..., None], arguments: tuple[Any, ...], count: 
 def _rank(
     number: int,
     environment: dict[str, str],
+    logs: LogConfig,
     function: Callable[..., None],
     arguments: tuple[Any, ...],
     count: int,
@@ -67,6 +68,8 @@ def _rank(
     folder: Path,
 ) -> None:
     take_on(environment)
+    if number == 0:
+        log_as(logs)
     ranks = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
     os.environ |= {name: str(value) for name, value in ranks.items()}
     # All of them are on this machine; accelerate would choose the number of threads by itself.

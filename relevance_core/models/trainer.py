@@ -12,6 +12,7 @@ every batch (DistributedDataParallel, through accelerate); no model is sharded.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,9 +33,12 @@ from relevance_core.config import EngineSettings, TrainSettings
 from relevance_core.errors import DataError, ModelError
 from relevance_core.models.activations import Batch, activation_bytes, too_large
 from relevance_core.models.base_ref import BaseRef, answer_ids
-from relevance_core.models.lm import Progress, Say, last_hidden, load_base, pad, prepare, shared_start
+from relevance_core.models.lm import last_hidden, load_base, pad, prepare, shared_start
 from relevance_core.models.ranks import Rank, run_ranks
+from relevance_core.processes import PartLogger, Progress, open_progress
 from relevance_core.prompts import Prompt
+
+log = PartLogger(logging.getLogger(__name__))
 
 PROJECTIONS: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The linear layers that are adapted: all seven of a block."""
@@ -74,7 +78,7 @@ class Example:
     weight: float
 
 
-def train(rows: pl.DataFrame, job: Job, say: Say) -> dict[str, Any]:
+def train(rows: pl.DataFrame, job: Job) -> dict[str, Any]:
     """Trains an adapter and writes `adapter_config.json` and `adapter_model.safetensors` into `job.out`.
 
     rows: task, query, target, label, weight and, where the prompt carries it, english. The same rows,
@@ -87,23 +91,19 @@ def train(rows: pl.DataFrame, job: Job, say: Say) -> dict[str, Any]:
     _check(rows)
     count = job.engine.gpus
     if count == 1:
-        return _train(Rank(), rows, job, say)
-    run_ranks(_train_rank, (rows, job, say), count, prepare(job.engine, job.seed))
+        return _train(Rank(), rows, job)
+    run_ranks(_train_rank, (rows, job), count, prepare(job.engine, job.seed))
     return dict(json.loads((job.work / _RESULT).read_text()))
 
 
-def _train_rank(rank: Rank, rows: pl.DataFrame, job: Job, say: Say) -> None:
-    """One of several processes; the first speaks, writes the adapter and leaves the result beside the checkpoints."""
-    result = _train(rank, rows, job, say if rank.first else _nothing)
+def _train_rank(rank: Rank, rows: pl.DataFrame, job: Job) -> None:
+    """One of several processes; the first logs, writes the adapter and leaves the result beside the checkpoints."""
+    result = _train(rank, rows, job)
     if rank.first:
         (job.work / _RESULT).write_text(json.dumps(result))
 
 
-def _nothing(text: str) -> None:
-    """What the other processes say."""
-
-
-def _train(rank: Rank, rows: pl.DataFrame, job: Job, say: Say) -> dict[str, Any]:
+def _train(rank: Rank, rows: pl.DataFrame, job: Job) -> dict[str, Any]:
     device = torch.device(prepare(job.engine, job.seed).type, rank.number)
     model, tokenizer = load_base(job.base.source, job.base.dtype, device, job.base.revision)
     examples = _examples(rows, job.prompt, tokenizer)
@@ -112,11 +112,11 @@ def _train(rank: Rank, rows: pl.DataFrame, job: Job, say: Say) -> dict[str, Any]
     adapted = get_peft_model(model, _lora(job))
     if job.start is not None:
         _load_adapter(adapted, job.start)
-    trainer = _trainer(rank, adapted, examples, plan, job, device, say)
+    trainer = _trainer(rank, adapted, examples, plan, job, device)
     last = last_checkpoint(job.work)
-    say(f"training on {len(examples)} rows in {len(plan)} steps")
+    log.info("training on %d rows in %d steps", len(examples), len(plan))
     if last is not None:
-        say(f"training goes on from step {last.name.split('-')[-1]} of {len(plan)}")
+        log.info("training goes on from step %s of %d", last.name.split("-")[-1], len(plan))
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     if rank.first:
         save_adapter(adapted, job.base.id, job.out)
@@ -191,7 +191,7 @@ class _BatchTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
 
 
 def _trainer(
-    rank: Rank, adapted: Any, examples: Sequence[Example], plan: list[list[int]], job: Job, device: torch.device, say: Say
+    rank: Rank, adapted: Any, examples: Sequence[Example], plan: list[list[int]], job: Job, device: torch.device
 ) -> Trainer:
     causal, shared = adapted.get_base_model(), shared_start([e.ids for e in examples])
     checkpointing = _checkpoints(adapted, examples, shared, job, device)
@@ -201,7 +201,7 @@ def _trainer(
         args=_arguments(rank, job, len(plan), device, half=causal.dtype == torch.bfloat16, checkpointing=checkpointing),
         train_dataset=[_part(rank, [examples[i] for i in places]) for places in plan],
         data_collator=_collate,
-        callbacks=[_Tell(say, len(plan))],
+        callbacks=[_Tell(len(plan))],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -222,17 +222,22 @@ def _part(rank: Rank, batch: list[Example]) -> list[Example]:
 class _Tell(TrainerCallback):  # type: ignore[misc]
     """Says how the training goes, and marks a checkpoint as complete once all of it is on disk."""
 
-    def __init__(self, say: Say, steps: int) -> None:
-        self._say, self._steps = say, steps
-        self._progress = Progress(say, "step", steps)
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self._progress: Progress | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """The clock begins."""
-        self._progress = Progress(self._say, "step", self._steps, state.global_step)
+        self._progress = open_progress("step", self._steps, state.global_step)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        """The last step is done."""
+        if self._progress:
+            self._progress.close()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **more: Any) -> None:
         """The loss since the last time."""
-        if logs and "loss" in logs:
+        if self._progress and logs and "loss" in logs:
             self._progress.at(state.global_step, f"loss {logs['loss']:.3f}")
 
     def on_save(self, args: Any, state: Any, control: Any, **more: Any) -> None:

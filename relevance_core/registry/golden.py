@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -31,7 +31,7 @@ class Scoring(Protocol):
     def encode(self, rows: Sequence[PairText]) -> list[list[int]]:
         """Returns the token ids of each row's prompt."""
 
-    def score(self, rows: Sequence[PairText], say: Callable[[str], None]) -> npt.NDArray[np.float64]:
+    def score(self, rows: Sequence[PairText]) -> npt.NDArray[np.float64]:
         """p(yes) of each row."""
 
 
@@ -62,9 +62,9 @@ def choose(rows: pl.DataFrame) -> list[PairText]:
     return ordered.head(ROWS).select(_TEXT).rows()
 
 
-def write(folder: Path, rows: Sequence[PairText], scorer: Scoring, say: Callable[[str], None]) -> None:
+def write(folder: Path, rows: Sequence[PairText], scorer: Scoring) -> None:
     """Writes `golden.json` into an adapter's folder: the pairs as text, as token ids, and p(yes) of each."""
-    prompts, p = scorer.encode(rows), scorer.score(rows, say)
+    prompts, p = scorer.encode(rows), scorer.score(rows)
     pairs = [
         dict(zip(_TEXT, row, strict=True)) | {"ids": ids, "p": score} for row, ids, score in zip(rows, prompts, p, strict=True)
     ]

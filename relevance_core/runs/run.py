@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, cast
@@ -16,11 +16,9 @@ from relevance_core.registry import Registry
 from relevance_core.runs import approval, folder, review
 from relevance_core.runs.approval import Question
 from relevance_core.runs.folder import stage_record
-from relevance_core.runs.stage import Artifact, Inputs, Report, label, open_artifact, print_nothing
+from relevance_core.runs.stage import Artifact, Inputs, Report, label, open_artifact
 from relevance_core.runs.steps import COMMON, PER_TASK, REPORT, TOGETHER, step_of
 from relevance_core.store import Store
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,6 @@ class Run:
     settings: Settings
     champion: Mapping[str, str]
     onboarded: tuple[str, ...]
-    say: Say = print_nothing
     decisions: tuple[str, ...] = ()
 
     def inputs(self, name: str, task: Task | None) -> Inputs:
@@ -115,14 +112,13 @@ class Run:
         return self.artifact(stage, task if stage in PER_TASK else None)
 
 
-def pin(settings: Settings, store: Store, run_id: str, say: Say = print_nothing, dag_run: str = "") -> Run:
+def pin(settings: Settings, store: Store, run_id: str, dag_run: str = "") -> Run:
     """Begins a run, or finds it again: what it pinned the first time holds.
 
     Args:
         settings: the run's; a later call may change only those of the machine.
         store: holds the run's folder and outputs.
         run_id: its name in the store.
-        say: gets a line of progress.
         dag_run: Airflow's name of the run, kept for people.
 
     Raises:
@@ -148,10 +144,10 @@ def pin(settings: Settings, store: Store, run_id: str, say: Say = print_nothing,
         raise SettingsError(
             f"run {run_id} was begun with other settings", where=", ".join(changed), do="take another run id, or the run's settings"
         )
-    return Run(store, run_id, settings, record["champion"], tuple(record["onboarded"]), say, tuple(record.get("decisions", ())))
+    return Run(store, run_id, settings, record["champion"], tuple(record["onboarded"]), tuple(record.get("decisions", ())))
 
 
-def open_run(store: Store, run_id: str, here: Settings, say: Say = print_nothing) -> Run:
+def open_run(store: Store, run_id: str, here: Settings) -> Run:
     """A run that was begun before, with its own settings; only those of the machine (`engine`, `serving`, the database's URL) are
     `here`'s.
 
@@ -160,7 +156,7 @@ def open_run(store: Store, run_id: str, here: Settings, say: Say = print_nothing
     machine = {"engine": here.engine.model_dump(), "serving": here.serving.model_dump()}
     values = folder.read_run(store, run_id)["settings"] | machine
     values["source"]["connection"] = here.source.connection
-    return pin(config.of_record(values), store, run_id, say)
+    return pin(config.of_record(values), store, run_id)
 
 
 def identity(settings: Settings) -> str:

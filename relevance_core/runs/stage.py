@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
@@ -26,8 +27,11 @@ from filelock import FileLock, Timeout
 from relevance_core.config import Settings
 from relevance_core.errors import NotFound, RelevanceError, StoreError
 from relevance_core.pairs import Task
+from relevance_core.processes import PartLogger, part
 from relevance_core.runs.approval import Approval
 from relevance_core.store import Store
+
+log = PartLogger(logging.getLogger(__name__))
 
 MANIFEST = "manifest.json"
 TABLE_SUFFIX = ".parquet"
@@ -186,8 +190,8 @@ class Output:
     `work` is a scratch folder of this output alone: it survives a killed process, so a long computation can keep checkpoints there.
     """
 
-    def __init__(self, store: Store, address: str, name: str, say: Callable[[str], None]) -> None:
-        self.store, self.address, self.name, self.say = store, address, name, say
+    def __init__(self, store: Store, address: str, name: str) -> None:
+        self.store, self.address, self.name = store, address, name
         self.files: dict[str, dict[str, Any]] = {}
         self.work = scratch("work") / address.replace("/", "_")
 
@@ -239,7 +243,7 @@ def stage(
     fingerprint: Callable[[Settings], str] | None = None,
     held: Held | None = None,
 ) -> Callable[[Body], Run]:
-    """Makes a stage's `run(settings, inputs, store, say=…)` from its body, which gets only the settings that are named here.
+    """Makes a stage's `run(settings, inputs, store)` from its body, which gets only the settings that are named here.
 
     Args:
         name: of the stage.
@@ -254,24 +258,24 @@ def stage(
 
     def decorate(body: Body) -> Run:
         @functools.wraps(body)
-        def run(settings: Settings, inputs: Inputs, store: Store, say: Callable[[str], None] = print_nothing) -> Report:
+        def run(settings: Settings, inputs: Inputs, store: Store) -> Report:
             outside = fingerprint(settings) if fingerprint else ""
             depends = pinned(settings) if callable(pinned) else pinned
             used = uses(settings) if callable(uses) else uses
             key = output_key(name, version, used, depends, outside, settings, inputs)
             address = f"stages/{name}{'-' + inputs.task.lower() if inputs.task else ''}/{key}"
             who = label(name, inputs.task)
-            with _alone(address, functools.partial(say, f"{who}: another process of this machine is at it; waiting for that one")):
+            with part(who), _alone(address):
                 found = open_artifact(store, address)
                 standing = _standing(found, inputs, held) if found else None
                 if standing is not None:
-                    say(f"{who}: found finished output {address}")
+                    log.info("found finished output %s", address)
                     return standing
-                say(f"{who}: started")
-                out = Output(store, address, name, say)
+                log.info("started")
+                out = Output(store, address, name)
                 started = time.monotonic()
                 finished = _finish(out, body(settings.only((*used, *machine), who), inputs, out), name, inputs.task)
-                say(f"{who}: {finished.rows.kept} rows kept, {time.monotonic() - started:.1f} s")
+                log.info("%d rows kept, %.1f s", finished.rows.kept, time.monotonic() - started)
                 return finished
 
         run.stage_name, run.by_task = name, by_task  # type: ignore[attr-defined]
@@ -286,13 +290,13 @@ def _standing(found: Artifact, inputs: Inputs, held: Held | None) -> Report | No
 
 
 @contextmanager
-def _alone(address: str, say_waiting: Callable[[], None]) -> Iterator[None]:
+def _alone(address: str) -> Iterator[None]:
     """Keeps two processes of this machine off one output's scratch folder: a task that was taken for dead may still be running."""
     lock = FileLock(scratch("locks") / address.replace("/", "_"))
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        say_waiting()
+        log.info("another process of this machine is at it; waiting for that one")
         lock.acquire()
     try:
         yield
@@ -375,10 +379,6 @@ def scratch(kind: str) -> Path:
     path = Path(os.environ.get("RELEVANCE_SCRATCH", Path.home() / ".cache" / "relevance")) / kind
     path.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def print_nothing(text: str) -> None:
-    """The default `say`: a stage called from code is silent."""
 
 
 def _finish(out: Output, report: Report, name: str, task: Task | None) -> Report:

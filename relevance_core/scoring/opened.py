@@ -100,10 +100,10 @@ class Opened:
         base = self.base
         return Scorer(base.source, self.adapter(), self.prompt, self.machine.engine, revision=base.revision, dtype=base.dtype)
 
-    def score(self, rows: pl.DataFrame, say: Callable[[str], None]) -> pl.Series:
+    def score(self, rows: pl.DataFrame) -> pl.Series:
         """p(yes) of each row (`task`, `language`, `query`, `target`), its English made here; `english` in the rows is not read."""
         texts = add_english(rows, self.translator, self.store) if self.store else rows
-        return pl.Series(self.scorer.score(texts.select(TEXT).iter_rows(), say), dtype=pl.Float64)
+        return pl.Series(self.scorer.score(texts.select(TEXT).iter_rows()), dtype=pl.Float64)
 
     def local_base(self) -> Path:
         """Returns the base's folder on this machine. Raises ModelError when it is missing."""

@@ -11,6 +11,7 @@ free. On a GPU they also depend on the free memory; another batch size moves a s
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -24,9 +25,12 @@ from safetensors import safe_open
 from relevance_core.config import EngineSettings
 from relevance_core.errors import ModelError
 from relevance_core.models.base_ref import Dtype, answer_ids
-from relevance_core.models.lm import Progress, Say, last_hidden, load_base, pad, prepare, shared_start
+from relevance_core.models.lm import last_hidden, load_base, pad, prepare, shared_start
 from relevance_core.models.shortcuts import Start, start_of
+from relevance_core.processes import PartLogger, open_progress
 from relevance_core.prompts import PairText, Prompt
+
+log = PartLogger(logging.getLogger(__name__))
 
 _SEED: Final = 0
 _CPU_BYTES: Final = 16 * 2**20
@@ -67,15 +71,15 @@ class Scorer:
         """Returns the token ids of each row's prompt."""
         return self._prompt.encode(self._tokenizer, rows)
 
-    def score(self, rows: Iterable[PairText], say: Say) -> npt.NDArray[np.float64]:
+    def score(self, rows: Iterable[PairText]) -> npt.NDArray[np.float64]:
         """p(yes) of each (task, query, target, english), in the rows' order."""
-        return self.score_ids(self.encode(rows), say)
+        return self.score_ids(self.encode(rows))
 
     @torch.inference_mode()
-    def score_ids(self, prompts: Sequence[list[int]], say: Say) -> npt.NDArray[np.float64]:
+    def score_ids(self, prompts: Sequence[list[int]]) -> npt.NDArray[np.float64]:
         """p(yes) of each prompt, given as token ids, in their order.
 
-        A GPU's memory that runs out halves the batches, and that is said. Raises ModelError when one prompt alone is too much.
+        A GPU's memory that runs out halves the batches, and that is logged. Raises ModelError when one prompt alone is too much.
         """
         shared = shared_start(prompts)
         start = start_of(self._model, torch.tensor([prompts[0][:shared]], device=self._device)) if shared else None
@@ -83,19 +87,20 @@ class Scorer:
         order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
         lengths = [len(prompts[i]) - shared for i in order]
         budget, told = self.budget(max(lengths, default=0) + shared), False
-        progress, done = Progress(say, "scored", len(prompts)), 0
-        while done < len(order):
-            places = order[done : batch_end(lengths, done, budget)]
-            try:
-                scores[places] = self._batch([prompts[i] for i in places], shared, start)
-            except torch.cuda.OutOfMemoryError as error:
-                budget = _half(len(places), budget, error)
-                if not told:
-                    say(f"the GPU's memory ran out at {len(places)} prompts: going on with smaller batches")
-                told = True
-                continue
-            done += len(places)
-            progress.at(done)
+        done = 0
+        with open_progress("scored", len(prompts)) as progress:
+            while done < len(order):
+                places = order[done : batch_end(lengths, done, budget)]
+                try:
+                    scores[places] = self._batch([prompts[i] for i in places], shared, start)
+                except torch.cuda.OutOfMemoryError as error:
+                    budget = _half(len(places), budget, error)
+                    if not told:
+                        log.warning("the GPU's memory ran out at %d prompts: going on with smaller batches", len(places))
+                    told = True
+                    continue
+                done += len(places)
+                progress.at(done)
         return scores
 
     def budget(self, longest: int) -> int:

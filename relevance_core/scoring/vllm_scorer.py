@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import os
 import subprocess
 import tempfile
@@ -22,9 +23,11 @@ from transformers import AutoTokenizer
 
 from relevance_core.errors import ModelError
 from relevance_core.models.base_ref import BaseRef, answer_ids
-from relevance_core.models.lm import Progress, Say
+from relevance_core.processes import PartLogger, Progress, open_progress
 from relevance_core.prompts import PairText, Prompt
 from relevance_core.scoring import vllm_pass
+
+log = PartLogger(logging.getLogger(__name__))
 
 _RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
 """The rank limits that vLLM accepts."""
@@ -59,11 +62,11 @@ class VllmScorer:
         """Returns the token ids of each row's prompt."""
         return self._prompt.encode(self._tokenizer, rows)
 
-    def score(self, rows: Iterable[PairText], say: Say) -> npt.NDArray[np.float64]:
+    def score(self, rows: Iterable[PairText]) -> npt.NDArray[np.float64]:
         """p(yes) of each (task, query, target, english), in the rows' order."""
-        return self.score_ids(self.encode(rows), say)
+        return self.score_ids(self.encode(rows))
 
-    def score_ids(self, prompts: Sequence[list[int]], say: Say) -> npt.NDArray[np.float64]:
+    def score_ids(self, prompts: Sequence[list[int]]) -> npt.NDArray[np.float64]:
         """p(yes) of each prompt, given as token ids, in their order. Raises ModelError, with vLLM's last words, when it fails."""
         if not prompts:
             return np.empty(0)
@@ -72,8 +75,9 @@ class VllmScorer:
         with tempfile.TemporaryDirectory(prefix="relevance-pass-") as name:
             folder = Path(name)
             self._write(folder, prompts)
-            say(f"vLLM starts, to score {len(prompts)} prompts")
-            self._run(folder, Progress(say, "scored", len(prompts)))
+            log.info("vLLM starts, to score %d prompts", len(prompts))
+            with open_progress("scored", len(prompts)) as progress:
+                self._run(folder, progress)
             return np.asarray(np.load(folder / "scores.npy"))
 
     def _write(self, folder: Path, prompts: Sequence[list[int]]) -> None:

@@ -7,6 +7,7 @@ until a rollout finds that it does not answer; its entry is then taken out, sinc
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,9 +23,10 @@ from relevance_core.store import Store
 if TYPE_CHECKING:
     from relevance_core.serving.wire import Server
 
+log = logging.getLogger(__name__)
+
 _FOLDER = "servers/"
 _POLL_SECONDS = 2.0
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class Started:
     stop: Callable[[], None]
 
 
-def start(store: Store, manifest: Manifest, settings: ServingSettings, say: Say) -> list[Started]:
+def start(store: Store, manifest: Manifest, settings: ServingSettings) -> list[Started]:
     """Starts `serving.start_servers` processes `relevance serve` on this machine for the base of a version, and waits for them.
 
     They go on when this process ends, and end by themselves when no release stands on their base any more. Raises ServingError
@@ -119,7 +121,7 @@ def start(store: Store, manifest: Manifest, settings: ServingSettings, say: Say)
     deadline = time.monotonic() + settings.start_seconds
     try:
         while waiting := {one.url for one in supervisors} - {entry.url for entry in registered(store)}:
-            say(f"waiting for {', '.join(sorted(waiting))}, which is to run {manifest.base.label}")
+            log.info("waiting for %s, which is to run %s", ", ".join(sorted(waiting)), manifest.base.label)
             for one in supervisors:
                 one.require_alive()
             if time.monotonic() > deadline:

@@ -61,7 +61,7 @@ class Resolver:
         Many who ask at once cause one fetch. A name that is not there or not whole is not looked for again for 5 s.
         """
         if names.parse(name) is None:
-            self._say(f"refused {name[:80]!r}: it is no adapter's name, such as {names.name_of('QC', '0123456789abcdef')}")
+            self._tell(f"refused {name[:80]!r}: it is no adapter's name, such as {names.name_of('QC', '0123456789abcdef')}")
             return None
         with self._lock:
             flight = self._flights.get(name)
@@ -88,7 +88,7 @@ class Resolver:
         except Exception as error:  # the engine does not catch what a resolver raises
             _remember(self._refused, name, self._clock() + AGAIN_SECONDS)
             what = str(error) if isinstance(error, RelevanceError) else repr(error)
-            self._say(f"refused {name}: {what}")
+            self._tell(f"refused {name}: {what}")
             return None
         self._evict()
         return folder
@@ -103,7 +103,7 @@ class Resolver:
                 if name:
                     self.cache.keep(name, folder)
                 else:
-                    self._say(f"removed {folder}: it has no manifest that can be read")
+                    self._tell(f"removed {folder}: it has no manifest that can be read")
                     shutil.rmtree(folder)
             self._looked = True
 
@@ -115,7 +115,7 @@ class Resolver:
         try:
             self._verify_folder(name, folder)
         except (ValueError, OSError) as error:
-            self._say(f"removed {folder}, which was {name}: {error}")
+            self._tell(f"removed {folder}, which was {name}: {error}")
             with disk_errors("removing a damaged adapter", folder):
                 self.cache.remove(name)
             return None
@@ -163,9 +163,9 @@ class Resolver:
         try:
             self.cache.evict()
         except OSError as error:
-            self._say(f"an old adapter can't be removed from {self.cache.root}: {error}")
+            self._tell(f"an old adapter can't be removed from {self.cache.root}: {error}")
 
-    def _say(self, line: str) -> None:
+    def _tell(self, line: str) -> None:
         """One line: what a store or a request holds must not start another one."""
         self._log("".join(char if char.isprintable() else " " for char in line)[:_LINE])
 

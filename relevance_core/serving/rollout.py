@@ -9,6 +9,7 @@ server at all, one is started for the proof alone; without vLLM on the machine t
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +27,7 @@ from relevance_core.serving import checks, fleet, readiness
 if TYPE_CHECKING:
     from relevance_core.serving.wire import Server
 
-Say = Callable[[str], None]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Proof:
 
 
 def roll_out(
-    registry: Registry, versions: Mapping[str, str], move: Callable[[], Release], settings: Settings, say: Say
+    registry: Registry, versions: Mapping[str, str], move: Callable[[], Release], settings: Settings
 ) -> tuple[Release, list[Proof]]:
     """Proves the versions (task → version id) on every server of their base, calls `move`, which moves the alias, and drains.
 
@@ -62,8 +63,8 @@ def roll_out(
         _check_base(registry, manifest, settings)
     with fleet.connected(registry.store, settings.serving) as everywhere:
         if everywhere:
-            return _on_servers(registry, manifests, everywhere, move, settings, say)
-    proofs = _prove_here(registry, manifests, settings, say)
+            return _on_servers(registry, manifests, everywhere, move, settings)
+    proofs = _prove_here(registry, manifests, settings)
     return move(), proofs
 
 
@@ -73,23 +74,22 @@ def _on_servers(
     everywhere: list[Server],
     move: Callable[[], Release],
     settings: Settings,
-    say: Say,
 ) -> tuple[Release, list[Proof]]:
     """Proof, move and drain where there are servers; whatever fails before the move is undone on them."""
     held = {server.url: set(server.adapters()) for server in everywhere}
     started: list[fleet.Started] = []
     try:
-        chosen = _servers_of(registry, manifests, everywhere, started, settings, say)
-        proofs = [_prove(registry, manifest, chosen[manifest.name], settings, say) for manifest in manifests]
+        chosen = _servers_of(registry, manifests, everywhere, started, settings)
+        proofs = [_prove(registry, manifest, chosen[manifest.name], settings) for manifest in manifests]
         before, release = registry.current(), move()
     except BaseException:
-        _undo(everywhere, held, started, say)
+        _undo(everywhere, held, started)
         raise
     finally:
         for one in started:
             one.server.close()
     if before is not None and before.versions != release.versions:
-        _drain(registry, before, everywhere, settings, say)
+        _drain(registry, before, everywhere, settings)
     return release, proofs
 
 
@@ -124,7 +124,6 @@ def _servers_of(
     everywhere: list[Server],
     started: list[fleet.Started],
     settings: Settings,
-    say: Say,
 ) -> dict[str, list[Server]]:
     """The servers of each version's base, by the version's name; where there are none, they are started and noted in `started`."""
     chosen: dict[str, list[Server]] = {}
@@ -140,12 +139,12 @@ def _servers_of(
                 expected="servers of the new base beside the old ones",
                 do=f"start them with `relevance serve --base {manifest.name}`, or set serving.start_servers",
             )
-        started += fleet.start(registry.store, manifest, settings.serving, say)
+        started += fleet.start(registry.store, manifest, settings.serving)
         chosen[manifest.name] = [one.server for one in started if one.server.base() == manifest.base.label]
     return chosen
 
 
-def _prove(registry: Registry, manifest: Manifest, servers: Sequence[Server], settings: Settings, say: Say) -> Proof:
+def _prove(registry: Registry, manifest: Manifest, servers: Sequence[Server], settings: Settings) -> Proof:
     """Holds every server to the golden pairs of the version."""
     pairs = golden.load(registry, manifest)
     try:
@@ -155,11 +154,11 @@ def _prove(registry: Registry, manifest: Manifest, servers: Sequence[Server], se
         _check_files(registry, manifest, settings)
         raise
     where = tuple(server.url for server in servers)
-    say(f"{manifest.name} proved on {', '.join(where)}: p(yes) within {largest:.1e} of the trainer's")
+    log.info("%s proved on %s: p(yes) within %.1e of the trainer's", manifest.name, ", ".join(where), largest)
     return Proof(manifest.task, manifest.version, "vLLM", where, len(pairs.prompts), largest, tolerance)
 
 
-def _prove_here(registry: Registry, manifests: Sequence[Manifest], settings: Settings, say: Say) -> list[Proof]:
+def _prove_here(registry: Registry, manifests: Sequence[Manifest], settings: Settings) -> list[Proof]:
     """The proof where no server is known: on a vLLM server of its own for each base, or by the trainer's scorer."""
     from relevance_core.machine import free_port, python_of
     from relevance_core.serving.server import LocalServer, spec_for
@@ -167,44 +166,44 @@ def _prove_here(registry: Registry, manifests: Sequence[Manifest], settings: Set
 
     python = python_of(settings.serving)
     if python is None:
-        say("no vLLM on this machine: the trainer's scorer answers the golden pairs")
-        return [_prove_by_scorer(registry, manifest, settings, say) for manifest in manifests]
+        log.info("no vLLM on this machine: the trainer's scorer answers the golden pairs")
+        return [_prove_by_scorer(registry, manifest, settings) for manifest in manifests]
     proofs: list[Proof] = []
     for label in dict.fromkeys(manifest.base.label for manifest in manifests):
         mine = [manifest for manifest in manifests if manifest.base.label == label]
         spec = spec_for(registry.store, mine, settings.serving, host="127.0.0.1", port=free_port())
         with LocalServer.start(spec, python) as server, Server(server.url, settings.serving.timeout_seconds) as connection:
-            server.wait(say)
-            proofs += [_prove(registry, one, [connection], settings, say) for one in mine]
+            server.wait()
+            proofs += [_prove(registry, one, [connection], settings) for one in mine]
     return proofs
 
 
-def _prove_by_scorer(registry: Registry, manifest: Manifest, settings: Settings, say: Say) -> Proof:
+def _prove_by_scorer(registry: Registry, manifest: Manifest, settings: Settings) -> Proof:
     pairs, scorer = golden.load(registry, manifest), open_version(registry.store, manifest, trainers(settings)).scorer
     tolerance = readiness.tolerance_of(settings.serving, scorer.dtype, manifest.dtype)
-    scores = scorer.score_ids([list(ids) for ids in pairs.prompts], say)
+    scores = scorer.score_ids([list(ids) for ids in pairs.prompts])
     largest = readiness.compare(scores, manifest, pairs, tolerance, "the trainer's scorer")
     return Proof(manifest.task, manifest.version, "transformers", (), len(pairs.prompts), largest, tolerance)
 
 
-def _undo(everywhere: Sequence[Server], held: Mapping[str, set[str]], started: Sequence[fleet.Started], say: Say) -> None:
+def _undo(everywhere: Sequence[Server], held: Mapping[str, set[str]], started: Sequence[fleet.Started]) -> None:
     """Leaves the servers as they were: what was loaded is unloaded where a server still answers, what was started is stopped."""
     for server in everywhere:
         try:
             for name in sorted(server.adapters() - held[server.url]):
                 server.unload(name)
         except RelevanceError as error:
-            say(f"left as it is, since it does not answer: {error}")
+            log.warning("left as it is, since it does not answer: %s", error)
     for one in started:
         one.stop()
 
 
-def _drain(registry: Registry, before: Release, servers: Sequence[Server], settings: Settings, say: Say) -> None:
+def _drain(registry: Registry, before: Release, servers: Sequence[Server], settings: Settings) -> None:
     """Waits until the clients have followed the alias, then unloads what no longer serves.
 
     The alias has moved: a server that fails now is only told of. One on a base that nothing serves any more ends by itself.
     """
-    say(f"the alias moved; unloading in {settings.serving.drain_seconds:g} s what release {before.number} served")
+    log.info("the alias moved; unloading in %g s what release %s served", settings.serving.drain_seconds, before.number)
     time.sleep(settings.serving.drain_seconds)
     release = registry.current() or before
     serving = {names.name_of(task, version) for task, version in release.versions.items()}
@@ -213,4 +212,4 @@ def _drain(registry: Registry, before: Release, servers: Sequence[Server], setti
             for name in sorted(server.adapters() - serving):
                 server.unload(name)
         except RelevanceError as error:
-            say(f"not unloaded: {error}")
+            log.warning("not unloaded: %s", error)

@@ -6,12 +6,13 @@ scores there. Then it stands in the store's list of servers (`fleet`), until it 
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from relevance_core.serving import fleet, readiness
 from relevance_core.serving.server import LocalServer, spec_for
 from relevance_core.serving.wire import Server
 
-Say = Callable[[str], None]
+log = logging.getLogger(__name__)
 _POLL_SECONDS: Final = 1.0
 _LOOK_SECONDS: Final = 10.0
 
@@ -58,7 +59,7 @@ class Plan:
         return f"http://{socket.gethostname() if everywhere else self.host}:{self.port}"
 
 
-def serve(registry: Registry, plan: Plan, settings: ServingSettings, work: Path, say: Say) -> int:
+def serve(registry: Registry, plan: Plan, settings: ServingSettings, work: Path) -> int:
     """Starts the server, writes `ready http://…` to stdout when it is, and returns its exit status when it has ended.
 
     SIGTERM and SIGINT let it finish the requests in flight and end. work: folder of its cache of adapters. Raises NotFound or
@@ -67,19 +68,19 @@ def serve(registry: Registry, plan: Plan, settings: ServingSettings, work: Path,
     """
     versions, release = to_serve(registry, plan), registry.current()
     spec = spec_for(registry.store, versions, settings, host=plan.host, port=plan.port, gpus=plan.gpus, work=work, flags=plan.flags)
-    say(f"vLLM with {spec.base.label} on {f'{spec.gpus} GPU' if spec.gpus else 'the CPU'}, {spec.dtype}, at {spec.url}")
+    log.info("vLLM with %s on %s, %s, at %s", spec.base.label, f"{spec.gpus} GPU" if spec.gpus else "the CPU", spec.dtype, spec.url)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with LocalServer.start(spec, require_python(settings), to_file=False) as server:
         try:
-            server.wait(say)
+            server.wait()
             with Server(server.url, settings.timeout_seconds) as connection:
-                prove(connection, registry, versions, settings, say)
-            with _listed(registry, plan, server, say):
+                prove(connection, registry, versions, settings)
+            with _listed(registry, plan, server):
                 sys.stdout.write(f"ready {plan.address or server.url}\n")
                 sys.stdout.flush()
-                _watch(server, registry, plan, release.number if release else 1, say)
+                _watch(server, registry, plan, release.number if release else 1)
         except KeyboardInterrupt:
-            say("asked to end: the server finishes what is in flight")
+            log.info("asked to end: the server finishes what is in flight")
         return server.stop()
 
 
@@ -127,15 +128,15 @@ def _named(registry: Registry, text: str) -> Manifest:
     return registry.resolve(task, version)
 
 
-def prove(server: Server, registry: Registry, versions: Sequence[Manifest], settings: ServingSettings, say: Say) -> None:
+def prove(server: Server, registry: Registry, versions: Sequence[Manifest], settings: ServingSettings) -> None:
     """Loads the versions, which warms the server up, and holds it to their golden pairs. Raises ServingError, RegistryError."""
     for version in versions:
         largest, _ = readiness.check(server, version, golden.load(registry, version), settings)
-        say(f"{version.name}: p(yes) within {largest:.1e} of the trainer's")
+        log.info("%s: p(yes) within %.1e of the trainer's", version.name, largest)
 
 
 @contextmanager
-def _listed(registry: Registry, plan: Plan, server: LocalServer, say: Say) -> Iterator[None]:
+def _listed(registry: Registry, plan: Plan, server: LocalServer) -> Iterator[None]:
     """In the store's list of servers while the body runs."""
     if not plan.address:
         yield
@@ -148,7 +149,7 @@ def _listed(registry: Registry, plan: Plan, server: LocalServer, say: Say) -> It
         try:
             fleet.leave(registry.store, entry)
         except RelevanceError as error:
-            say(f"{plan.address} stays in the list of servers until somebody finds that it is gone: {error}")
+            log.warning("%s stays in the list of servers until somebody finds that it is gone: %s", plan.address, error)
 
 
 def _watch(
@@ -156,7 +157,6 @@ def _watch(
     registry: Registry,
     plan: Plan,
     first: int,
-    say: Say,
     *,
     poll_seconds: float = _POLL_SECONDS,
     look_seconds: float = _LOOK_SECONDS,
@@ -168,7 +168,6 @@ def _watch(
         registry: Holds the releases.
         plan: Says whether a replaced base ends the server.
         first: The release from which on one that stands on the base counts: it may come and go between two looks.
-        say: Takes the lines of progress.
         poll_seconds: Between two questions whether the server is alive.
         look_seconds: Between two looks at the releases, at least.
     """
@@ -183,14 +182,14 @@ def _watch(
             release = registry.current()
             stood |= any(label in one.bases.values() for one in _since(registry, release, first))
         except RelevanceError as error:  # an outage of the store must not end a server
-            say(f"whether the base still serves is not known: {error}")
+            log.warning("whether the base still serves is not known: %s", error)
             continue
         first = release.number if release else first
         if stood and release is not None and label not in release.bases.values():
-            say(f"nothing stands on {label} any more")
+            log.info("nothing stands on %s any more", label)
             time.sleep(server.spec.settings.drain_seconds + server.spec.settings.staleness_seconds)
             return
-    say("the server has ended by itself")
+    log.warning("the server has ended by itself")
 
 
 def _since(registry: Registry, release: Release | None, number: int) -> Iterator[Release]:

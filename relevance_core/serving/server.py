@@ -6,12 +6,13 @@ The process is the head of a group of its own, so that the engine's processes go
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from relevance_core.serving.launch import STOP_SECONDS
 from relevance_core.store import Store
 from relevance_core.translators import Machine
 
-Say = Callable[[str], None]
+log = logging.getLogger(__name__)
 Device = Literal["cpu", "cuda"]
 
 _RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -45,7 +46,7 @@ _LEAST_TOKENS: Final = 512
 _DRAIN_SECONDS: Final = 10
 _LAST_LINES: Final = 30
 _POLL_SECONDS: Final = 0.5
-_SAY_SECONDS: Final = 10.0
+_SECONDS_BETWEEN_LINES: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,7 @@ class LocalServer:
         """Whether its process runs."""
         return self._process.poll() is None
 
-    def wait(self, say: Say) -> None:
+    def wait(self) -> None:
         """Returns when it is healthy. Raises ServingError, with the last lines that it wrote, when it ends or is too slow."""
         from relevance_core.serving.wire import Server
 
@@ -228,11 +229,11 @@ class LocalServer:
                 self.require_alive()
                 if now - begun > self.spec.settings.start_seconds:
                     raise self._error(f"the server was not ready within {self.spec.settings.start_seconds:g} s")
-                if now - told > _SAY_SECONDS:
+                if now - told > _SECONDS_BETWEEN_LINES:
                     told = now
-                    say(f"vLLM starts on {self.url}: {now - begun:.0f} s")
+                    log.info("vLLM starts on %s: %.0f s", self.url, now - begun)
                 time.sleep(_POLL_SECONDS)
-        say(f"vLLM is up on {self.url} after {time.monotonic() - begun:.0f} s")
+        log.info("vLLM is up on %s after %.0f s", self.url, time.monotonic() - begun)
 
     def require_alive(self) -> None:
         """Raises ServingError, with the last lines that it wrote, when it has ended."""

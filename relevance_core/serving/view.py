@@ -15,7 +15,7 @@ from relevance_core.registry import Registry, Release
 from relevance_core.serving import fleet
 from relevance_core.store import Store
 
-_LOG: Final = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 _RETRY_SECONDS: Final = 1.0
 
 
@@ -93,7 +93,7 @@ class Watch:
             release, endpoints = await asyncio.to_thread(self._load)
         except RelevanceError as error:
             if self._failure is None:
-                _LOG.warning("the alias can't be read; going on with what is known for %.0f s at most: %s", self._outage, error)
+                log.warning("the alias can't be read; going on with what is known for %.0f s at most: %s", self._outage, error)
             self._failure, self._failed_at = error, time.monotonic()
         else:
             self._view, self._failure = View(release, endpoints, self._started), None

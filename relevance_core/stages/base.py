@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,10 +19,10 @@ from relevance_core.config import BuiltinSettings, EngineSettings, Settings
 from relevance_core.errors import ModelError
 from relevance_core.models.base_ref import BaseRef
 from relevance_core.models.folders import digest_of_model
-from relevance_core.processes import cores, map_processes
+from relevance_core.processes import cores, map_processes, part
 from relevance_core.prompts import Prompt, prompt_from
 from relevance_core.registry import Registry
-from relevance_core.runs.stage import Inputs, Output, Report, Rows, open_artifact, print_nothing, stage
+from relevance_core.runs.stage import Inputs, Output, Report, Rows, open_artifact, stage
 from relevance_core.scoring.bases import digest_of_base, folder_of
 from relevance_core.scoring.english import with_english
 
@@ -29,14 +30,14 @@ if TYPE_CHECKING:
     from relevance_core.models.tiny.halves import Halves
     from relevance_core.models.tiny.text import Corpus
 
+log = logging.getLogger(__name__)
+
 BUILTIN: Final = "builtin:tiny"
 PAIR: Final = ("task", "language", "query", "target")
 _ACCIDENT_SHARE: Final = 0.2
 _DIGITS: Final = 16
 _MODEL: Final = "model/"
 _LEAST_SHARED: Final = 8000
-
-Say = Callable[[str], None]
 
 
 def _fingerprint(settings: Settings) -> str:
@@ -73,7 +74,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     languages = inputs["rows"].table("train", ["language"])["language"].unique().sort().to_list()
     found = _champions_base(settings, inputs, out, languages)
     if found is not None:
-        out.say(f"base: the champion's {found['id']} knows {', '.join(found['languages'])}; taken again")
+        log.info("base: the champion's %s knows %s; taken again", found["id"], ", ".join(found["languages"]))
         out.json("base", found)
         return Report(Rows(), _figures(found) | {"built": False})
     text = _text(settings, inputs, out, languages)
@@ -128,7 +129,6 @@ class Build:
     seed: int
     share: float
     folder: Path
-    say: Say
     processes: int = 1
 
 
@@ -150,7 +150,7 @@ def make_on_two(build: Build) -> dict[str, Any]:
     """Builds the base with a second process that computes half of each step."""
     from relevance_core.models.tiny.halves import with_another
 
-    with with_another(functools.partial(_make, replace(build, say=print_nothing))) as halves:
+    with with_another(functools.partial(_make, build)) as halves:
         return _make(build, halves)
 
 
@@ -159,8 +159,8 @@ def _make(build: Build, halves: Halves) -> dict[str, Any]:
     from relevance_core.models.tiny import build as tiny
 
     lm.prepare(build.engine, build.seed)
-    text, say = build.corpus, _Prefixed(build.say, build.name)
-    return tiny.build(text, build.settings, build.prompt, build.seed, build.folder, say, build.share, halves)
+    with part(build.name):
+        return tiny.build(build.corpus, build.settings, build.prompt, build.seed, build.folder, build.share, halves)
 
 
 def worth_two(build: Build) -> bool:
@@ -170,17 +170,6 @@ def worth_two(build: Build) -> bool:
     return build.processes > 1 and build.share * size_of(build.corpus, build.settings).documents >= _LEAST_SHARED
 
 
-@dataclass(frozen=True)
-class _Prefixed:
-    """Says which of the bases it is about."""
-
-    say: Say
-    name: str
-
-    def __call__(self, text: str) -> None:
-        self.say(f"base {self.name}: {text}")
-
-
 def _builds(settings: Settings, text: Text, out: Output) -> list[Build]:
     """The whole base and, where labels went into it, one for each fold."""
     denoise = settings.denoise
@@ -188,7 +177,7 @@ def _builds(settings: Settings, text: Text, out: Output) -> list[Build]:
     out.work.mkdir(parents=True, exist_ok=True)
     corpus, prompt, folder = text.corpus(None, 0), prompt_from(settings), out.work / "model"
     processes = (settings.engine.workers or cores()) // (1 + folds)
-    whole = Build("model", corpus, settings.base.builtin, prompt, settings.engine, settings.seed, 1.0, folder, out.say, processes)
+    whole = Build("model", corpus, settings.base.builtin, prompt, settings.engine, settings.seed, 1.0, folder, processes)
     parts = [
         replace(whole, name=name, corpus=text.corpus(j, folds), share=0.5, folder=out.work / name)
         for j, name in enumerate(f"fold-{j}" for j in range(folds))
@@ -315,7 +304,7 @@ def _named(settings: Settings, inputs: Inputs, out: Output) -> Report:
         "folds": 0,
     }
     out.json("base", about)
-    out.say(f"base: {about['id']}")
+    log.info("base: %s", about["id"])
     return Report(Rows(), {"id": about["id"], "built": False})
 
 

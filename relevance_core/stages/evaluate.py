@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -20,7 +21,8 @@ from relevance_core.store import Store
 
 if TYPE_CHECKING:
     from relevance_core.metrics import Labels, Scores
-Say = Callable[[str], None]
+
+log = logging.getLogger(__name__)
 ScoreRows = Callable[[Manifest, pl.DataFrame], pl.Series]
 
 _RESAMPLES: Final = 500
@@ -47,16 +49,16 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """
     task, champion = inputs.task, None
     dev = inputs["dev"].table("dev").filter(task=task).sort("pair_id")
-    out.say(f"evaluate {task}: {len(dev)} dev rows")
+    log.info("evaluate %s: %d dev rows", task, len(dev))
     scorer = open_candidate(settings, inputs["base"], inputs["adapter"]).scorer
-    p = scorer.score(dev.select(TEXT).iter_rows(), out.say)
+    p = scorer.score(dev.select(TEXT).iter_rows())
     scores = dev.select("pair_id", "group", "query", "target", "language", "part", "label").with_columns(
         p=pl.Series(p, dtype=pl.Float64), champion_p=pl.lit(None, pl.Float64)
     )
     if task is not None and task in inputs.champion:
         champion = Registry(out.store).manifest(task, inputs.champion[task])
-        out.say(f"evaluate {task}: champion {champion.version} on the same rows")
-        scores = scores.with_columns(champion_p=score_with(out.store, champion, dev, settings, out.say))
+        log.info("evaluate %s: champion %s on the same rows", task, champion.version)
+        scores = scores.with_columns(champion_p=score_with(out.store, champion, dev, settings))
     metrics = judge(scores, champion, settings.seed)
     out.table("scores", scores)
     out.json("metrics", metrics)
@@ -106,15 +108,15 @@ def _arrays(rows: pl.DataFrame, column: str) -> tuple[Scores, Labels]:
     return rows[column].to_numpy(), rows["label"].to_numpy() == 1
 
 
-def score_with(store: Store, version: Manifest, rows: pl.DataFrame, settings: Settings, say: Say) -> pl.Series:
+def score_with(store: Store, version: Manifest, rows: pl.DataFrame, settings: Settings) -> pl.Series:
     """p(yes) of each row (`task`, `language`, `query`, `target`) under a published version: its base, prompt and translator.
 
     settings: those of the machine count. Raises what `open_version` does.
     """
-    return open_version(store, version, machine_of(settings)).score(rows, say)
+    return open_version(store, version, machine_of(settings)).score(rows)
 
 
-def evaluate_file(store: Store, task: Task, data: str, version: str | None, settings: Settings, say: Say) -> dict[str, Any]:
+def evaluate_file(store: Store, task: Task, data: str, version: str | None, settings: Settings) -> dict[str, Any]:
     """The figures of a version on the task's rows of any labelled file, at the version's own threshold (`relevance evaluate`).
 
     version: an id, the beginning of one, or None for the champion; where nothing serves yet, for the newest version, whose `role`
@@ -122,13 +124,15 @@ def evaluate_file(store: Store, task: Task, data: str, version: str | None, sett
     may hold queries that it was trained on, translated ones too); None when the training rows are no longer in the store.
     Raises NotFound without any version, DataError for a file that can't be read or holds no row of the task.
     """
-    manifest, role = choose(store, task, version, say)
+    manifest, role = choose(store, task, version)
     rows = _rows_of(read_labelled(data, task=task), task, data)
-    rows = rows.with_columns(p=score_with(store, manifest, rows, settings, say))
+    rows = rows.with_columns(p=score_with(store, manifest, rows, settings))
     trained = _training_queries(store, manifest)
     unseen = None if trained is None else rows.filter(~pl.col("query").str.to_lowercase().is_in(trained.implode()))
     if unseen is not None and unseen.height < rows.height:
-        say(f"{rows.height - unseen.height} of {rows.height} rows have a query that the version was trained on; see `unseen`")
+        log.info(
+            "%s of %s rows have a query that the version was trained on; see `unseen`", rows.height - unseen.height, rows.height
+        )
     figures = {"task": task, "version": manifest.version, "role": role} | _at_threshold(rows, manifest)
     return figures | {"unseen": _at_threshold(unseen, manifest) if unseen is not None and unseen.height else None}
 
@@ -146,7 +150,7 @@ def _training_queries(store: Store, manifest: Manifest) -> pl.Series | None:
     return None
 
 
-def score_file(store: Store, task: Task, data: str, output: str, version: str | None, score: ScoreRows, say: Say) -> dict[str, Any]:
+def score_file(store: Store, task: Task, data: str, output: str, version: str | None, score: ScoreRows) -> dict[str, Any]:
     """Scores the task's rows of a file, labelled or not, into `output` (.parquet, .jsonl or .csv): the texts, `p_yes`, `decision`
     (1 from the threshold on) and `version`; `id` is the file's own or the row's number. Version and errors as in `evaluate_file`.
 
@@ -155,7 +159,7 @@ def score_file(store: Store, task: Task, data: str, output: str, version: str | 
     path = Path(output)
     if path.suffix not in _WRITERS:
         raise SettingsError(f"the output {output!r} has no known form", where="--output", expected=", ".join(_WRITERS))
-    manifest, role = choose(store, task, version, say)
+    manifest, role = choose(store, task, version)
     rows = _rows_of(read_labelled(data, task=task, labels=False), task, data)
     scored = rows.select(
         id="source_id",
@@ -168,12 +172,12 @@ def score_file(store: Store, task: Task, data: str, output: str, version: str | 
     path.parent.mkdir(parents=True, exist_ok=True)
     _WRITERS[path.suffix](scored, path)
     decided = int(scored["decision"].sum())
-    say(f"{len(scored)} pairs scored by {manifest.name} ({role}), {decided} of them relevant: {output}")
+    log.info("%d pairs scored by %s (%s), %s of them relevant: %s", len(scored), manifest.name, role, decided, output)
     result = {"task": task, "version": manifest.version, "role": role, "threshold": manifest.threshold}
     return result | {"rows": len(scored), "relevant": decided, "output": output}
 
 
-def choose(store: Store, task: Task, version: str | None, say: Say) -> tuple[Manifest, str]:
+def choose(store: Store, task: Task, version: str | None) -> tuple[Manifest, str]:
     """The version that is asked for, and what it is: champion, candidate (the newest, where nothing serves) or version."""
     registry = Registry(store)
     current = registry.current()
@@ -186,7 +190,7 @@ def choose(store: Store, task: Task, version: str | None, say: Say) -> tuple[Man
     published = registry.versions(task)
     if not published:
         raise NotFound(f"there is no version of {task} yet", where=store.uri, do="run `relevance retrain` first")
-    say(f"no version of {task} serves yet: taking the newest one, {published[-1].version}, which nobody has promoted")
+    log.info("no version of %s serves yet: taking the newest one, %s, which nobody has promoted", task, published[-1].version)
     return published[-1], "candidate"
 
 

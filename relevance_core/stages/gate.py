@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -11,6 +12,8 @@ import polars as pl
 from relevance_core.config import GateSettings, Settings
 from relevance_core.metrics import Gain, paired_bootstrap
 from relevance_core.runs.stage import Inputs, Output, Report, Rows, stage
+
+log = logging.getLogger(__name__)
 
 Decision = Literal["publish", "hold", "needs-approval"]
 Figures = Mapping[str, Any]
@@ -62,8 +65,8 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     served = champion["languages"] if champion else []
     verdict = decide(metrics, champion, gain, sorted(set(inputs.onboarded) - set(served)), settings.gate)
     for reason in verdict.reasons:
-        out.say(f"gate {inputs.task}: {'passed' if reason.passed else 'FAILED'} {reason.rule}: {reason.text}")
-    out.say(f"gate {inputs.task}: {verdict.verdict}")
+        log.info("gate %s: %s %s: %s", inputs.task, "passed" if reason.passed else "FAILED", reason.rule, reason.text)
+    log.info("gate %s: %s", inputs.task, verdict.verdict)
     out.json("verdict", verdict.as_json() | {"gain": gain.as_json() if gain else None})
     failed = [reason.rule for reason in verdict.reasons if not reason.passed]
     return Report(Rows(), {"verdict": verdict.verdict, "failed": failed, "gain": gain.as_json() if gain else None})

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import logging
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from typing import Any, Final
@@ -13,11 +13,14 @@ import polars as pl
 
 from relevance_core.config import Settings
 from relevance_core.pairs import ORIGINALS
+from relevance_core.processes import open_progress
 from relevance_core.runs import review
 from relevance_core.runs.stage import Inputs, Output, Report, Rows, stage
 from relevance_core.sources import Batch, Source, conform, open_source, target_digests
 from relevance_core.sources.columns import UNREAD
 from relevance_core.sources.files import read_catalogue, read_tsv
+
+log = logging.getLogger(__name__)
 
 COMPLETE: Final = ("task", "language", "query", "target", "label", "event_time")
 """A row with a null among these can't be told from another one: it is never taken for a duplicate."""
@@ -80,8 +83,8 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     are held in memory at once.
     """
     source = open_source(settings)
-    out.say(f"ingest: {len(source.logs)} files of {source.name}" if source.logs else f"ingest: {source.name}")
-    intake = _read(source, settings, out.say)
+    log.info("ingest: %s%s", f"{len(source.logs)} files of " if source.logs else "", source.name)
+    intake = _read(source, settings)
     pairs, repeats = latest(pl.concat(intake.frames) if intake.frames else _no_rows())
     reviewed = None
     if inputs.decisions:
@@ -128,12 +131,13 @@ class _Intake:
     first: datetime | None = None
 
 
-def _read(source: Source, settings: Settings, say: Callable[[str], None]) -> _Intake:
+def _read(source: Source, settings: Settings) -> _Intake:
     intake = _Intake()
-    for number, batch in enumerate(source.batches(), 1):
-        _take(intake, batch, settings)
-        if number % 10 == 0 or number == len(source.logs):
-            say(f"ingest: {number} of {len(source.logs) or 1} files read, {intake.fresh + intake.history} rows inside")
+    with open_progress("files", len(source.logs) or 1) as progress:
+        for number, batch in enumerate(source.batches(), 1):
+            _take(intake, batch, settings)
+            progress.at(number, f"{intake.fresh + intake.history} rows inside")
+    log.info("ingest: %d rows inside the window and its history", intake.fresh + intake.history)
     return intake
 
 
@@ -280,5 +284,5 @@ def _copy_companions(source: Source, out: Output) -> list[str]:
     files = (source.catalogue, source.categories, source.terms, source.brands)
     beside = [file.key for file in files if file] + (["clicks/"] if source.clicks else [])
     if beside:
-        out.say(f"ingest: used too: {', '.join(beside)}")
+        log.info("ingest: used too: %s", ", ".join(beside))
     return beside

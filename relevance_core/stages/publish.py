@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from relevance_core.registry import AdapterMeta, BaseInfo, Manifest, PromptInfo,
 from relevance_core.registry.adapter_files import read_adapter
 from relevance_core.registry.signing import Key
 from relevance_core.runs.stage import Artifact, Inputs, Output, Report, Rows, stage
+
+log = logging.getLogger(__name__)
 
 
 def _held(inputs: Inputs, found: Artifact) -> Report | None:
@@ -49,7 +52,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
         key = Key.load(Path(settings.serving.sign_key)) if settings.serving.sign_key else None
         Registry(out.store).publish(task, adapter, meta, sign=key)
     figures: dict[str, Any] = {"version": version, "published": published}
-    out.say(f"publish {task}: {verdict['verdict']}, version {version}{'' if published else ' not written'}")
+    log.info("publish %s: %s, version %s%s", task, verdict["verdict"], version, "" if published else " not written")
     out.json("version", figures | {"task": task, "verdict": verdict["verdict"], "why": _why(task, inputs)})
     return Report(Rows(), figures)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -12,6 +13,8 @@ from relevance_core.registry import Registry, Release
 from relevance_core.runs.approval import NEEDED, Approval
 from relevance_core.runs.stage import Artifact, Inputs, Output, Report, Rows, stage
 from relevance_core.serving.rollout import Proof, bases_after, roll_out
+
+log = logging.getLogger(__name__)
 
 WHO: Final = "gate"
 
@@ -48,7 +51,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     candidates = _candidates(inputs)
     answers = {asked: {"approved": answer.approved, "told": answer.told()} for asked, answer in sorted(inputs.approvals.items())}
     for asked, answer in answers.items():
-        out.say(f"rollout: {asked} was {answer['told']}")
+        log.info("rollout: %s was %s", asked, answer["told"])
     registry = Registry(out.store)
     versions: dict[str, str] = {task: found["version"] for task, found in candidates.items()}
     waits = _waits(registry, versions) if versions and not settings.serving.mixed_bases else ""
@@ -58,13 +61,13 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
         why = "; ".join(found["why"] for found in candidates.values())
         expect = _expected(registry, versions, inputs)
         release, proofs = roll_out(
-            registry, versions, lambda: registry.promote(versions, who=WHO, why=why, expect=expect), settings, out.say
+            registry, versions, lambda: registry.promote(versions, who=WHO, why=why, expect=expect), settings
         )
     figures: dict[str, Any] = {"waits": waits, "proofs": [proof.as_json() for proof in proofs], "tasks": {}, "answers": answers}
     for task, version in versions.items():
         figures["tasks"][task] = {"version": version, "promoted": release is not None}
         figures["tasks"][task]["number"] = since(registry, release, task).number if release else None
-    out.say(f"rollout: {_told(release, waits)}")
+    log.info("rollout: %s", _told(release, waits))
     out.json("rollout", figures)
     return Report(Rows(), figures)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Final
 
 import polars as pl
@@ -9,6 +10,8 @@ import polars as pl
 from relevance_core.config import Settings, SplitSettings
 from relevance_core.pairs import SCHEMA, digest, map_distinct, share_of, side_of, with_groups
 from relevance_core.runs.stage import Inputs, Output, Report, Rows, stage
+
+log = logging.getLogger(__name__)
 
 _ORDER: Final = ("task", "group", "pair_id")
 
@@ -33,7 +36,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     kept = placed.drop_nulls("side")
     train = kept.filter(pl.col("side") == "train").select(*SCHEMA, "group").sort(_ORDER)
     dev = kept.filter(pl.col("side") == "dev").select(*SCHEMA, "group", "part").sort(_ORDER)
-    out.say(f"split: {train.height} train, {dev.height} dev, {placed.height - kept.height} dropped")
+    log.info("split: %s train, %s dev, %s dropped", train.height, dev.height, placed.height - kept.height)
     out.table("train", train)
     out.table("dev", dev)
     dropped = placed.height - kept.height

@@ -7,9 +7,10 @@ the form that the first place's code writes (github.com/nhtlongcs/e-commerce-pro
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -26,8 +27,9 @@ from relevance_core.sources.files import open_file
 from relevance_core.stages.evaluate import ScoreRows, choose
 from relevance_core.store import Store
 
+log = logging.getLogger(__name__)
+
 Row = dict[str, Any]
-Say = Callable[[str], None]
 Result = dict[str, Any]
 
 TARGETS: Final[Mapping[Task, str]] = {"QC": "category_path", "QI": "item_title"}
@@ -157,9 +159,7 @@ def clean(file: Rows, confidence: float) -> pl.DataFrame:
     return rows if labels is None else rows.with_columns(label=pl.Series(labels, dtype=pl.Int8))
 
 
-def prepare(
-    train: Sequence[str], dev: Sequence[str], test: Sequence[str], out: Path, day: date, confidence: float, say: Say
-) -> Result:
+def prepare(train: Sequence[str], dev: Sequence[str], test: Sequence[str], out: Path, day: date, confidence: float) -> Result:
     """Writes the cleaned files into the folder `out`, and `report.json` with their counts, which are returned.
 
     Train rows, less those without a text, lie under `logs/` in the partition of `day`, where `retrain --source` finds them; rows of
@@ -182,7 +182,7 @@ def prepare(
         folders[side].mkdir(parents=True, exist_ok=True)
         kept.drop("tag").write_parquet(folders[side] / f"{task}.parquet")
         counts.append({"file": file.path, "side": side, "task": task} | _counts(rows, kept, task))
-        say(f"{file.path}: {len(kept)} of {len(rows)} rows of {task} in {folders[side]}")
+        log.info("%s: %d of %d rows of %s in %s", file.path, len(kept), len(rows), task, folders[side])
     report = {"day": str(day), "confidence": confidence, "files": counts}
     (out / "report.json").write_text(json.dumps(report, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     return report
@@ -211,14 +211,14 @@ def _by(rows: pl.DataFrame, name: str) -> dict[str, int]:
     return dict(rows.group_by(name).len().sort(name).iter_rows())
 
 
-def predict(store: Store, test: str, output: Path, version: str | None, confidence: float, score: ScoreRows, say: Say) -> Result:
+def predict(store: Store, test: str, output: Path, version: str | None, confidence: float, score: ScoreRows) -> Result:
     """Writes the answers of a version to the rows of a test file: the row's own fields and `prediction`, 1 from the threshold on.
 
     Rows are scored as *prepare* cleans them, and every one is answered. version, score and errors: as in `evaluate.score_file`.
     """
     file = read(test)
     file.places()
-    manifest, role = choose(store, file.task, version, say)
+    manifest, role = choose(store, file.task, version)
     p = score(manifest, conform(Batch(test, clean(file, confidence))))
     predictions = (p >= manifest.threshold).cast(pl.Int8).to_list()
     answers = [
@@ -227,12 +227,12 @@ def predict(store: Store, test: str, output: Path, version: str | None, confiden
     ]
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_bytes(b"".join(json.dumps(answer, ensure_ascii=False).encode() + b"\n" for answer in answers))
-    say(f"{len(answers)} rows answered by {manifest.name} ({role}), {sum(predictions)} of them with 1: {output}")
+    log.info("%d rows answered by %s (%s), %s of them with 1: %s", len(answers), manifest.name, role, sum(predictions), output)
     result = {"task": file.task, "version": manifest.version, "role": role, "threshold": manifest.threshold}
     return result | {"rows": len(answers), "relevant": sum(predictions), "output": str(output)}
 
 
-def check(tests: Sequence[str], submissions: Sequence[str], labels: Sequence[str], say: Say) -> Result:
+def check(tests: Sequence[str], submissions: Sequence[str], labels: Sequence[str]) -> Result:
     """Holds answer files against the test files of their tasks; with labels, measures them too.
 
     A labels file has the test file's ids and a label in every row. `average_f1` is the competition's figure, the mean of the F1 of
@@ -249,7 +249,7 @@ def check(tests: Sequence[str], submissions: Sequence[str], labels: Sequence[str
     tasks = {task: _checked(expected[task], path, judged.get(task)) for task, path in sorted(answered.items())}
     f1 = [figures["f1"] for figures in tasks.values() if "f1" in figures]
     average = sum(f1) / len(f1) if len(f1) == len(TASKS) else None
-    _tell(tasks, average, say)
+    _tell(tasks, average)
     return {"tasks": tasks, "average_f1": average}
 
 
@@ -342,12 +342,12 @@ def _measured(given: Mapping[Any, int], labelled: Rows) -> Result:
     return {key: figures[key] for key in _SHOWN} | {"per_language": per_language}
 
 
-def _tell(tasks: Mapping[Task, Result], average: float | None, say: Say) -> None:
+def _tell(tasks: Mapping[Task, Result], average: float | None) -> None:
     for task, figures in tasks.items():
-        say(f"{task}: {figures['submission']} is right: {figures['rows']} rows, {figures['relevant']} of them 1")
+        log.info("%s: %s is right: %s rows, %s of them 1", task, figures["submission"], figures["rows"], figures["relevant"])
         if "f1" in figures:
-            say(f"{task}: F1 {figures['f1']:.4f} (always yes {figures['always_yes_f1']:.4f})")
+            log.info("%s: F1 %.4f (always yes %.4f)", task, figures["f1"], figures["always_yes_f1"])
             for language, of in figures["per_language"].items():
-                say(f"  {language}: F1 {of['f1']:.4f} (always yes {of['always_yes_f1']:.4f}), {of['rows']} rows")
+                log.info("  %s: F1 %.4f (always yes %.4f), %s rows", language, of["f1"], of["always_yes_f1"], of["rows"])
     if average is not None:
-        say(f"average of the F1 of both tasks: {average:.4f}")
+        log.info("average of the F1 of both tasks: %.4f", average)

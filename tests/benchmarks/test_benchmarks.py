@@ -37,7 +37,7 @@ def test_sides_take_turns_and_the_median_round_counts(monkeypatch: pytest.Monkey
         Benchmark("x", "pairs/s", "a:ours", "a:peer", "them", wanted=4),
         Benchmark("y", "pairs/s", "a:ours", "a:other", "others", wanted=4, rounds=1),
     ]
-    found, other = in_turns(benchmarks, 3, "full", str)
+    found, other = in_turns(benchmarks, 3, "full")
     assert asked == ["a:ours", "a:peer", "a:other", "a:peer", "a:ours", "a:ours", "a:peer"]
     assert (found["ratio"], found["ratios"], found["spread"]) == (3.0, [2.0, 4.0, 3.0], 2 / 3)
     assert (found["ours"], found["peer"], found["peak_mb"], found["peer_peak_mb"]) == (30.0, 10.0, 5.0, 7.0)

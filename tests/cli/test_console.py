@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from relevance_core import processes
 from relevance_core.cli import console
 from relevance_core.cli.console import Bar, Lines, ToStderr
 
@@ -37,12 +36,6 @@ def test_a_line_has_a_clock_and_a_warning_its_level(capsys: pytest.CaptureFixtur
     lines = capsys.readouterr().err.splitlines()
     assert [re.sub(r"^\[ {0,6}\d+\.\d s\] ", "", line) for line in lines] == ["3 rows", "WARNING: odd", "ERROR: bad"]
     assert all(len(line.partition("]")[0]) == len("[   12.3 s") for line in lines)
-
-
-def test_a_text_is_no_format(capsys: pytest.CaptureFixture[str]) -> None:
-    """A percent sign in a line of progress is a percent sign."""
-    console.say("100 % done: %s")
-    assert capsys.readouterr().err.endswith("] 100 % done: %s\n")
 
 
 def test_an_exception_has_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,14 +75,12 @@ def test_a_bar_counts_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_bars_are_for_people(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hook gets the bar on a terminal alone; without the hook nothing happens."""
+    """Long work gets the bar on a terminal alone."""
     given: list[Callable[..., Any]] = []
     monkeypatch.setattr("sys.stderr", Terminal() if terminal else io.StringIO())
-    monkeypatch.setattr(processes, "set_progress", given.append, raising=False)
+    monkeypatch.setattr(console, "set_progress", given.append)
     console.show_bars()
     assert given == ([Bar] if terminal else [])
-    monkeypatch.delattr(processes, "set_progress")
-    console.show_bars()
 
 
 def test_the_handler_writes_to_the_stderr_of_now(monkeypatch: pytest.MonkeyPatch) -> None:

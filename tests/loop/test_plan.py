@@ -143,29 +143,32 @@ def onboarding(folder: Path, terms: bytes) -> Settings:
     )
 
 
-def test_a_run_keeps_its_plan(store: Store, earlier: Inputs, tmp_path: Path) -> None:
+def test_a_run_keeps_its_plan(store: Store, earlier: Inputs, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The plan is estimated from the newest other run whose rows are whole, once, and said each time."""
-    said: list[str] = []
+    caplog.set_level("INFO", "relevance_core")
     settings = onboarding(tmp_path / "shop", store.read(earlier["source"].key("terms.tsv.gz")))
     for name in ("2026-10-06-a", "2026-10-07-b"):
         refer(store, name, "split", earlier["rows"])
     store.write("runs/2026-10-07-b/split.json", json.dumps({"address": "stages/split/gone"}).encode())
-    run = loop.begin(settings, store, "2026-10-08-c", said.append, dag_run="manual__1")
+    run = loop.begin(settings, store, "2026-10-08-c", dag_run="manual__1")
     record = json.loads(store.read("runs/2026-10-08-c/plan.json"))
     assert (record["from"], record["languages"]["de"]["QC"]["rows"]) == ("2026-10-06-a", 3)
-    assert said == [f"plan: {line}" for line in record["text"]]
+    assert caplog.messages == [f"plan: {line}" for line in record["text"]]
     translate.run(settings, earlier, store)
+    caplog.clear()
     assert plan.make(run, None) == record
-    assert said == [f"plan: {line}" for line in record["text"]] * 2
+    assert caplog.messages == [f"plan: {line}" for line in record["text"]]
 
 
-def test_a_forecast_that_fails_fails_no_run(store: Store, earlier: Inputs, tmp_path: Path) -> None:
+def test_a_forecast_that_fails_fails_no_run(
+    store: Store, earlier: Inputs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Where the glossary can't be read, the plan says so and is that of a first run."""
     refer(store, "2026-10-06-a", "split", earlier["rows"])
-    said: list[str] = []
-    loop.begin(onboarding(tmp_path / "shop", b"no gzip"), store, "2026-10-08-c", said.append)
+    caplog.set_level("INFO", "relevance_core")
+    loop.begin(onboarding(tmp_path / "shop", b"no gzip"), store, "2026-10-08-c")
     assert json.loads(store.read("runs/2026-10-08-c/plan.json"))["from"] == ""
-    assert any(line.startswith("plan: run 2026-10-06-a can't be used for a forecast: ") for line in said)
+    assert any(line.startswith("plan: run 2026-10-06-a can't be used for a forecast: ") for line in caplog.messages)
 
 
 def test_begin_keeps_airflows_name_of_the_run(store: Store) -> None:

@@ -14,7 +14,7 @@ from transformers import PhiConfig, PhiForCausalLM
 from relevance_core.config import EngineSettings
 from relevance_core.errors import ModelError
 from relevance_core.models.base_ref import answer_ids
-from relevance_core.models.lm import Progress, last_hidden, load_base, pad, prepare, shared_start
+from relevance_core.models.lm import last_hidden, load_base, pad, prepare, shared_start
 from relevance_core.models.trainer import PROJECTIONS, save_adapter
 from relevance_core.prompts import PairText, Prompt
 from relevance_core.scoring.scorer import Scorer, with_adapter
@@ -30,10 +30,6 @@ ROWS: list[PairText] = [
     ("QC", "steel water bottle 750 ml for the shop of a shopper", "Sports > Steel > Bottle", "x"),
     ("QC", "a", "b", None),
 ]
-
-
-def say(text: str) -> None:
-    """Nobody listens."""
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +70,7 @@ def plain_scores(base: Path, adapter: Path | None, prompt: Prompt) -> np.ndarray
 def test_scores_are_those_of_the_plain_path(prompt: Prompt, adapted: bool, base: Path, adapter: Path) -> None:
     """Sorting, padding, merging, two answer rows and a shared start change no score by more than 1e-5."""
     folder = adapter if adapted else None
-    scores = Scorer(base, folder, prompt, ENGINE).score(ROWS, say)
+    scores = Scorer(base, folder, prompt, ENGINE).score(ROWS)
     assert np.abs(scores - plain_scores(base, folder, prompt)).max() < 1e-5
     assert scores.std() > 1e-3
 
@@ -86,7 +82,7 @@ def test_the_adapter_matters(base: Path, adapter: Path) -> None:
 
 def test_scoring_nothing_gives_nothing(base: Path) -> None:
     """No rows are no error."""
-    assert Scorer(base, None, COMPACT, ENGINE).score([], say).shape == (0,)
+    assert Scorer(base, None, COMPACT, ENGINE).score([]).shape == (0,)
 
 
 def test_an_adapter_of_another_shape_is_refused(adapter: Path, tmp_path: Path) -> None:
@@ -173,15 +169,3 @@ def test_a_shared_start_has_the_same_states_and_gradients() -> None:
         gradients.append(torch.cat([tensor.grad.flatten() for tensor in model.parameters() if tensor.grad is not None]))
     assert torch.allclose(states[0], states[1], atol=1e-5)
     assert torch.allclose(gradients[0], gradients[1], rtol=1e-3, atol=1e-3 * gradients[0].abs().max().item())
-
-
-def test_progress_speaks_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After 10 s for 10 of 40 steps 30 s are left; a step right afterwards says nothing."""
-    clock, said = [0.0], []
-    monkeypatch.setattr("relevance_core.models.lm.time.monotonic", lambda: clock[0])
-    progress = Progress(said.append, "step", 40)
-    clock[0] = 10.0
-    progress.at(10, "loss 0.500")
-    clock[0] = 11.0
-    progress.at(11)
-    assert said == ["step 10 of 40, 0:30 left, loss 0.500"]

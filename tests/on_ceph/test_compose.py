@@ -21,7 +21,6 @@ from relevance_core.errors import StoreError
 from relevance_core.prompts import Prompt
 from relevance_core.registry import AdapterMeta, BaseInfo, Manifest, PromptInfo, Registry, golden
 from relevance_core.registry.signing import Key
-from relevance_core.runs.stage import print_nothing
 from relevance_core.serving import fleet
 from relevance_core.store import Store, open_store
 from tests.support.ceph_rgw import Gateway
@@ -97,7 +96,7 @@ def _publish(store: Store, folder: Path, key: Key) -> Manifest:
     base, prompt = save_base(folder / "base"), Prompt("compact", 1, False, 64)
     adapter = save_adapter(folder / "adapter", make_tensors(scale=0.1), base="random-base")
     scorer = Scorer(str(base), adapter, prompt, EngineSettings())
-    golden.write(adapter, [("QC", f"query {n}", f"Shoes > Kind {n}", None) for n in range(4)], scorer, print_nothing)
+    golden.write(adapter, [("QC", f"query {n}", f"Shoes > Kind {n}", None) for n in range(4)], scorer)
     meta = AdapterMeta(
         base=BaseInfo(id="random-base", revision="b1", uri=str(base)),
         prompt=PromptInfo(name="compact", version="1", max_tokens=64),

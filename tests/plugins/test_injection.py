@@ -180,8 +180,6 @@ def test_a_model_gives_both_the_same_score(shop: tuple[FileStore, Manifest, Path
     from relevance_core.scoring.scorer import Scorer
 
     scorer = Scorer(shop[2], None, Prompt("compact", 1, False, 48), EngineSettings(threads=1, device="cpu"))
-    attacks, harmless = (
-        scorer.score([("QC", case[which], "red", None) for case in OF["compact"]], lambda text: None) for which in (0, 1)
-    )
+    attacks, harmless = (scorer.score([("QC", case[which], "red", None) for case in OF["compact"]]) for which in (0, 1))
     assert attacks.tolist() == harmless.tolist()
     assert attacks.std() > 1e-4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -41,29 +42,28 @@ def test_finished_output_is_found_and_not_made_again(store: Store) -> None:
     assert (first.digest, first.found, second.digest, second.found) == (first.digest, False, first.digest, True)
 
 
-def test_two_at_once_make_an_output_once(store: Store) -> None:
+def test_two_at_once_make_an_output_once(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     """Of two that begin the same output on one machine, the second says that it waits and then finds what the first made."""
-    begun, waiting = threading.Event(), threading.Event()
-    said: list[str] = []
-
-    def say(text: str) -> None:
-        said.append(text)
-        if "waiting" in text:
-            waiting.set()
+    caplog.set_level("INFO", "relevance_core")
+    begun = threading.Event()
 
     def slow(settings: Settings, inputs: Inputs, out: Output) -> Report:
         begun.set()
-        assert waiting.wait(30)
+        deadline = time.monotonic() + 30
+        while "waiting" not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.01)
         return Report(Rows(incoming=2, kept=2))
 
     run, calls = counting(slow)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(run, SETTINGS, Inputs(), store)
         assert begun.wait(30)
-        second = pool.submit(run, SETTINGS, Inputs(), store, say)
+        second = pool.submit(run, SETTINGS, Inputs(), store)
         assert (first.result(30).found, second.result(30).found) == (False, True)
     assert len(calls) == 1
-    assert said[0] == "numbers: another process of this machine is at it; waiting for that one"
+    started, waits, *_ = caplog.messages
+    assert started == "numbers: started"
+    assert waits == "numbers: another process of this machine is at it; waiting for that one"
 
 
 def test_only_settings_that_a_stage_uses_make_it_run_again(store: Store) -> None:

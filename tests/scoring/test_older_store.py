@@ -24,7 +24,6 @@ from relevance_core.pairs import Task
 from relevance_core.registry import AdapterMeta, Manifest, Registry, golden
 from relevance_core.registry.adapter_files import MANIFEST
 from relevance_core.registry.versions import file_key
-from relevance_core.runs.stage import print_nothing
 from relevance_core.scoring.opened import open_version, trainers
 from relevance_core.serving.client import ScoringClient
 from relevance_core.serving.prompts import Pair, open_prompts
@@ -82,7 +81,7 @@ def test_a_version_scores_as_it_did(registry: Registry, task: Task) -> None:
     champion = registry.resolve(task, "champion")
     pairs = golden.load(registry, champion)
     opened = open_version(registry.store, champion, trainers(SETTINGS))
-    found = opened.scorer.score_ids([list(ids) for ids in pairs.prompts], print_nothing)
+    found = opened.scorer.score_ids([list(ids) for ids in pairs.prompts])
     assert (len(found), len(pairs.texts), opened.scorer.dtype) == (32, 32, "float32")
     assert np.abs(found - pairs.p).max() < 1e-5
 
@@ -118,7 +117,7 @@ def test_the_client_asks_for_it_by_its_own_prompts(registry: Registry) -> None:
 def test_it_is_rolled_back(registry: Registry) -> None:
     """The versions of the first release are proved by their golden pairs, and serve again as release 3."""
     versions, _ = registry.older()
-    release, proofs = roll_out(registry, versions, lambda: registry.rollback(who="ada", why="a test"), SETTINGS, print_nothing)
+    release, proofs = roll_out(registry, versions, lambda: registry.rollback(who="ada", why="a test"), SETTINGS)
     assert (release.number, release.versions) == (3, registry.release(1).versions)
     assert [(proof.pairs, proof.tolerance) for proof in proofs] == [(32, 1e-3)] * 2
 

@@ -28,7 +28,7 @@ from relevance_core.registry import Manifest, Registry, golden
 from relevance_core.registry.adapter_files import MANIFEST
 from relevance_core.registry.manifest import canonical, version_of
 from relevance_core.registry.versions import file_key
-from relevance_core.runs.stage import Artifact, Inputs, Output, Report, Rows, open_artifact, print_nothing, stage
+from relevance_core.runs.stage import Artifact, Inputs, Output, Report, Rows, open_artifact, stage
 from relevance_core.scoring import bases
 from relevance_core.scoring.opened import open_candidate, open_version, trainers
 from relevance_core.scoring.scorer import Scorer
@@ -124,7 +124,7 @@ class Shop:
         def move() -> Any:
             return self.registry.promote({"QC": manifest.version}, who="test", why="test")
 
-        return roll_out(self.registry, {"QC": manifest.version}, move, settings(self.base), print_nothing)[1][0]
+        return roll_out(self.registry, {"QC": manifest.version}, move, settings(self.base))[1][0]
 
 
 @pytest.fixture(scope="module")
@@ -164,12 +164,12 @@ def swap(shop: Shop) -> Any:
 
 
 def score(shop: Shop, version: Manifest) -> object:
-    return score_with(shop.store, version, QUERIES, settings(shop.base), print_nothing)
+    return score_with(shop.store, version, QUERIES, settings(shop.base))
 
 
 def put_to_serve(shop: Shop, version: Manifest) -> object:
     serving = settings(shop.base, serving={"python": sys.executable}).serving
-    return serve(shop.registry, Plan(version.name, port=0), serving, shop.folder / "work", print_nothing)
+    return serve(shop.registry, Plan(version.name, port=0), serving, shop.folder / "work")
 
 
 def ask(shop: Shop, version: Manifest) -> object:
@@ -239,7 +239,7 @@ def test_a_bfloat16_version_rolls_out_on_a_cpu(shop: Shop, versions: dict[str, M
     opened = open_version(shop.store, version, trainers(settings(shop.base)))
     exact = replace(opened, base=replace(opened.base, dtype="float32")).scorer
     pairs = golden.load(shop.registry, version)
-    assert np.abs(exact.score_ids([list(ids) for ids in pairs.prompts], print_nothing) - pairs.p).max() > 1e-3
+    assert np.abs(exact.score_ids([list(ids) for ids in pairs.prompts]) - pairs.p).max() > 1e-3
 
 
 def test_candidate_and_champion_answer_in_their_own_dtype(made: tuple[Shop, dict[str, Inputs], dict[str, Manifest]]) -> None:
@@ -254,7 +254,7 @@ def test_candidate_and_champion_answer_in_their_own_dtype(made: tuple[Shop, dict
         adapter = inputs[dtype]["adapter"].folder("adapter")
         own = Scorer(shop.base, adapter, prompt_from(settings(shop.base)), EngineSettings(device="cpu"), dtype=dtype)
         assert own.dtype == dtype
-        assert artifact.table("scores")[column].to_list() == pytest.approx(own.score(texts, print_nothing), abs=1e-6)
+        assert artifact.table("scores")[column].to_list() == pytest.approx(own.score(texts), abs=1e-6)
 
 
 def test_the_client_scores_a_bfloat16_version(shop: Shop, versions: dict[str, Manifest]) -> None:
@@ -278,17 +278,17 @@ def test_a_bfloat16_version_is_served_by_vllm_on_a_cpu(shop: Shop, versions: dic
     with server.LocalServer.start(
         server.spec_for(shop.store, [version], serving, port=free_port()), require_python(serving)
     ) as running:
-        running.wait(print_nothing)
+        running.wait()
         used = settings(shop.base, serving={"endpoints": [running.url], "drain_seconds": 0})
 
         def move() -> Any:
             return shop.registry.promote({"QC": version.version}, who="test", why="test")
 
-        (proof,) = roll_out(shop.registry, {"QC": version.version}, move, used, print_nothing)[1]
+        (proof,) = roll_out(shop.registry, {"QC": version.version}, move, used)[1]
         with ScoringClient(shop.store, [running.url]) as client:
             scores = client.score("QC", PAIRS, version=version.version)
     assert (running.spec.dtype, proof.engine, proof.tolerance) == ("bfloat16", "vLLM", 3e-2)
-    assert np.abs(scores.p - score_with(shop.store, version, QUERIES, used, print_nothing).to_numpy()).max() < 3e-2
+    assert np.abs(scores.p - score_with(shop.store, version, QUERIES, used).to_numpy()).max() < 3e-2
 
 
 def test_a_server_runs_in_the_dtype_of_what_it_is_started_for(

@@ -135,14 +135,14 @@ def test_a_pass_computes_the_start_once(base: Path, monkeypatch: pytest.MonkeyPa
     counted = scorer_module.start_of
     monkeypatch.setattr(scorer_module, "start_of", lambda model, ids: calls.append(ids.shape[1]) or counted(model, ids))
     scorer = InBatches(60, base, None, PROMPT, EngineSettings(device="cpu"))
-    scorer.score(ROWS, lambda _: None)
+    scorer.score(ROWS)
     assert calls == [shared_start(scorer.encode(ROWS))]
 
 
 def test_the_batches_change_no_score(base: Path) -> None:
     """One prompt at a time or all at once: no score moves by more than 1e-5."""
     scorers = [InBatches(tokens, base, None, PROMPT, EngineSettings(device="cpu")) for tokens in (1, 10**6)]
-    scores = [scorer.score(ROWS, lambda _: None) for scorer in scorers]
+    scores = [scorer.score(ROWS) for scorer in scorers]
     assert np.abs(scores[0] - scores[1]).max() < 1e-5
     assert scores[0].std() > 1e-3
 
@@ -179,40 +179,41 @@ class _SmallGpu(Scorer):
         return super()._batch(prompts, shared, start)
 
 
-def test_memory_that_runs_out_halves_the_batches(base: Path) -> None:
+def test_memory_that_runs_out_halves_the_batches(base: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A GPU that takes three prompts at a time gives the same scores, and it is said once; one that takes none is an error."""
-    said: list[str] = []
+    caplog.set_level("INFO", "relevance_core")
     engine = EngineSettings(device="cpu")
-    scores = _SmallGpu(base, None, PROMPT, engine).score(ROWS, said.append)
-    assert np.abs(scores - Scorer(base, None, PROMPT, engine).score(ROWS, said.append)).max() < 1e-5
-    assert said == ["the GPU's memory ran out at 40 prompts: going on with smaller batches"]
+    scores = _SmallGpu(base, None, PROMPT, engine).score(ROWS)
+    assert np.abs(scores - Scorer(base, None, PROMPT, engine).score(ROWS)).max() < 1e-5
+    assert caplog.messages == ["the GPU's memory ran out at 40 prompts: going on with smaller batches"]
     hopeless = _SmallGpu(base, None, PROMPT, engine)
     hopeless.most = 0
     with pytest.raises(ModelError, match="does not take a single prompt"):
-        hopeless.score(ROWS, said.append)
+        hopeless.score(ROWS)
 
 
 def test_bfloat16_stays_within_its_bound(base: Path) -> None:
     """base.dtype=bfloat16 moves p(yes) of random weights by less than the 3e-2 that servers are held to, and by something."""
     exact, half = (Scorer(base, None, PROMPT, EngineSettings(device="cpu"), dtype=dtype) for dtype in ("float32", "bfloat16"))
-    apart = np.abs(exact.score(ROWS, lambda _: None) - half.score(ROWS, lambda _: None)).max()
+    apart = np.abs(exact.score(ROWS) - half.score(ROWS)).max()
     assert 0 < apart < 3e-2
 
 
 @pytest.mark.serving
 @pytest.mark.slow
-def test_vllm_gives_the_scores_of_transformers(tmp_path: Path) -> None:
+def test_vllm_gives_the_scores_of_transformers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The offline engine, with an adapter whose every matrix is random, agrees with the scorer to 1e-3."""
     folder = save_served_base(tmp_path / "base")
     adapter = random_adapter(folder, tmp_path / "adapter")
-    base, said = BaseRef("random", str(folder), dtype="float32"), list[str]()
+    caplog.set_level("INFO", "relevance_core")
+    base = BaseRef("random", str(folder), dtype="float32")
     settings = Settings(engine={"scorer": "vllm", "device": "cpu"})
     scorer = open_adapter(base, adapter, PROMPT, machine_of(settings)).scorer
     assert isinstance(scorer, VllmScorer)
-    exact = open_adapter(base, adapter, PROMPT, machine_of(Settings(engine={"device": "cpu"}))).scorer.score(ROWS, said.append)
-    assert np.abs(scorer.score(ROWS, said.append) - exact).max() < 1e-3
+    exact = open_adapter(base, adapter, PROMPT, machine_of(Settings(engine={"device": "cpu"}))).scorer.score(ROWS)
+    assert np.abs(scorer.score(ROWS) - exact).max() < 1e-3
     assert exact.std() > 1e-2
-    assert said[0] == "vLLM starts, to score 40 prompts"
+    assert caplog.messages[0] == "vLLM starts, to score 40 prompts"
 
 
 def random_adapter(base: Path, folder: Path) -> Path:
@@ -229,9 +230,9 @@ def test_a_pass_that_fails_says_what_vllm_wrote(base: Path, tmp_path: Path) -> N
     python.write_text("#!/bin/sh\necho there is no room for the model >&2\nexit 3\n")
     python.chmod(0o755)
     scorer = VllmScorer(BaseRef("random", str(base)), None, PROMPT, python)
-    assert scorer.score([], str).shape == (0,)
+    assert scorer.score([]).shape == (0,)
     with pytest.raises(ModelError, match=r"(?s)vLLM ended with code 3.*no room for the model"):
-        scorer.score(ROWS, str)
+        scorer.score(ROWS)
 
 
 def test_the_margin_of_an_answer() -> None:

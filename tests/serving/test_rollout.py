@@ -22,7 +22,7 @@ from relevance_core.errors import Conflict, RegistryError, ServingError
 from relevance_core.pairs import Task
 from relevance_core.registry import BaseInfo, Manifest, Registry, Release, golden
 from relevance_core.runs.approval import Approval
-from relevance_core.runs.stage import Inputs, Report, Rows, open_artifact, print_nothing, stage
+from relevance_core.runs.stage import Inputs, Report, Rows, open_artifact, stage
 from relevance_core.serving import fleet, readiness
 from relevance_core.serving.rollout import Proof, roll_out
 from relevance_core.stages import rollout as stage_module
@@ -104,7 +104,7 @@ def promote(registry: Registry, *manifests: Manifest) -> Callable[[], Release]:
 
 
 def go(registry: Registry, manifest: Manifest, settings: Settings = SETTINGS) -> tuple[Release, list[Proof]]:
-    return roll_out(registry, {manifest.task: manifest.version}, promote(registry, manifest), settings, print_nothing)
+    return roll_out(registry, {manifest.task: manifest.version}, promote(registry, manifest), settings)
 
 
 def test_every_server_proves_it_then_the_alias_moves_then_the_old_one_goes(
@@ -151,7 +151,7 @@ def test_an_alias_that_moved_meanwhile_undoes_the_loading(registry: Registry, tm
         raise Conflict("the champion moved")
 
     with pytest.raises(Conflict):
-        roll_out(registry, {"QC": new.version}, lose, SETTINGS, print_nothing)
+        roll_out(registry, {"QC": new.version}, lose, SETTINGS)
     assert server.held == {old.name}
 
 
@@ -194,11 +194,11 @@ def test_servers_of_a_new_base_come_up_beside_the_old_ones(
     settings = build({"serving": {"drain_seconds": 0, "start_servers": 1}})
     versions = {manifest.task: manifest.version for manifest in news}
     with pytest.raises(ServingError, match="killed"):
-        roll_out(registry, versions, promote(registry, *news), settings, print_nothing)
+        roll_out(registry, versions, promote(registry, *news), settings)
     assert stopped == ["green"]
     assert registry.history()[-1].versions == {old.task: old.version for old in olds}
     green.dies_at = ""
-    release, proofs = roll_out(registry, versions, promote(registry, *news), settings, print_nothing)
+    release, proofs = roll_out(registry, versions, promote(registry, *news), settings)
     assert (release.number, release.versions) == (2, versions)
     assert release.bases == {"QC": "tiny@b2", "QI": "tiny@b2"}
     assert [proof.where for proof in proofs] == [("http://c:1",)] * 2

@@ -23,7 +23,6 @@ from relevance_core.config import ServingSettings
 from relevance_core.errors import ModelError, NotFound, ServingError, SettingsError
 from relevance_core.machine import free_port, python_of
 from relevance_core.registry import BaseInfo, Manifest, Registry
-from relevance_core.runs.stage import print_nothing
 from relevance_core.serving import serve, server
 from relevance_core.serving.serve import Plan, champions_on, to_serve
 from relevance_core.serving.server import LocalServer, ServerSpec, command, environment, spec_for
@@ -222,14 +221,14 @@ def test_a_base_that_is_not_on_this_machine(store: Store, tmp_path: Path) -> Non
         spec_for(store, [version], ServingSettings(python=sys.executable), port=8123)
 
 
-def test_a_server_that_comes_up(spec: ServerSpec, stand_in: Callable[[str], None]) -> None:
+def test_a_server_that_comes_up(spec: ServerSpec, stand_in: Callable[[str], None], caplog: pytest.LogCaptureFixture) -> None:
     """A server is waited for, and ends with all that it wrote kept in a file."""
     stand_in("print('hello', flush=True)\nserve()")
-    said: list[str] = []
+    caplog.set_level("INFO", "relevance_core")
     with LocalServer.start(spec, Path(sys.executable)) as running_server:
-        running_server.wait(said.append)
+        running_server.wait()
         assert running_server.alive()
-        assert "up on http://127.0.0.1" in said[-1]
+        assert "up on http://127.0.0.1" in caplog.messages[-1]
         assert main(["ready", "--endpoint", running_server.url]) == 0
         assert running_server.stop() == -signal.SIGTERM
         assert not running_server.alive()
@@ -241,7 +240,7 @@ def test_a_server_that_dies(spec: ServerSpec, stand_in: Callable[[str], None]) -
     """A server that dies while it starts is reported with its status and the last lines that it wrote, not the first."""
     stand_in("for n in range(99):\n    print('line', n)\nsys.exit('no room for the weights')")
     with LocalServer.start(spec, Path(sys.executable)) as dying, pytest.raises(ServingError, match="no room") as error:
-        dying.wait(lambda text: None)
+        dying.wait()
     assert "status 1" in str(error.value)
     assert "line 98" in str(error.value)
     assert "line 9\n" not in str(error.value)
@@ -253,7 +252,7 @@ def test_a_server_that_is_too_slow(spec: ServerSpec, stand_in: Callable[[str], N
     spec = replace(spec, settings=ServingSettings(start_seconds=0.2), temporary=True)
     slow = LocalServer.start(spec, Path(sys.executable))
     with slow, pytest.raises(ServingError, match=r"not ready within 0\.2 s"):
-        slow.wait(lambda text: None)
+        slow.wait()
     assert machine.members(slow.pid) == []
     assert not spec.work.exists()
 
@@ -263,7 +262,7 @@ def test_a_group_is_killed_whole(spec: ServerSpec, stand_in: Callable[[str], Non
     monkeypatch.setattr(server, "STOP_SECONDS", 0.2)
     stand_in("signal.signal(signal.SIGTERM, signal.SIG_IGN)\nsubprocess.Popen(['sleep', '600'])\nserve()")
     stubborn = LocalServer.start(spec, Path(sys.executable))
-    stubborn.wait(lambda text: None)
+    stubborn.wait()
     assert len(machine.members(stubborn.pid)) == 2
     assert stubborn.stop() == -signal.SIGKILL
     assert machine.members(stubborn.pid) == []
@@ -277,7 +276,7 @@ def test_a_server_ends_with_its_starter(spec: ServerSpec, stand_in: Callable[[st
         "from pathlib import Path\n"
         "from relevance_core.serving.server import LocalServer\n"
         f"server = LocalServer.start(pickle.loads(Path({str(tmp_path / 'spec')!r}).read_bytes()), Path(sys.executable))\n"
-        "server.wait(lambda text: None)\n"
+        "server.wait()\n"
         "print(server.pid, flush=True)\n"
         "time.sleep(600)\n"
     )
@@ -362,9 +361,7 @@ def test_a_server_of_a_replaced_base_ends(two_bases: Registry, looks_between: in
                 two_bases.promote({"QC": back.version}, who="a test", why="a test")
             return len(looks) < 20
 
-    serve._watch(
-        cast("LocalServer", Running()), two_bases, Plan(until_replaced=True), 1, print_nothing, poll_seconds=0, look_seconds=0
-    )
+    serve._watch(cast("LocalServer", Running()), two_bases, Plan(until_replaced=True), 1, poll_seconds=0, look_seconds=0)
     assert len(looks) == 3 + looks_between
 
 

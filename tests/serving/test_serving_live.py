@@ -22,7 +22,6 @@ from relevance_core import machine
 from relevance_core.config import EngineSettings, build
 from relevance_core.registry import AdapterMeta, Manifest, Registry, Release, golden
 from relevance_core.registry.adapter_files import WEIGHTS
-from relevance_core.runs.stage import print_nothing
 from relevance_core.scoring.bases import base_of
 from relevance_core.scoring.opened import prompt_of
 from relevance_core.scoring.scorer import Scorer
@@ -138,14 +137,14 @@ def other_version(registry: Registry, manifest: Manifest, folder: Path, **change
     (adapter / "adapter_config.json").write_bytes((source / "adapter_config.json").read_bytes())
     texts = [(manifest.task, "red shoes", "Sports,Shoes", None), (manifest.task, "zapatos rojos", "Home,Kitchen", None)]
     scorer = Scorer(base_of(registry.store, manifest).source, adapter, prompt_of(manifest.prompt), EngineSettings())
-    golden.write(adapter, texts, scorer, print_nothing)
+    golden.write(adapter, texts, scorer)
     values = {name: value for name, value in manifest.to_json().items() if name in AdapterMeta.model_fields}
     return registry.publish(manifest.task, adapter, AdapterMeta.model_validate(values | changes))
 
 
 def truth(store: Store, manifest: Manifest, rows: pl.DataFrame) -> Any:
     """p(yes) by the trainer's scorer."""
-    return score_with(store, manifest, rows, SETTINGS, print_nothing).to_numpy()
+    return score_with(store, manifest, rows, SETTINGS).to_numpy()
 
 
 def test_the_client_agrees_with_the_trainer(server: Serve, store: Store, rows: pl.DataFrame) -> None:
@@ -209,7 +208,7 @@ def swaps(registry: Registry, versions: list[Manifest], between: Callable[[int],
         def move(chosen: Manifest = chosen) -> Release:
             return registry.promote({"QC": chosen.version}, who="test", why="swap")
 
-        roll_out(registry, {"QC": chosen.version}, move, SETTINGS, print_nothing)
+        roll_out(registry, {"QC": chosen.version}, move, SETTINGS)
         between(number)
 
 

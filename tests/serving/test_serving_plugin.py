@@ -66,7 +66,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         max_tokens=128, settings=settings, work=folder / "work",
     )  # fmt: skip
     with LocalServer.start(spec, require_python(settings)) as server, Server(spec.url, timeout=60) as client:
-        server.wait(print)
+        server.wait()
         yield Live(spec.url, bench, base, spec.work / "server.log", whole, client)
 
 

@@ -143,7 +143,7 @@ def test_the_same_corpus_and_seed_give_the_same_bytes(tmp_path: Path) -> None:
     """Two builds differ in no file; another seed gives another model."""
     lm.prepare(config.EngineSettings(), 1)
     for name, seed in (("one", 1), ("two", 1), ("three", 2)):
-        tiny.build(corpus(), QUICK, PROMPT, seed, tmp_path / name, str)
+        tiny.build(corpus(), QUICK, PROMPT, seed, tmp_path / name)
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
     assert digests(tmp_path / "one")["model.safetensors"] != digests(tmp_path / "three")["model.safetensors"]
 
@@ -155,7 +155,7 @@ def test_two_processes_give_the_bytes_of_one(tmp_path: Path, capfd: pytest.Captu
     The second process leaves nothing behind and complains of nothing.
     """
     quick = QUICK.model_copy(update={"documents": 320})
-    one = base_stage.Build("model", corpus(), quick, PROMPT, config.EngineSettings(), 1, 1.0, tmp_path / "one", str)
+    one = base_stage.Build("model", corpus(), quick, PROMPT, config.EngineSettings(), 1, 1.0, tmp_path / "one")
     two = replace(one, folder=tmp_path / "two")
     assert base_stage._make(one, ALONE) == base_stage.make_on_two(two)
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
@@ -181,7 +181,7 @@ def test_a_second_process_is_for_long_builds_on_idle_cores(tmp_path: Path, cores
     """One base of 8,000 documents or more and a core to spare: then a second process is worth its start."""
     settings = QUICK.model_copy(update={"documents": documents})
     engine = config.EngineSettings()
-    assert base_stage.worth_two(base_stage.Build("model", corpus(), settings, PROMPT, engine, 1, 1.0, tmp_path, str, cores)) == two
+    assert base_stage.worth_two(base_stage.Build("model", corpus(), settings, PROMPT, engine, 1, 1.0, tmp_path, cores)) == two
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -193,7 +193,7 @@ def test_a_small_base_learns_its_corpus(tmp_path: Path) -> None:
     """After a minute's worth of documents nearly all held-out ones are answered right, and the two answers hold the probability."""
     lm.prepare(config.EngineSettings(), 1)
     settings = QUICK.model_copy(update={"documents": 3000, "contrastive_steps": 150})
-    figures = tiny.build(corpus(), settings, PROMPT, 1, tmp_path / "base", str)
+    figures = tiny.build(corpus(), settings, PROMPT, 1, tmp_path / "base")
     model, tokenizer = lm.load_base(tmp_path / "base")
     ids, lengths = lm.pad(
         PROMPT.encode(tokenizer, [("QC", "tetera", PATHS["kettle"], None), ("QC", "tetera", PATHS["tent"], None)])
@@ -211,7 +211,7 @@ def test_a_corpus_without_positives_is_refused(tmp_path: Path) -> None:
     """There is nothing to learn from a catalogue alone."""
     empty = Corpus(corpus().positives.clear(), corpus().catalogue)
     with pytest.raises(ModelError, match="no text to learn from"):
-        tiny.build(empty, QUICK, PROMPT, 1, tmp_path, str)
+        tiny.build(empty, QUICK, PROMPT, 1, tmp_path)
 
 
 # The stage

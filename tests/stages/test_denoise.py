@@ -259,7 +259,7 @@ def test_a_fold_is_scored_by_a_model_that_saw_none_of_its_groups(base: Path, sto
     rows = signal_rows(120)
     inputs = inputs_of(store, rows, base, folds)
     ref = open_base(inputs["base"])
-    out = type("Out", (), {"work": tmp_path / "work", "say": print})()
+    out = type("Out", (), {"work": tmp_path / "work"})()
     planned = denoise._folds(settings_with(), ref, out, rows)
     assert [fold.name for fold in planned] == ["fold-0", "fold-1"]
     for number, fold in enumerate(planned):
@@ -281,7 +281,7 @@ def test_voters_differ_by_their_seed_alone(mode: str, base: Path, store: Store, 
     """The first vote is the model that would judge alone; the second learns from the same rows with another seed and name."""
     rows = signal_rows(40)
     ref = open_base(inputs_of(store, rows, base)["base"])
-    out = type("Out", (), {"work": tmp_path / "work", "say": print})()
+    out = type("Out", (), {"work": tmp_path / "work"})()
     alone = denoise._folds(settings_with(mode=mode), ref, out, rows)
     both = denoise._folds(settings_with(mode=mode, votes=2), ref, out, rows)
     assert [(fold.name, fold.job) for fold in both[::2]] == [(fold.name, fold.job) for fold in alone]
@@ -293,17 +293,19 @@ def test_voters_differ_by_their_seed_alone(mode: str, base: Path, store: Store, 
         assert second.job.work != first.job.work
 
 
-def test_finished_folds_are_not_trained_again(base: Path, store: Store, tmp_path: Path) -> None:
+def test_finished_folds_are_not_trained_again(base: Path, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A stage that died after a fold finds that fold's scores: its model, gone by then, is not needed."""
+    caplog.set_level("INFO", "relevance_core")
     rows = signal_rows(40)
     ref = open_base(inputs_of(store, rows, base)["base"])
-    out = type("Out", (), {"work": tmp_path / "work", "say": print})()
+    out = type("Out", (), {"work": tmp_path / "work"})()
     (fold, _) = denoise._folds(settings_with(epochs=0.5), ref, out, rows)
     first = denoise.score_fold(fold)
-    said: list[str] = []
-    again = denoise.Fold(fold.name, fold.train.clear(), fold.held_out, fold.job, fold.settings, said.append)
+    assert any(line.startswith("fold-0: training on ") for line in caplog.messages)
+    caplog.clear()
+    again = denoise.Fold(fold.name, fold.train.clear(), fold.held_out, fold.job, fold.settings)
     assert denoise.score_fold(again).equals(first)
-    assert said == []
+    assert caplog.messages == []
     assert first["pair_id"].to_list() == fold.held_out["pair_id"].to_list()
 
 
@@ -315,7 +317,7 @@ def test_two_processes_give_what_one_gives(base: Path, store: Store, tmp_path: P
     scores = []
     for workers in (1, 2):
         settings = settings_with(epochs=1).model_copy(update={"engine": config.EngineSettings(device="cpu", workers=workers)})
-        out = type("Out", (), {"work": tmp_path / str(workers), "say": print})()
+        out = type("Out", (), {"work": tmp_path / str(workers)})()
         folds = denoise._folds(settings, ref, out, rows)
         scores.append(pl.concat(denoise.map_processes(denoise.score_fold, folds, workers)))
     assert scores[0].equals(scores[1])

@@ -29,7 +29,6 @@ HERE = Settings(engine={"threads": 1, "device": "cpu"})
 GLOSSARY = GlossaryTranslator(
     (Term("1", "en", "shoes"), Term("1", "de", "schuhe"), Term("2", "en", "coat"), Term("2", "de", "mantel"))
 )
-Spoken = list[str]
 
 
 def manifest(**changes: Any) -> Manifest:
@@ -195,7 +194,7 @@ def old(shop: Shop) -> Manifest:
 
 def here(shop: Shop) -> ScoreRows:
     """Scores rows with this process's own torch."""
-    return lambda version, rows: score_with(shop.store, version, rows, HERE, lambda text: None)
+    return lambda version, rows: score_with(shop.store, version, rows, HERE)
 
 
 def labelled_file(shop: Shop, name: str = "data.csv") -> Path:
@@ -227,7 +226,7 @@ def test_the_champion_answers_the_same_rows_as_itself(shop: Shop, old: Manifest)
     artifact = open_artifact(shop.store, report.address)
     assert artifact is not None
     scores = artifact.table("scores")
-    own = score_with(shop.store, old, shop.dev.filter(task="QC").sort("pair_id"), HERE, lambda text: None)
+    own = score_with(shop.store, old, shop.dev.filter(task="QC").sort("pair_id"), HERE)
     assert scores["champion_p"].to_list() == own.to_list()
     assert (scores["champion_p"] - scores["p"]).abs().max() > 1e-3
     assert report.figures["champion"]["version"] == old.version
@@ -253,7 +252,7 @@ def test_a_version_is_scored_with_its_own_prompt(shop: Shop) -> None:
         shop.publish(shop.adapter, prompt=PromptInfo(name="compact", version="1", max_tokens=128)),
     )
     rows = shop.dev.filter(task="QC")
-    one, other = (score_with(shop.store, version, rows, HERE, lambda text: None) for version in (with_english, without))
+    one, other = (score_with(shop.store, version, rows, HERE) for version in (with_english, without))
     moved = (one - other).abs() > 1e-6
     assert set(rows.filter(moved)["language"]) == {"de"}
     assert not moved.filter(rows["language"] == "en").any()
@@ -264,36 +263,38 @@ def test_a_version_whose_base_is_gone_says_so(shop: Shop) -> None:
     """The error names the base, where it should be, and what to do."""
     gone = shop.publish(shop.adapter, base=BaseInfo(id=BASE_ID, revision="lost", uri="stages/base/gone"))
     with pytest.raises(NotFound, match=r"base model builtin:tiny@0123 of relevance-qc@.* what to do"):
-        score_with(shop.store, gone, shop.dev, HERE, lambda text: None)
+        score_with(shop.store, gone, shop.dev, HERE)
 
 
 @pytest.mark.slow
-def test_a_file_is_evaluated_by_the_newest_version_while_nothing_serves(shop: Shop, old: Manifest) -> None:
-    """The figures are those of `measure` at the version's threshold; that it is only a candidate is in the JSON and said aloud."""
+def test_a_file_is_evaluated_by_the_newest_version_while_nothing_serves(
+    shop: Shop, old: Manifest, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The figures are those of `measure` at the version's threshold; that it is only a candidate is in the JSON and logged."""
     newest = shop.publish(shop.adapter, threshold=0.3, created="2026-11-01T00:00:00+00:00")
-    spoken: Spoken = []
-    found = evaluate_file(shop.store, "QC", str(labelled_file(shop)), None, HERE, spoken.append)
+    caplog.set_level("INFO", "relevance_core")
+    found = evaluate_file(shop.store, "QC", str(labelled_file(shop)), None, HERE)
     rows = shop.dev.filter(task="QC")
-    p = score_with(shop.store, newest, rows, HERE, lambda text: None).to_numpy()
+    p = score_with(shop.store, newest, rows, HERE).to_numpy()
     expected = measure(p, rows["label"].to_numpy() == 1, rows["language"].to_list(), 0.3)
     assert {"task": "QC", "version": newest.version, "role": "candidate", "unseen": None} | expected == found
-    assert any("nobody has promoted" in text for text in spoken)
-    by_name = evaluate_file(shop.store, "QC", str(labelled_file(shop)), old.version[:8], HERE, spoken.append)
+    assert any("nobody has promoted" in text for text in caplog.messages)
+    by_name = evaluate_file(shop.store, "QC", str(labelled_file(shop)), old.version[:8], HERE)
     assert (by_name["version"], by_name["role"], by_name["threshold"]) == (old.version, "version", 0.4)
 
 
 @pytest.mark.slow
-def test_queries_that_a_version_was_trained_on_are_told_apart(shop: Shop) -> None:
+def test_queries_that_a_version_was_trained_on_are_told_apart(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     """`unseen` measures the rows whose query, in any case, is not among the training rows; the figures beside it measure all."""
     rows = shop.dev.filter(task="QC")
     trained = rows.head(4).with_columns(pl.col("query").str.to_uppercase())
     denoised = output(shop.store, "denoise", lambda out: out.table("train", trained), "QC")
     version = shop.publish(shop.adapter, data={"train": denoised.files["train.parquet"]["sha256"]})
-    spoken: Spoken = []
-    found = evaluate_file(shop.store, "QC", str(labelled_file(shop)), version.version, HERE, spoken.append)
+    caplog.set_level("INFO", "relevance_core")
+    found = evaluate_file(shop.store, "QC", str(labelled_file(shop)), version.version, HERE)
     left = rows.filter(~pl.col("query").is_in(rows["query"].head(4).implode()))
     assert (found["rows"], found["unseen"]["rows"]) == (len(rows), len(left)) == (32, 28)
-    assert any("4 of 32 rows have a query that the version was trained on" in text for text in spoken)
+    assert any("4 of 32 rows have a query that the version was trained on" in text for text in caplog.messages)
 
 
 @pytest.mark.slow
@@ -302,11 +303,11 @@ def test_a_file_is_scored_in_its_own_order(shop: Shop, old: Manifest, suffix: st
     """Every row of the task with p, the decision at the version's threshold and the version; labels are not needed."""
     data, result = shop.folder / "unlabelled.csv", shop.folder / f"scores{suffix}"
     shop.dev.select("task", "language", "query", "target").write_csv(data)
-    told = score_file(shop.store, "QC", str(data), str(result), old.version, here(shop), lambda text: None)
+    told = score_file(shop.store, "QC", str(data), str(result), old.version, here(shop))
     read = {".parquet": pl.read_parquet, ".jsonl": pl.read_ndjson, ".csv": pl.read_csv}[suffix](result)
     rows = shop.dev.filter(task="QC")
     assert read["query"].to_list() == rows["query"].to_list()
-    assert read["p_yes"].to_list() == pytest.approx(score_with(shop.store, old, rows, HERE, lambda text: None).to_list())
+    assert read["p_yes"].to_list() == pytest.approx(score_with(shop.store, old, rows, HERE).to_list())
     assert read["decision"].to_list() == [int(p >= 0.4) for p in read["p_yes"]]
     assert set(read["version"]) == {old.version}
     assert (told["rows"], told["relevant"]) == (len(rows), read["decision"].sum())
@@ -317,10 +318,10 @@ def test_what_cannot_be_scored_is_told(shop: Shop, old: Manifest, tmp_path: Path
     """An output of an unknown form, a file without rows of the task, and a store without versions: each names what is wrong."""
     data = labelled_file(shop)
     with pytest.raises(SettingsError, match=r"\.parquet, \.jsonl, \.csv"):
-        score_file(shop.store, "QC", str(data), "scores.xlsx", old.version, here(shop), lambda text: None)
+        score_file(shop.store, "QC", str(data), "scores.xlsx", old.version, here(shop))
     only_qi = shop.folder / "qi.csv"
     shop.dev.filter(task="QI").select("task", "language", "query", "target", "label").write_csv(only_qi)
     with pytest.raises(DataError, match="no row of the task QC"):
-        evaluate_file(shop.store, "QC", str(only_qi), old.version, HERE, lambda text: None)
+        evaluate_file(shop.store, "QC", str(only_qi), old.version, HERE)
     with pytest.raises(NotFound, match="no version of QC yet"):
-        evaluate_file(open_store(str(tmp_path)), "QC", str(data), None, HERE, lambda text: None)
+        evaluate_file(open_store(str(tmp_path)), "QC", str(data), None, HERE)

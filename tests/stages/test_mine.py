@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -205,7 +204,7 @@ def test_auto_is_exact_up_to_a_size() -> None:
     assert mine.index_kind(MineSettings(index="ivf", index_from=100), 3) == "ivf"
 
 
-def test_known_texts_need_no_torch(store: Store) -> None:
+def test_known_texts_need_no_torch(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     """A night without a new text looks its vectors up in a process that has imported neither torch nor the library."""
     code = f"""
 import sys
@@ -214,20 +213,20 @@ from relevance_core.config import EngineSettings
 from relevance_core.models.embedder import Embedder, embed, open_embedder
 from relevance_core.store import open_store
 embedder = open_embedder("builtin:minilm", EngineSettings())
-embed(pl.Series(["red shoe"]), embedder, open_store({store.uri!r}), print)
+embed(pl.Series(["red shoe"]), embedder, open_store({store.uri!r}))
 assert not {{"torch", "sentence_transformers"}} & set(sys.modules)
 """
-    lines: list[str] = []
-    embed_once(store, "red shoe", lines.append)
-    assert lines == ["embedding 1 texts, 0 from the cache"]
+    caplog.set_level("INFO", "relevance_core")
+    embed_once(store, "red shoe")
+    assert caplog.messages == ["embedding 1 texts, 0 from the cache"]
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-def embed_once(store: Store, text: str, say: Callable[[str], None]) -> None:
+def embed_once(store: Store, text: str) -> None:
     """Puts a text into the cache of the packaged model."""
     from relevance_core.models.embedder import BUILTIN, embed, open_embedder
 
-    embed(pl.Series([text]), open_embedder(BUILTIN, EngineSettings()), store, say)
+    embed(pl.Series([text]), open_embedder(BUILTIN, EngineSettings()), store)
 
 
 def test_a_model_that_is_not_here_is_named() -> None:
@@ -272,14 +271,14 @@ def test_a_negative_takes_everything_but_the_target_from_its_positive(store: Sto
     assert len(output.table("ledger")) == 2
 
 
-def test_the_same_rows_give_the_same_negatives_from_cached_vectors(store: Store) -> None:
+def test_the_same_rows_give_the_same_negatives_from_cached_vectors(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     """A second run under another setting embeds nothing, and what it adds in common is the same."""
     train = log(("es", "zapatillas rojas", "Red leather shoe", 1), task="QI")
-    lines: list[str] = []
-    first = mine.run(config.build({"mine": {"ratio": 1.0}}), inputs_of(store, train), store, say=lines.append)
-    second = mine.run(config.build({"mine": {"ratio": 1.0, "top_k": 19}}), inputs_of(store, train), store, say=lines.append)
+    caplog.set_level("INFO", "relevance_core")
+    first = mine.run(config.build({"mine": {"ratio": 1.0}}), inputs_of(store, train), store)
+    second = mine.run(config.build({"mine": {"ratio": 1.0, "top_k": 19}}), inputs_of(store, train), store)
     assert first.digest == second.digest
-    assert sum("embedding 5 texts" in line for line in lines) == 1
+    assert sum("embedding 5 texts" in line for line in caplog.messages) == 1
 
 
 def test_slices_change_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

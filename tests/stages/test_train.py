@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 import signal
 import time
@@ -41,7 +42,7 @@ from relevance_core.models.trainer import (
 )
 from relevance_core.processes import forked, take_on
 from relevance_core.prompts import Prompt, Template, prompt_from
-from relevance_core.runs.stage import Inputs, Report, Rows, open_artifact, print_nothing, stage
+from relevance_core.runs.stage import Inputs, Report, Rows, open_artifact, stage
 from relevance_core.scoring.scorer import Scorer
 from relevance_core.sources import read_labelled
 from relevance_core.stages.train import stage as train_stage
@@ -55,10 +56,6 @@ from tests.support.stage_cases import artifact, by_role
 PROMPT = Prompt("compact", 1, False, 64)
 ENGINE = EngineSettings(device="cpu")
 ROWS = signal_rows(160)
-
-
-def say(text: str) -> None:
-    """Nobody listens."""
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +79,9 @@ def sha256(folder: Path) -> dict[str, str]:
 def test_the_rule_of_the_rows_is_learned(make_job: Callable[..., Job], base: Path) -> None:
     """After three epochs every relevant pair scores above 0.8 and every other one below 0.2, with dropout off when scoring."""
     rows, job = signal_rows(400), make_job(epochs=3, r=32, alpha=64)
-    result = train(rows, job, say)
+    result = train(rows, job)
     scorer = Scorer(base, job.out, PROMPT, ENGINE)
-    p = scorer.score(rows.select("task", "query", "target", "english").iter_rows(), say)
+    p = scorer.score(rows.select("task", "query", "target", "english").iter_rows())
     relevant = rows["label"].to_numpy() == 1
     assert p[relevant].min() > 0.8
     assert p[~relevant].max() < 0.2
@@ -97,7 +94,7 @@ def test_the_rule_of_the_rows_is_learned(make_job: Callable[..., Job], base: Pat
 def test_the_adapter_is_plain_lora_and_names_no_machine(make_job: Callable[..., Job]) -> None:
     """A and B for the seven projections of both layers, nothing else; the configuration holds the base's id and no path."""
     job = make_job()
-    result = train(ROWS, job, say)
+    result = train(ROWS, job)
     assert sorted(sha256(job.out)) == ["adapter_config.json", "adapter_model.safetensors"]
     tensors = load_file(job.out / "adapter_model.safetensors")
     assert len(tensors) == 2 * 7 * 2
@@ -113,10 +110,10 @@ def test_the_adapter_is_plain_lora_and_names_no_machine(make_job: Callable[..., 
 def test_the_same_rows_give_the_same_bytes(make_job: Callable[..., Job]) -> None:
     """Two trainings agree in every byte and in every logged loss; another seed does not."""
     one, two = make_job("one"), make_job("two")
-    assert train(ROWS, one, say) == train(ROWS, two, say)
+    assert train(ROWS, one) == train(ROWS, two)
     assert sha256(one.out) == sha256(two.out)
     other = Job(one.base, PROMPT, one.settings, ENGINE, 2, one.work.parent / "w2", one.work.parent / "o2")
-    train(ROWS, other, say)
+    train(ROWS, other)
     assert sha256(other.out) != sha256(one.out)
 
 
@@ -143,8 +140,8 @@ def test_a_row_counts_by_its_weight(make_job: Callable[..., Job], base: Path) ->
         ]
     )
     job = make_job(epochs=4, r=32, alpha=64)
-    assert train(weighed, job, say)["rows"] == 400
-    p = Scorer(base, job.out, PROMPT, ENGINE).score(rows.select("task", "query", "target", "english").iter_rows(), say)
+    assert train(weighed, job)["rows"] == 400
+    p = Scorer(base, job.out, PROMPT, ENGINE).score(rows.select("task", "query", "target", "english").iter_rows())
     assert ((p > 0.5) == (rows["label"].to_numpy() == 1)).all()
 
 
@@ -153,7 +150,7 @@ def test_rows_that_teach_nothing_are_an_error(rows: pl.DataFrame, what: str, mak
     """No rows, or rows of one label, end with what to do about it and leave no adapter."""
     job = make_job()
     with pytest.raises(DataError, match=rf"{what}.*what to do: widen the window"):
-        train(rows, job, say)
+        train(rows, job)
     assert not job.out.exists()
 
 
@@ -164,7 +161,7 @@ def test_a_base_of_another_architecture_is_refused(tmp_path: Path) -> None:
     tokenizer.save_pretrained(tmp_path / "base")
     job = Job(BaseRef("gpt2", str(tmp_path / "base")), PROMPT, TrainSettings(), ENGINE, 1, tmp_path / "work", tmp_path / "out")
     with pytest.raises(ModelError, match="no layers named q_proj, k_proj, v_proj"):
-        train(ROWS, job, say)
+        train(ROWS, job)
 
 
 def test_a_plan_takes_each_row_once_an_epoch() -> None:
@@ -253,18 +250,18 @@ def test_the_gradient_is_that_of_the_plain_path(base: Path) -> None:
 def test_the_shared_start_changes_nothing_that_matters(make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
     """The instruction template's losses with its start computed once are those with it computed for every row, up to rounding."""
     prompt = Prompt("instruction", 1, False, 400)
-    shared = train(ROWS[:64], make_job("shared", prompt, dropout=0), say)
+    shared = train(ROWS[:64], make_job("shared", prompt, dropout=0))
     monkeypatch.setattr("relevance_core.models.lm.LEAST_SHARED", 10_000)
-    plain = train(ROWS[:64], make_job("plain", prompt, dropout=0), say)
+    plain = train(ROWS[:64], make_job("plain", prompt, dropout=0))
     assert [log["loss"] for log in shared["loss"]] == pytest.approx([log["loss"] for log in plain["loss"]], rel=1e-3)
 
 
 def test_what_is_computed_again_is_the_same(make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
     """Without dropout, the losses of a training with gradient checkpointing are those without it, the shared start in both."""
     prompt = Prompt("instruction", 1, False, 400)
-    plain = train(ROWS[:64], make_job("plain", prompt, dropout=0), say)
+    plain = train(ROWS[:64], make_job("plain", prompt, dropout=0))
     monkeypatch.setattr("relevance_core.models.trainer._checkpoints", lambda *_: True)
-    again = train(ROWS[:64], make_job("again", prompt, dropout=0), say)
+    again = train(ROWS[:64], make_job("again", prompt, dropout=0))
     assert [log["loss"] for log in again["loss"]] == pytest.approx([log["loss"] for log in plain["loss"]], rel=1e-4)
 
 
@@ -286,8 +283,8 @@ def test_two_processes_learn_what_one_does(make_job: Callable[..., Job]) -> None
     """Without dropout two processes with half of each batch end with the adapter of one, to 1e-4, and with its losses."""
     prompt = Prompt("instruction", 1, False, 400)
     one, two = make_job("one", prompt, dropout=0), make_job("two", prompt, dropout=0)
-    result = train(ROWS[:72], one, say)
-    shared = train(ROWS[:72], replace(two, engine=EngineSettings(device="cpu", gpus=2)), say)
+    result = train(ROWS[:72], one)
+    shared = train(ROWS[:72], replace(two, engine=EngineSettings(device="cpu", gpus=2)))
     assert (shared["steps"], shared["rows"], shared["parameters"]) == (5, 72, result["parameters"])
     assert [log["loss"] for log in shared["loss"]] == pytest.approx([log["loss"] for log in result["loss"]], rel=1e-4)
     wanted, found = (load_file(job.out / "adapter_model.safetensors") for job in (one, two))
@@ -300,7 +297,7 @@ def test_an_error_in_a_process_is_told(make_job: Callable[..., Job]) -> None:
     job = make_job("none")
     job = replace(job, base=BaseRef("none", str(job.work / "none")), engine=EngineSettings(device="cpu", gpus=2))
     with pytest.raises(ModelError, match=r"a process of the training failed: .*can't be loaded.*engine\.gpus = 2"):
-        train(ROWS, job, say)
+        train(ROWS, job)
 
 
 def test_an_unfinished_checkpoint_is_not_used(tmp_path: Path) -> None:
@@ -313,25 +310,29 @@ def test_an_unfinished_checkpoint_is_not_used(tmp_path: Path) -> None:
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
 
 
-def test_a_training_that_died_after_its_last_step_is_not_repeated(make_job: Callable[..., Job]) -> None:
+def test_a_training_that_died_after_its_last_step_is_not_repeated(
+    make_job: Callable[..., Job], caplog: pytest.LogCaptureFixture
+) -> None:
     """Started again with all its checkpoints, a training takes no step more and writes the same adapter and losses."""
     job = make_job()
-    result, files = train(ROWS, job, say), sha256(job.out)
+    result, files = train(ROWS, job), sha256(job.out)
     shutil.rmtree(job.out)
-    said: list[str] = []
-    assert train(ROWS, job, said.append) == result
-    assert said == ["training on 160 rows in 10 steps", "training goes on from step 10 of 10"]
+    caplog.set_level("INFO", "relevance_core")
+    assert train(ROWS, job) == result
+    assert caplog.messages == ["training on 160 rows in 10 steps", "training goes on from step 10 of 10"]
     assert sha256(job.out) == files
 
 
 def train_there(variables: dict[str, str], base: Path, folder: Path) -> None:
-    """A training of some seconds in a process of its own; what it says is in `said`."""
+    """A training of some seconds in a process of its own; its log is the file `said`."""
     take_on(variables)
     settings = TrainSettings(epochs=8, batch_size=4, r=4, save_steps=10)
     ref, prompt = BaseRef("b", str(base)), Prompt("compact", 1, False, 64)
     job = Job(ref, prompt, settings, EngineSettings(device="cpu"), 1, folder / "work", folder / "out")
-    with (folder / "said").open("w") as said:
-        result = train(ROWS, job, lambda text: print(text, file=said, flush=True))
+    logger = logging.getLogger("relevance_core")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(logging.FileHandler(folder / "said", mode="w"))
+    result = train(ROWS, job)
     (folder / "out" / "result.json").write_text(str(result))
 
 
@@ -405,7 +406,7 @@ def test_the_stage_leaves_an_adapter(base: Path, store: Store) -> None:
     assert artifact.json("training")["loss"][-1]["step"] == 3
     golden = artifact.json("adapter/golden")
     scorer = Scorer(base, artifact.folder("adapter"), prompt_from(settings), settings.engine)
-    scores = scorer.score_ids([row["ids"] for row in golden["rows"]], print_nothing)
+    scores = scorer.score_ids([row["ids"] for row in golden["rows"]])
     assert scores == pytest.approx([row["p"] for row in golden["rows"]])
     assert train_stage.run(settings, inputs, store).found
     store.delete(f"{report.address}/manifest.json")
@@ -423,9 +424,9 @@ def adapter_of(store: Store, report: Report) -> dict[str, torch.Tensor]:
 def test_weights_of_another_shape_are_not_begun_with(make_job: Callable[..., Job]) -> None:
     """An adapter of rank 4 is no beginning for one of rank 8: the error says so before the training begins."""
     one, other = make_job("one"), make_job("other", r=8)
-    train(ROWS, one, say)
+    train(ROWS, one)
     with pytest.raises(ModelError, match="the adapter to begin with differs in"):
-        train(ROWS, replace(other, start=one.out), say)
+        train(ROWS, replace(other, start=one.out))
 
 
 def with_translate(inputs: Inputs, store: Store, rows: pl.DataFrame) -> Inputs:
@@ -452,15 +453,15 @@ def test_the_weights_of_the_first_training_are_begun_with(make_job: Callable[...
     job = make_job("task", epochs=2)
     settings = config.build({"train": job.settings.model_dump() | {"tapt": "other-task", "tapt_epochs": 1}})
     rows = pl.concat([ROWS, OTHER_ROWS])
-    folder, told = first_training(settings, "QC", artifact(store, "translate", {"train": rows}), job, say)
+    folder, told = first_training(settings, "QC", artifact(store, "translate", {"train": rows}), job)
     assert folder is not None
     alone = make_job("alone", epochs=1)
-    result = train(OTHER_ROWS, alone, say)
+    result = train(OTHER_ROWS, alone)
     assert sha256(folder) == sha256(alone.out)
     assert told == {"kind": "other-task"} | {name: result[name] for name in ("rows", "steps", "final_loss")}
     begun, cold = (replace(job, settings=job.settings.model_copy(update={"learning_rate": 1e-12}), out=job.out / n) for n in "ab")
-    train(ROWS, replace(begun, start=folder, work=job.work / "a"), say)
-    train(ROWS, replace(cold, work=job.work / "b"), say)
+    train(ROWS, replace(begun, start=folder, work=job.work / "a"))
+    train(ROWS, replace(cold, work=job.work / "b"))
     first, second, nothing = (load_file(path / "adapter_model.safetensors") for path in (folder, begun.out, cold.out))
     assert all(torch.allclose(second[name], tensor, atol=1e-6) for name, tensor in first.items())
     assert any(not torch.allclose(nothing[name], tensor, atol=1e-4) for name, tensor in first.items())

@@ -255,15 +255,14 @@ term_id	language	name
 """
 
 
-def test_a_language_that_loses_too_much_is_warned_of(store: Store) -> None:
+def test_a_language_that_loses_too_much_is_warned_of(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     """Two of three translations leave a word: 67 % are rejected, said in the log and the report; half is no warning."""
     train = log(*(("es", query, "t", 1) for query in ("camisa", "camisa xyz", "xyz abc")))
-    lines: list[str] = []
     inputs: Inputs = inputs_of(store, train, text=BACK)
-    report = translate.run(settings_of(), inputs, store, say=lines.append)
+    report = translate.run(settings_of(), inputs, store)
     expected = "German (de): 67% of 3 translations were rejected, more than 50%"
     assert report.figures["warnings"] == [expected]
-    assert f"translate: warning: {expected}" in lines
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [f"translate: {expected}"]
     assert warnings({"de": {"sampled": 4, "rejected_share": 0.5}}) == []
 
 

@@ -42,15 +42,11 @@ def answers(*rows: Mapping[str, Any], ones: tuple[int, ...] = ()) -> list[dict[s
     return [{name: row[name] for name in fields if name in row} | {"prediction": int(row["id"] in ones)} for row in rows]
 
 
-def quiet(text: str) -> None:
-    """Nobody listens."""
-
-
 def prepared(folder: Path, *, train: list[dict[str, Any]], test: list[dict[str, Any]] | None = None) -> dict[str, Any]:
     """What `prepare` says of a train and a test file; its output lies in `folder`/out."""
     paths = [str(write_rows(folder / "train.txt", train))]
     tests = [str(write_rows(folder / "test.txt", test))] if test else []
-    return prepare(paths, [], tests, folder / "out", DAY, 0.7, quiet)
+    return prepare(paths, [], tests, folder / "out", DAY, 0.7)
 
 
 def test_a_row_without_a_title_does_not_train_and_is_answered(tmp_path: Path) -> None:
@@ -135,7 +131,7 @@ def test_what_cannot_train_is_told_before_anything_is_written(tmp_path: Path, tr
     """A train file without labels, with a label that is none, and two files of a task: an error, and no output."""
     paths = [str(write_rows(tmp_path / f"train{n}.txt", rows)) for n, rows in enumerate(train)]
     with pytest.raises(RelevanceError, match=message):
-        prepare(paths, [], [], tmp_path / "out", DAY, 0.7, quiet)
+        prepare(paths, [], [], tmp_path / "out", DAY, 0.7)
     assert not (tmp_path / "out").exists()
 
 
@@ -156,18 +152,18 @@ def test_every_row_is_answered_in_its_own_words(tmp_path: Path, store: Store) ->
         return pl.Series([0.4, 0.39, 0.9])
 
     test, output = write_rows(tmp_path / "test_QI.txt", rows), tmp_path / "answers/submit_QI.txt"
-    told = predict(store, str(test), output, None, 0.7, score, quiet)
+    told = predict(store, str(test), output, None, 0.7, score)
     assert seen == [("QI", language, "zapatos", title) for language, title in (("vi", "red shoe"), ("es", ""), ("es", "Red shoe"))]
     assert output.read_text() == "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in answers(*rows, ones=(7, 5)))
     assert (told["rows"], told["relevant"], told["role"], told["threshold"]) == (3, 2, "candidate", 0.4)
-    assert check([str(test)], [str(output)], [], quiet)["tasks"]["QI"] == {"submission": str(output), "rows": 3, "relevant": 2}
+    assert check([str(test)], [str(output)], [])["tasks"]["QI"] == {"submission": str(output), "rows": 3, "relevant": 2}
 
 
 def test_a_test_file_with_an_id_twice_cannot_be_answered(tmp_path: Path, store: Store) -> None:
     """Rows 1 and 3 have one id: the error says so before a version is looked for."""
     test = write_rows(tmp_path / "test.txt", [qc(1), qc(2), qc(1)])
     with pytest.raises(DataError, match="rows 1 and 3 have the id 1"):
-        predict(store, str(test), tmp_path / "submit.txt", None, 0.7, lambda version, rows: pl.Series([0.5]), quiet)
+        predict(store, str(test), tmp_path / "submit.txt", None, 0.7, lambda version, rows: pl.Series([0.5]))
 
 
 def test_the_command_predicts_with_the_options_of_score(
@@ -175,7 +171,7 @@ def test_the_command_predicts_with_the_options_of_score(
 ) -> None:
     """`cikm predict --version` scores with that version here; servers are refused where the engine is not vllm."""
     version = publish(store, tmp_path)
-    monkeypatch.setattr(evaluate, "score_with", lambda store, version, rows, engine, say: pl.Series([0.5] * len(rows)))
+    monkeypatch.setattr(evaluate, "score_with", lambda store, version, rows, engine: pl.Series([0.5] * len(rows)))
     test, output = write_rows(tmp_path / "test.txt", [qi(1)]), tmp_path / "submit_QI.txt"
     arguments = ["cikm", "predict", "--test", str(test), "--output", str(output), "--store", store.uri, "--json"]
     assert main([*arguments, "--version", version.version[:8]]) == 0
@@ -192,7 +188,7 @@ def checked(folder: Path, lines: list[Any], labels: list[dict[str, Any]] | None 
     """What `check` says of an answer file for TEST."""
     test, submission = write_rows(folder / "test_QC.txt", TEST), write_rows(folder / "submit_QC.txt", lines)
     labelled = [str(write_rows(folder / "labels.txt", labels))] if labels else []
-    return check([str(test)], [str(submission)], labelled, quiet)
+    return check([str(test)], [str(submission)], labelled)
 
 
 @pytest.mark.parametrize(
@@ -232,24 +228,24 @@ def test_answers_of_the_other_task_are_told(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     """The error names the address."""
     with pytest.raises(NotFound, match=r"nothing\.txt"):
-        check([str(tmp_path / "nothing.txt")], [], [], quiet)
+        check([str(tmp_path / "nothing.txt")], [], [])
 
 
-def test_labels_measure_by_task_and_language_and_their_mean(tmp_path: Path) -> None:
+def test_labels_measure_by_task_and_language_and_their_mean(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """QC: one of two 1s is right and one label of two is found, F1 0.5, es 1 and fr 0. QI: all right, F1 1. The average is 0.75."""
     of_qc = [qc(1, label=1), qc(2, language="fr", label=1), qc(3, language="fr", label=0), qc(4, label=0)]
     of_qi = [qi(1, label=1), qi(2, label=0)]
     tests = [str(write_rows(tmp_path / f"{rows[0]['task']}.txt", rows)) for rows in (of_qc, of_qi)]
     given = [answers(*of_qc, ones=(1, 3)), answers(*of_qi, ones=(1,))]
     submissions = [str(write_rows(tmp_path / f"submit_{n}.txt", rows)) for n, rows in enumerate(given)]
-    spoken: list[str] = []
-    result = check(tests, submissions, tests, spoken.append)
+    caplog.set_level("INFO", "relevance_core")
+    result = check(tests, submissions, tests)
     of_task = result["tasks"]["QC"]
     assert (of_task["f1"], of_task["rows"], of_task["positives"]) == (0.5, 4, 2)
     assert {name: of["f1"] for name, of in of_task["per_language"].items()} == {"es": 1.0, "fr": 0.0}
     assert (result["tasks"]["QI"]["f1"], result["average_f1"]) == (1.0, 0.75)
-    assert spoken[-1] == "average of the F1 of both tasks: 0.7500"
-    assert check(tests, submissions[:1], tests[:1], quiet)["average_f1"] is None
+    assert caplog.messages[-1] == "average of the F1 of both tasks: 0.7500"
+    assert check(tests, submissions[:1], tests[:1])["average_f1"] is None
 
 
 def test_labels_of_other_rows_are_refused(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from relevance_core.config import BuiltinSettings
 from relevance_core.errors import ModelError
 from relevance_core.models.tiny.documents import sampler
 from relevance_core.models.tiny.halves import ALONE, Halves
-from relevance_core.models.tiny.pretrain import Progress, Reader, Say, pretrain
+from relevance_core.models.tiny.pretrain import Losses, Reader, pretrain
 from relevance_core.models.tiny.text import Corpus, Respelling, field_ids, train_tokenizer, words
 from relevance_core.pairs import TASKS
 from relevance_core.prompts import Prompt
@@ -78,7 +78,6 @@ def build(
     prompt: Prompt,
     seed: int,
     folder: Path,
-    say: Say,
     share: float = 1.0,
     halves: Halves = ALONE,
 ) -> dict[str, Any]:
@@ -98,10 +97,10 @@ def build(
     model = new_model(tokenizer, size, prompt)
     respelling = Respelling(tokenizer, size.dropout, prompt, seed)
     if size.contrastive_steps:
-        contrast(model, tokenizer, respelling, corpus, size, seed, say)
+        contrast(model, tokenizer, respelling, corpus, size, seed)
     samplers = [found for task in TASKS if (found := sampler(task, corpus)) is not None]
     reader = Reader(tokenizer, respelling, prompt, samplers, seed)
-    accuracy = pretrain(model, reader, size.documents, halves, say)
+    accuracy = pretrain(model, reader, size.documents, halves)
     if halves.writes:
         save(model, tokenizer, folder)
     return {
@@ -155,7 +154,7 @@ def _look_for_the_like(attention: Any) -> None:
     attention.q_proj.weight.data.copy_(queries.flatten(0, 1))
 
 
-def contrast(model: Any, tokenizer: Any, respelling: Respelling, corpus: Corpus, size: Size, seed: int, say: Say) -> None:
+def contrast(model: Any, tokenizer: Any, respelling: Respelling, corpus: Corpus, size: Size, seed: int) -> None:
     """Step 2: token embeddings from the positives, copied into the model, scaled to the spread of a fresh embedding."""
     pairs = _contrast_pairs(corpus)
     texts = sorted({text for pair in pairs for text in pair})
@@ -168,7 +167,7 @@ def contrast(model: Any, tokenizer: Any, respelling: Respelling, corpus: Corpus,
     optimizer = torch.optim.Adam(table.parameters(), lr=0.02)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - 0.9 * step / size.contrastive_steps)
     random = np.random.default_rng(seed)
-    progress = Progress("contrast", size.contrastive_steps, say)
+    losses = Losses("contrast", size.contrastive_steps)
     for step in range(size.contrastive_steps):
         chosen = random.integers(len(pairs), size=min(_CONTRAST, len(pairs)))
         a, b = left[chosen], right[chosen]
@@ -181,7 +180,8 @@ def contrast(model: Any, tokenizer: Any, respelling: Respelling, corpus: Corpus,
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
-        progress.step(step, loss.item())
+        losses.add(step, loss.item())
+    losses.close()
     learned = table.weight.detach()
     centred = learned - learned.mean(0)
     model.get_input_embeddings().weight.data.copy_(centred / centred.std() * model.config.initializer_range)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
@@ -20,9 +20,9 @@ from torch.nn import functional
 from relevance_core.models.tiny.documents import CANDIDATES, MATCH, RIGHT, Categories, Items, Row, token_words
 from relevance_core.models.tiny.halves import Halves
 from relevance_core.models.tiny.text import Respelling
+from relevance_core.processes import open_progress
 from relevance_core.prompts import Prompt
 
-Say = Callable[[str], None]
 Samplers = Sequence[Categories | Items]
 _HALF: Final = 32  # rows of half a step, CANDIDATES of them a document
 _CHUNK: Final = 320  # documents tokenised and sorted by length at a time
@@ -31,7 +31,7 @@ _READ_SHARE: Final = 0.15
 _READ_WEIGHT: Final = 0.15
 _LEAST_SHARE: Final = 0.2
 _RATE: Final = 2.5e-3
-_SECONDS_BETWEEN_WORDS: Final = 5.0
+_LAST_LOSSES: Final = 100
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Batch:
     tasks: tuple[str, ...]
 
 
-def pretrain(model: Any, reader: Reader, documents: int, halves: Halves, say: Say) -> dict[str, float]:
+def pretrain(model: Any, reader: Reader, documents: int, halves: Halves) -> dict[str, float]:
     """Trains the model on so many documents; returns the accuracy by task on documents drawn afterwards.
 
     AdamW (Loshchilov and Hutter, 2019, arXiv 1711.05101), warm-up and cosine. The gradient of a step is the sum of those of its two
@@ -62,7 +62,7 @@ def pretrain(model: Any, reader: Reader, documents: int, halves: Halves, say: Sa
     parameters = [*model.parameters(), *probe.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=_RATE, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _cosine(step, steps))
-    progress = Progress("documents", steps, say)
+    losses = Losses("documents", steps)
     model.train()
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)
@@ -80,7 +80,8 @@ def pretrain(model: Any, reader: Reader, documents: int, halves: Halves, say: Sa
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
-            progress.step(step, loss.item(), reader.errors)
+            losses.add(step, loss.item(), reader.errors)
+    losses.close()
     model.eval()
     return _accuracy(model, reader)
 
@@ -272,21 +273,19 @@ class Reader:
         return found
 
 
-class Progress:
-    """Says every few seconds how far a loop is, its mean loss and the time left."""
+class Losses:
+    """Tells how far a loop is, with the mean loss of its last steps."""
 
-    def __init__(self, what: str, steps: int, say: Say) -> None:
-        self.what, self.steps, self.say = what, steps, say
-        self.began = self.said = time.monotonic()
-        self.losses: list[float] = []
+    def __init__(self, what: str, steps: int) -> None:
+        self._progress = open_progress(what, steps)
+        self._last: deque[float] = deque(maxlen=_LAST_LOSSES)
 
-    def step(self, step: int, loss: float, errors: Mapping[str, float] | None = None) -> None:
-        """To be called after each step."""
-        self.losses.append(loss)
-        now = time.monotonic()
-        if now - self.said < _SECONDS_BETWEEN_WORDS and step + 1 < self.steps:
-            return
-        left = (now - self.began) / (step + 1) * (self.steps - step - 1)
+    def add(self, step: int, loss: float, errors: Mapping[str, float] | None = None) -> None:
+        """To be called after each step, with the share of the rows that each task answers wrong."""
+        self._last.append(loss)
         wrong = "".join(f", {task} {error:.0%} wrong" for task, error in (errors or {}).items())
-        self.say(f"{self.what} {step + 1}/{self.steps}, loss {np.mean(self.losses):.3f}{wrong}, about {left:.0f} s left")
-        self.said, self.losses = now, []
+        self._progress.at(step + 1, f"loss {np.mean(self._last):.3f}{wrong}")
+
+    def close(self) -> None:
+        """Ends the progress."""
+        self._progress.close()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,7 +13,7 @@ import polars as pl
 from relevance_core.config import DenoiseSettings, Settings, TrainSettings
 from relevance_core.errors import SettingsError
 from relevance_core.pairs import fold_of
-from relevance_core.processes import map_processes
+from relevance_core.processes import map_processes, part
 from relevance_core.prompts import prompt_from
 from relevance_core.runs import review
 from relevance_core.runs.stage import Inputs, Output, Report, Rows, stage
@@ -197,7 +196,6 @@ class Fold:
     held_out: pl.DataFrame
     job: Job
     settings: Settings
-    say: Callable[[str], None]
 
     @property
     def scores(self) -> Path:
@@ -210,7 +208,8 @@ def score_fold(fold: Fold) -> pl.DataFrame:
     if not fold.scores.exists():
         fold.job.work.mkdir(parents=True, exist_ok=True)
         unfinished = fold.scores.with_suffix(".part")
-        _train_and_score(fold).write_parquet(unfinished)
+        with part(fold.name):
+            _train_and_score(fold).write_parquet(unfinished)
         unfinished.rename(fold.scores)
     return pl.read_parquet(fold.scores)
 
@@ -220,16 +219,12 @@ def _train_and_score(fold: Fold) -> pl.DataFrame:
 
     from relevance_core.models.trainer import train
 
-    job, say = fold.job, functools.partial(_prefixed, fold.say, f"denoise {fold.name}: ")
-    train(fold.train, job, say)
+    job = fold.job
+    train(fold.train, job)
     digest = hashlib.sha256((job.out / "adapter_model.safetensors").read_bytes()).hexdigest()
     scorer = open_adapter(job.base, job.out, job.prompt, machine_of(fold.settings)).scorer
-    p = scorer.score(fold.held_out.select("task", "query", "target", "english").iter_rows(), say)
+    p = scorer.score(fold.held_out.select("task", "query", "target", "english").iter_rows())
     return fold.held_out.select("pair_id").with_columns(p=pl.Series(p), model=pl.lit(f"{fold.name}:{digest[:12]}"))
-
-
-def _prefixed(say: Callable[[str], None], prefix: str, text: str) -> None:
-    say(prefix + text)
 
 
 def _scores(settings: Settings, inputs: Inputs, out: Output, rows: pl.DataFrame) -> pl.DataFrame:
@@ -251,7 +246,7 @@ def _folds(settings: Settings, base: BaseRef, out: Output, rows: pl.DataFrame) -
             named = f"{name}-vote-{vote}" if vote else name
             work, seed = out.work / named, settings.seed + _APART * vote
             job = Job(ref, prompt_from(settings), training, settings.engine, seed, work, work / "adapter")
-            folds.append(Fold(named, train, held_out, job, settings, out.say))
+            folds.append(Fold(named, train, held_out, job, settings))
         return folds
 
     if settings.denoise.mode == "in-sample":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from typing import Any, Final, NamedTuple, cast
 
@@ -17,6 +18,8 @@ from relevance_core.stages.mine.draws import at_random, kind_of, sample
 from relevance_core.stages.mine.index import Kind, Vectors, neighbours
 from relevance_core.stages.mine.negatives import English, Guards
 from relevance_core.stages.split import prefix_sides
+
+log = logging.getLogger(__name__)
 
 _TEXTS: Final = dict.fromkeys(("language", "query", "positive", "negative"), pl.String)
 _SHOWN: Final = {**_TEXTS, "similarity": pl.Float32, "rank": pl.Int32}
@@ -80,7 +83,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     out.table("ledger", negatives.with_columns(**_NAMED).select(list(_LEDGER)).sort("pair_id"))
     out.table("examples", fates.examples)
     figures = _figures(market, found, fates, negatives)
-    out.say(f"mine {task}: {len(negatives)} negatives of {figures['candidates']} candidates")
+    log.info("mine %s: %d negatives of %s candidates", task, len(negatives), figures["candidates"])
     if settings.mine.mix != {"hard": 1.0}:
         figures["added_by_kind"] = _counts(negatives.with_columns(kind=kind_of(settings.mine.top_k)), "kind")
     return Report(Rows(incoming=len(train), made=len(negatives), kept=len(train) + len(negatives)), figures)
@@ -140,7 +143,7 @@ def _market(settings: Settings, train: pl.DataFrame, targets: pl.DataFrame, out:
     positives = train.filter(label=1).select("query", "language", "group", positive_text="target", origin_id="pair_id")
     positives = positives.join(targets.select(positive_text="target", positive="place"), on="positive_text").sort("origin_id")
 
-    return Market(targets, embed(targets["target"], embedder, out.store, out.say), positives)
+    return Market(targets, embed(targets["target"], embedder, out.store), positives)
 
 
 class Found(NamedTuple):
@@ -163,7 +166,7 @@ def find(settings: Settings, market: Market, out: Output) -> Found:
     count = mine.easy_top if "easy" in mine.mix else mine.top_k
     near, similarity, recall = neighbours(market.vectors, anchors, count, kind, settings.engine.threads)
     if kind != "flat":
-        out.say(f"mine: {kind} index of {targets} targets, {recall:.3f} of the nearest found")
+        log.info("mine: %s index of %s targets, %.3f of the nearest found", kind, targets, recall)
     depth = near.shape[1]
     listed = pl.DataFrame(
         {

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Final
 
 from relevance_core.config import Settings
 from relevance_core.prompts import prompt_from
-from relevance_core.runs.stage import Inputs, Output, Report, Rows, label, stage
+from relevance_core.runs.stage import Inputs, Output, Report, Rows, stage
 from relevance_core.scoring.bases import open_base
 from relevance_core.scoring.opened import open_adapter, trainers
 from relevance_core.stages.train.tapt import first_training
@@ -38,14 +36,14 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     task = inputs.task
     rows = inputs["rows"].table("train").sort("pair_id")
     base, folder = open_base(inputs["base"], settings.base.dtype), out.work / "adapter"
-    say, tapt = partial(_say, out.say, label("train", task)), None
+    tapt = None
     job = Job(base, prompt_from(settings), settings.train, settings.engine, settings.seed, out.work / "checkpoints", folder)
     if task is not None and settings.train.tapt != "off":
-        begin, tapt = first_training(settings, task, inputs["other_rows"], job, say)
+        begin, tapt = first_training(settings, task, inputs["other_rows"], job)
         job = replace(job, start=begin)
-    result = train(rows, job, say)
+    result = train(rows, job)
     scorer = open_adapter(base, folder, job.prompt, trainers(settings)).scorer
-    golden.write(folder, golden.choose(rows), scorer, out.say)
+    golden.write(folder, golden.choose(rows), scorer)
     out.folder("adapter", folder)
     out.json("training", result | {"dtype": scorer.dtype})
     figures = {name: result[name] for name in ("steps", "rows", "parameters", "final_loss")} | {"base": base.id}
@@ -55,8 +53,3 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     return Report(
         Rows(len(rows), kept=result["rows"], dropped=dropped, reasons={"dropped: weight 0": dropped} if dropped else {}), figures
     )
-
-
-def _say(say: Callable[[str], None], who: str, text: str) -> None:
-    """Importable by name, since it goes along into the processes of a training on several GPUs."""
-    say(f"{who}: {text}")

@@ -5,7 +5,7 @@ The other task first: arXiv 2510.25428.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,17 +14,18 @@ import polars as pl
 
 from relevance_core.config import Settings
 from relevance_core.pairs import Task
+from relevance_core.processes import part
 from relevance_core.runs.stage import Artifact
 
 if TYPE_CHECKING:
     from relevance_core.models.trainer import Job
 
+log = logging.getLogger(__name__)
+
 OTHER: Final[dict[Task, Task]] = {"QC": "QI", "QI": "QC"}
 
 
-def first_training(
-    settings: Settings, task: Task, translate: Artifact, job: Job, say: Callable[[str], None]
-) -> tuple[Path | None, dict[str, Any]]:
+def first_training(settings: Settings, task: Task, translate: Artifact, job: Job) -> tuple[Path | None, dict[str, Any]]:
     """The folder of an adapter to begin the task's training with, and what is told of how it was made.
 
     It is trained on the other task's training rows, translated ones too, as they leave *translate*: without mined negatives and not
@@ -37,7 +38,7 @@ def first_training(
     kind = settings.train.tapt
     rows, lacking = _rows(task, translate)
     if lacking:
-        say(f"{kind} training left out: {lacking}")
+        log.info("train %s: %s training left out: %s", task, kind, lacking)
         return None, {"kind": kind, "skipped": lacking}
     first = replace(
         job,
@@ -45,7 +46,8 @@ def first_training(
         work=job.work.with_name("first-checkpoints"),
         out=job.out.with_name("first-adapter"),
     )
-    result = train(rows, first, lambda text: say(f"{kind}: {text}"))
+    with part(kind):
+        result = train(rows, first)
     return first.out, {"kind": kind} | {name: result[name] for name in ("rows", "steps", "final_loss")}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple, cast
 
@@ -27,6 +28,8 @@ from relevance_core.translators import (
     save,
     translator_from,
 )
+
+log = logging.getLogger(__name__)
 
 _GLOSSARY, _BRANDS = "terms.tsv.gz", "brands.txt"
 ONBOARDED: Final = "onboarded"
@@ -87,7 +90,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     languages = _by_language(wanted, judged)
     warnings = quality.warnings(languages)
     for warning in warnings:
-        out.say(f"translate: warning: {warning}")
+        log.warning("translate: %s", warning)
     if settings.translate.guards:
         out.json("quality", {"languages": languages, "by_source": quality.by_source(judged), "warnings": warnings})
     kept, dropped = len(train) + len(made) + len(dev), len(rejected)
@@ -203,7 +206,7 @@ def _translate_all(
     pieces = [empty]
     for want, sample in samples(settings, wanted, train, translator):
         if translator is None or sample is None:
-            out.say(f"translate: nothing made for {want.language} {want.task}: nothing can be translated into it")
+            log.info("translate: nothing made for %s %s: nothing can be translated into it", want.language, want.task)
             continue
         held = 0
         for source in sample["language"].unique().sort():
@@ -213,7 +216,7 @@ def _translate_all(
             renamed = pairs_of.rename({"language": "source_language"}).with_columns(language=pl.lit(want.language))
             joined = renamed.join(known, left_on="query", right_on="text", how="left", maintain_order="left")
             pieces.append(joined.select(empty.columns))
-        out.say(f"translate: {want.language} {want.task}: {len(sample)} pairs, {held} texts from the translation memory")
+        log.info("translate: %s %s: %d pairs, %s texts from the translation memory", want.language, want.task, len(sample), held)
     return pl.concat(pieces)
 
 

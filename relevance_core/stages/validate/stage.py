@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -13,6 +14,8 @@ from relevance_core.runs.stage import Inputs, Output, Report, Rows, stage
 from relevance_core.sources.columns import REQUIRED
 from relevance_core.stages.validate.data_docs import write_data_docs
 from relevance_core.stages.validate.expectations import BATCH_RULES, ROW_RULES, Checked, Rule, check, known_languages
+
+log = logging.getLogger(__name__)
 
 Figure = tuple[str, str, float, int]
 """A batch rule's name, the scope, the figure, and the rows that it was made from."""
@@ -39,7 +42,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """
     pairs = inputs["rows"].table("pairs")
     arrived = inputs["rows"].json("window")
-    out.say(f"validate: {pairs.height} rows against {len(ROW_RULES)} row rules and {len(BATCH_RULES)} batch rules")
+    log.info("validate: %s rows against %d row rules and %d batch rules", pairs.height, len(ROW_RULES), len(BATCH_RULES))
     rows = check(ROW_RULES, _row_columns(pairs), settings, "rows")
     pairs = pairs.with_columns(_first_broken(rows, pairs.height))
     quarantine, valid = pairs.filter(pl.col("rule").is_not_null()), pairs.filter(pl.col("rule").is_null())

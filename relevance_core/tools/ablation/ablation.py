@@ -9,7 +9,7 @@ again as in every run, so a finished cell costs nothing the second time, and wha
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass, field, replace
 from typing import Final, cast
 
@@ -28,7 +28,7 @@ from relevance_core.stages.ingest import fingerprint
 from relevance_core.store import Store, open_store
 from relevance_core.tools.ablation.strategies import Row
 
-Say = Callable[[str], None]
+log = logging.getLogger(__name__)
 
 CORNER: Final = "ablation"
 ANSWERS: Final = ("pair_id", "group", "language", "label", "p")
@@ -81,7 +81,7 @@ def _judging(uri: str, task: Task) -> pl.DataFrame:
     return rows.with_columns(map_distinct(rows["query"], query_group, "group"))
 
 
-def cells(plan: Plan, store: Store, say: Say) -> list[Cell]:
+def cells(plan: Plan, store: Store) -> list[Cell]:
     """Makes every cell, or finds it; a row that only moves the threshold takes the answers of the row before it."""
     corner = open_store(f"{store.uri.rstrip('/')}/{CORNER}")
     found, trained = [], 0
@@ -91,8 +91,8 @@ def cells(plan: Plan, store: Store, say: Say) -> list[Cell]:
         for row in plan.rows:
             if _key(row) not in made:
                 trained += 1
-                say(f"ablate: {row.name}, seed {seed}: training {trained} of {total}")
-                made[_key(row)] = _train(plan, row, seed, corner, say)
+                log.info("ablate: %s, seed %s: training %s of %s", row.name, seed, trained, total)
+                made[_key(row)] = _train(plan, row, seed, corner)
             found += [replace(cell, row=row.name) for cell in made[_key(row)].values()]
     return found
 
@@ -108,9 +108,9 @@ def settings_of(plan: Plan, row: Row, seed: int) -> Settings:
     return config.build(config.merge(values, {"seed": seed, "source": {"uri": uri}}))
 
 
-def _train(plan: Plan, row: Row, seed: int, store: Store, say: Say) -> dict[Task, Cell]:
+def _train(plan: Plan, row: Row, seed: int, store: Store) -> dict[Task, Cell]:
     settings = settings_of(plan, row, seed)
-    run = pin(settings, store, loop.default_run_id(settings), say)
+    run = pin(settings, store, loop.default_run_id(settings))
     loop.learn(run)
     found = {}
     for task in settings.tasks:
@@ -129,7 +129,7 @@ def _judged(uri: str, run: Run, task: Task) -> pl.DataFrame:
     inputs = Inputs(
         {"adapter": run.artifact("train", task), "base": run.artifact("base"), "translator": run.artifact("translate")}, task
     )
-    report = judge(settings, inputs, run.store, say=run.say)
+    report = judge(settings, inputs, run.store)
     found = open_artifact(run.store, report.address)
     if found is None:
         raise NotFound("the scores of the judging file are gone", where=run.store.uri_of(report.address), do="run it again")
@@ -147,6 +147,6 @@ def judge(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Scores the task's rows of the labelled file `source.uri` with an adapter that is in no registry: `answers` (ANSWERS)."""
     rows = _judging(settings.source.uri, cast(Task, inputs.task))
     scorer = open_candidate(settings, inputs["base"], inputs["adapter"]).scorer
-    p = scorer.score(with_english(rows, settings, inputs["translator"]).select(TEXT).iter_rows(), out.say)
+    p = scorer.score(with_english(rows, settings, inputs["translator"]).select(TEXT).iter_rows())
     out.table("answers", rows.with_columns(p=pl.Series(p, dtype=pl.Float64)).select(ANSWERS))
     return Report(Rows(len(rows), kept=len(rows)), {})

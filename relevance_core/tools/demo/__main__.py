@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -12,9 +13,11 @@ from types import FrameType
 from relevance_core.errors import RelevanceError
 from relevance_core.tools.demo.nights import PROJECT, Demo
 
+log = logging.getLogger("relevance_core.tools.demo")
+
 
 def main() -> int:
-    """Runs one command; the exit status is 1 where something failed, with the cause on stderr."""
+    """Runs one command; the exit status is 1 where something failed, with the cause on stdout."""
     parser = argparse.ArgumentParser(
         prog="python -m relevance_core.tools.demo", description="the loop in a real Airflow on this machine"
     )
@@ -26,7 +29,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     folder = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    demo = Demo(folder, say)
+    log_to_stdout()
+    demo = Demo(folder)
     try:
         match options.command:
             case "run":
@@ -36,10 +40,10 @@ def main() -> int:
             case "down":
                 demo.airflow.stop()
     except RelevanceError as error:
-        say(f"failed: {error}")
+        log.error("failed: %s", error)
         return 1
     except KeyboardInterrupt:
-        say("interrupted; the same command goes on from the finished stages")
+        log.info("interrupted; the same command goes on from the finished stages")
         return 130
     return 0
 
@@ -48,15 +52,15 @@ def up(demo: Demo, port: int) -> None:
     """Starts Airflow, leaves it running, and says how to get in."""
     demo.up(port).close()
     login = demo.airflow.login()
-    say(f"Airflow runs at {login['url']}")
-    say(f"user {login['user']}, password {login['password']}  (kept in {demo.airflow.login_file})")
-    say("make down stops it")
+    log.info("Airflow runs at %s", login["url"])
+    log.info("user %s, password %s  (kept in %s)", login["user"], login["password"], demo.airflow.login_file)
+    log.info("make down stops it")
 
 
-def say(text: str) -> None:
-    """One line for the person who started it."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+def log_to_stdout() -> None:
+    """Shows the lines of the demo to the person who started it, as they are."""
+    log.addHandler(logging.StreamHandler(sys.stdout))
+    log.setLevel(logging.INFO)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

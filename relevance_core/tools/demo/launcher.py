@@ -8,6 +8,7 @@ to it is found by its environment in /proc.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import signal
@@ -15,14 +16,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from relevance_core.errors import RelevanceError
 from relevance_core.tools.demo.client import Client
 
-Say = Callable[[str], None]
+log = logging.getLogger(__name__)
 
 COMPONENTS = {
     "api-server": ("api-server", "--workers", "1"),
@@ -48,7 +49,6 @@ class Airflow:
     home: Path
     project: Path
     environment: Mapping[str, str] = field(default_factory=dict)
-    say: Say = lambda text: None
     _children: list[subprocess.Popen[bytes]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def start(self, port: int) -> Client:
@@ -57,10 +57,10 @@ class Airflow:
         Returns a client that is logged in, once every process is healthy. Raises AirflowError with the log's tail.
         """
         if self.running():
-            self.say(f"Airflow is running already at {self.login()['url']}")
+            log.info("Airflow is running already at %s", self.login()["url"])
             return self.client()
         self.stop()
-        port = free_port(port, self.say)
+        port = free_port(port)
         self._write_login(port)
         variables = self.variables(port)
         self._check(["db", "migrate"], variables)
@@ -175,7 +175,7 @@ class Airflow:
         return [pid for pid in _processes() if mark in _environment(pid) and pid != os.getpid()]
 
 
-def free_port(wanted: int, say: Say) -> int:
+def free_port(wanted: int) -> int:
     """`wanted` if nothing listens there on loopback, else a free port, which is said; 0 means any."""
     for port in (wanted, 0):
         with socket.socket() as probe:
@@ -186,7 +186,7 @@ def free_port(wanted: int, say: Say) -> int:
                 continue
             found = int(probe.getsockname()[1])
             if wanted not in (0, found):
-                say(f"port {wanted} is in use; the UI takes {found}")
+                log.info("port %s is in use; the UI takes %s", wanted, found)
             return found
     raise AirflowError("no free port on 127.0.0.1")
 

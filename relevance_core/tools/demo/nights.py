@@ -8,11 +8,12 @@ stages are found.
 from __future__ import annotations
 
 import functools
+import logging
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -26,7 +27,7 @@ from relevance_core.store import open_store
 from relevance_core.tools.demo.client import Client
 from relevance_core.tools.demo.launcher import Airflow, AirflowError
 
-Say = Callable[[str], None]
+log = logging.getLogger(__name__)
 
 PROJECT: Final = Path(__file__).resolve().parents[3]
 DAG: Final = "relevance_retrain"
@@ -64,10 +65,9 @@ class NightFailed(RelevanceError):
 
 @dataclass(frozen=True)
 class Demo:
-    """The demo in `folder`, which is made where it is missing. `say` gets every line that a person shall read."""
+    """The demo in `folder`, which is made where it is missing. What it does is logged, a line for a person to read."""
 
     folder: Path
-    say: Say
 
     @functools.cached_property
     def airflow(self) -> Airflow:
@@ -79,12 +79,12 @@ class Demo:
             "RELEVANCE_SCHEDULE": "",  # the simulated days are over: nothing would be there for tonight
             "OMP_NUM_THREADS": "1",
         }
-        return Airflow(self.folder / "airflow", PROJECT, environment, self.say)
+        return Airflow(self.folder / "airflow", PROJECT, environment)
 
     def up(self, port: int) -> Client:
         """Simulates the week and starts Airflow, both only where that has not been done. Raises AirflowError."""
         self.prepare()
-        self.say("starting Airflow (SQLite, LocalExecutor, 127.0.0.1 only)")
+        log.info("starting Airflow (SQLite, LocalExecutor, 127.0.0.1 only)")
         client = self.airflow.start(port)
         self._await_dag(client)
         client.set_pool(POOL, cores(), "tasks that want a GPU; here, one a core")
@@ -98,7 +98,7 @@ class Demo:
         if not market.exists():
             partial = self.folder / "market.partial"
             shutil.rmtree(partial, ignore_errors=True)
-            self.say(f"simulating {DAYS} days of a marketplace from {FIRST_DAY}")
+            log.info("simulating %s days of a marketplace from %s", DAYS, FIRST_DAY)
             command = [sys.executable, "-m", "relevance_core", "simulate", "--out", str(partial)]
             subprocess.run([*command, "--start", f"{FIRST_DAY}", "--days", f"{DAYS}"], check=True)
             partial.rename(market)
@@ -111,28 +111,30 @@ class Demo:
         started, was_running = time.monotonic(), self.airflow.running()
         try:
             client = self.up(port)
-            self.say(f"Airflow: {client.url}  (login in {self.airflow.login_file})")
+            log.info("Airflow: %s  (login in %s)", client.url, self.airflow.login_file)
             results = [self.night(client, night) for night in NIGHTS]
             client.close()
         finally:
             if not was_running:
-                self.say("stopping Airflow")
+                log.info("stopping Airflow")
                 self.airflow.stop()
         for line in summary_lines(results):
-            self.say(line)
-        self.say("")
+            log.info("%s", line)
+        log.info("")
         for night, result in zip(NIGHTS, results, strict=True):
-            self.say(f"report of {night.name}: {self._copy_report(night, result)}")
-        self.say("the UI with both runs: make up  (and make down)")
-        self.say(f"done in {time.monotonic() - started:.0f} s")
+            log.info("report of %s: %s", night.name, self._copy_report(night, result))
+        log.info("the UI with both runs: make up  (and make down)")
+        log.info("done in %.0f s", time.monotonic() - started)
 
     def night(self, client: Client, night: Night) -> dict[str, Any]:
         """Runs one night through the scheduler, or finds it; says every change of a task's state. Raises NightFailed."""
-        self.say("")
-        self.say(f"=== {night.name}: {night.title} (window until {night.end}, onboard {', '.join(night.onboard) or 'nothing'})")
+        log.info("")
+        log.info(
+            "=== %s: %s (window until %s, onboard %s)", night.name, night.title, night.end, ", ".join(night.onboard) or "nothing"
+        )
         state = client.run_state(DAG, night.name)
         if state == "success":
-            self.say("found finished; `make clean` starts anew")
+            log.info("found finished; `make clean` starts anew")
         elif state != "running":
             if state is not None:
                 client.delete_run(DAG, night.name)
@@ -147,7 +149,7 @@ class Demo:
         for instance in client.follow(DAG, night.name):
             if instance["state"] in TOLD and not quiet:
                 tasks = client.xcom(DAG, night.name, "begin") if instance["map_index"] >= 0 else []
-                self.say(f"{time.monotonic() - started:7.1f} s  {_instance_line(instance, tasks)}")
+                log.info("%7.1f s  %s", time.monotonic() - started, _instance_line(instance, tasks))
 
     def _result(self, run_id: str) -> dict[str, Any]:
         """What a run came to, read from the store as `relevance retrain` does."""
