@@ -1,13 +1,13 @@
 """### From labelled query logs to a published adapter, every night
 
-The window's labelled logs are validated, split, translated to new markets, sharpened with hard negatives and cleaned; from them
-one LoRA adapter each is trained for **QC** (query–category) and **QI** (query–item), judged by language against the one that
-serves, published if it is better, and proved on the servers before it serves. Where only evidence is missing, *approve* waits for
+The window's labelled logs are validated, split, translated to new markets, extended with hard negatives and cleaned; on them
+one LoRA adapter each is trained for **QC** (query–category) and **QI** (query–item), judged by language against the champion,
+published if it is better, and proved on the servers before it serves. Where only evidence is missing, *approve* waits for
 a person. Until then, and whenever something fails, the champion goes on serving.
 
 Each task is one process, `relevance stage NAME`. A task that finds its finished output ends at once, so clearing and running again
-is cheap. *report* is written whatever happened. Trigger it by hand to onboard a language, try other strategies or thresholds, or
-look first with *dry run*. Pool `relevance_gpu`: the tasks that want a GPU (docs/operating.md).
+is cheap. *report* is written whatever happened. Trigger the DAG by hand to onboard a language, try other strategies or thresholds,
+or look first with *dry run*. Pool `relevance_gpu` limits the tasks that want a GPU (docs/operating.md).
 """
 
 import os
@@ -116,6 +116,6 @@ with DAG(
     begin >> ingest >> validate >> split >> translate >> [base, adapters]
     adapters >> [rollout, done := EmptyOperator(task_id="done")]
     rollout >> [report, done]
-    # A teardown runs whatever happened since its setup. The run's state is that of the last tasks: without `done`, which fails
+    # A teardown runs whatever happened since its setup. The last tasks give the run its state: without `done`, which fails
     # with any stage, a written report would make a failed run a success.
     report.as_teardown(setups=begin, on_failure_fail_dagrun=True)

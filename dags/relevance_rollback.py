@@ -1,7 +1,7 @@
 """### Let an older adapter serve again
 
-Pick a task and a version; it is read byte by byte against its manifest, then the champion's alias moves, as a new release that
-keeps who did it and why. Without a version, the state before the current one serves again. Nothing is deleted or trained.
+Pick a task and a version: every byte of it is checked against its manifest, then the champion's alias moves, as a new release that
+keeps the person and the reason. Without a version, the release before the current one serves again. Nothing is deleted or trained.
 `relevance registry list` names the versions.
 """
 

@@ -1,7 +1,7 @@
 """The Airflow half of the loop: operators, params, notices, metrics, and the place of the pages in Airflow's UI.
 
-It is installed with `relevance_core`, and it also runs from Airflow's plugins folder alone. Where both are there, they have to be
-the same files: importing this package raises SettingsError for two versions, since Airflow would run a mixture of them.
+It is installed with `relevance_core`, and it also runs from Airflow's plugins folder alone. Where both are there, their files must
+be identical: importing this package raises SettingsError for two versions, since Airflow would run a mixture of them.
 """
 
 import sys

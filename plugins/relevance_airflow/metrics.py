@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 FATES: Final = ("in", "made", "kept", "quarantined", "dropped")
-"""Fates of a stage's rows: in = kept + quarantined + dropped; rows that the stage itself has made are among in."""
+"""Fates of a stage's rows: in = kept + quarantined + dropped; rows that the stage itself has made are counted in "in"."""
 
 WHOLE: Final = "all"
-"""Stands in a name where there is no one task or no one language."""
+"""The part of a name for all tasks or all languages."""
 
 
 class Metric(NamedTuple):
-    """A number with a name. A gauge is the figure of the latest run; a counter goes up by `value`."""
+    """A named number: a gauge holds the figure of the latest run, a counter goes up by `value`."""
 
     kind: Literal["gauge", "counter"]
     name: str
@@ -21,9 +21,9 @@ class Metric(NamedTuple):
 
 
 def metrics_of(report: Mapping[str, Any]) -> list[Metric]:
-    """The metrics of a stage's report, as its command prints it.
+    """Returns the metrics of a stage's report, as its command prints it.
 
-    None of what *begin* prints, which has no rows. A finished output that was found again is not counted again.
+    Empty for *begin*, whose output has no rows. A finished output that was found again is not counted again.
     """
     if "rows" not in report:
         return []
@@ -53,5 +53,5 @@ def _by_stage(report: Mapping[str, Any]) -> Iterator[Metric]:
 
 
 def _named(task: str | None) -> str:
-    """A task within a name. OpenTelemetry's names have no upper case."""
+    """Returns a task's part of a name, in lower case: OpenTelemetry's names have no upper case."""
     return task.lower() if task else WHOLE

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Notice(BaseNotifier):
-    """Something that people are told. Raises SettingsError where RELEVANCE_NOTIFY can't be meant: an import error of the DAG."""
+    """A notice to people. Raises SettingsError, an import error of the DAG, for a RELEVANCE_NOTIFY that can't be used."""
 
     tab = ""
 
@@ -41,30 +41,30 @@ class Notice(BaseNotifier):
             notifier(channel, "")
 
     def lines(self, context: Context) -> Iterator[str]:
-        """The lines of the notice."""
+        """Yields the lines of the notice."""
         raise NotImplementedError
 
     def address(self, context: Context) -> str:
-        """The page that the lines are about."""
+        """Returns the address of the page that the lines report on."""
         return page(context["dag"].dag_id, context["run_id"], self.tab)
 
     def notify(self, context: Context) -> None:
-        """Tells it."""
+        """Logs each line and sends it through every channel; logs a channel's error instead of raising it."""
         with self._logged(type(self).__name__):
             for line in self.lines(context):
                 text = f"{texts.plain(line)}: {self.address(context)}"
                 self.log.info("notice: %s", text)
                 for channel in self.channels:
                     with self._logged(channel.notifier):
-                        # Without the DAG, which the triggerer has not got, options are rendered alike everywhere: in the sandbox.
+                        # The triggerer has no DAG: without it, options are rendered in the sandbox everywhere.
                         known = {name: value for name, value in context.items() if name != "dag"}
                         notifier(channel, text)(known)
 
     def render_template_fields(self, context: Context, jinja_env: Environment | None = None) -> None:
-        """Nothing: a line is made of figures, and a notice has no field that is a template."""
+        """Does nothing: a notice has no templated field, and a line is made of figures."""
 
     async def async_notify(self, context: Context) -> None:
-        """The same in the triggerer; a thread keeps its event loop free."""
+        """Notifies from the triggerer; a thread keeps its event loop free."""
         await sync_to_async(self.notify)(context)
 
     @contextmanager
@@ -76,16 +76,16 @@ class Notice(BaseNotifier):
 
 
 class Failed(Notice):
-    """After a run has failed (in the DAG processor): where, and the cause that the failed task has left as XCom `failure`."""
+    """The notice of a failed run, sent by the DAG processor: the stage, and the cause that the task has left as XCom `failure`."""
 
     def lines(self, context: Context) -> Iterator[str]:
-        """One line."""
+        """Yields one line with the stage and the cause, as far as they are known."""
         instance = context.get("ti")
         if instance is None:
             yield texts.failed(name_of(context), "", str(context.get("reason", "")))
             return
         stage, index, why = instance.task_id.rpartition(".")[2], instance.map_index, ""
-        with self._logged("the cause"):  # What is known is told, even where XComs can't be read.
+        with self._logged("the cause"):  # The stage is reported even where XComs can't be read.
             why = instance.xcom_pull(task_ids=instance.task_id, map_indexes=index, key=rules.FAILURE) or ""
             if index is not None and index >= 0:
                 stage = f"{stage} {instance.xcom_pull(task_ids='begin')[index]}"
@@ -93,10 +93,10 @@ class Failed(Notice):
 
 
 class Decided(Notice):
-    """After *rollout* (in the worker): what became of each task's adapter."""
+    """The notice of each task's outcome, sent by the worker after *rollout*."""
 
     def lines(self, context: Context) -> Iterator[str]:
-        """One line for each task that has got as far as *publish*."""
+        """Yields one line for each task that has got as far as *publish*."""
         rollout = context["ti"].xcom_pull(task_ids="rollout")["figures"]
         for place, task in enumerate(context["ti"].xcom_pull(task_ids="begin")):
             figures = of_task(context, place)
@@ -105,47 +105,47 @@ class Decided(Notice):
 
 
 class Waiting(Notice):
-    """The notice of a version that waits for a person, sent by the worker; its address is the page of the answer."""
+    """The notice of a version that waits for a person, sent by the worker; its address is the page for the answer."""
 
     tab = "required_actions"
 
     def lines(self, context: Context) -> Iterator[str]:
-        """One line."""
+        """Yields one line with the task's F1, its version and the rules that failed."""
         place = context["ti"].map_index or 0
         yield texts.waiting(context["ti"].xcom_pull(task_ids="begin")[place], of_task(context, place))
 
 
 class Moved(Notice):
-    """After a rollback (in the worker): what serves now, who wanted it and why."""
+    """The notice of a rollback, sent by the worker: the versions that serve now, the person and the reason."""
 
     def lines(self, context: Context) -> Iterator[str]:
-        """One line."""
+        """Yields one line with the versions, the person and the reason."""
         release = context["ti"].xcom_pull(task_ids=context["ti"].task_id)
         yield texts.moved(release["versions"], release["who"], release["why"])
 
 
 class Overdue(Notice):
-    """The notice of a run that is not done in time, sent by the triggerer; a run that has ended by then has had its notice."""
+    """The notice of a run past its deadline, sent by the triggerer; a run that has ended by then has had its notice."""
 
     def __init__(self, context: Context | None = None, hours: float = texts.DEFAULT_HOURS) -> None:
         super().__init__(context)
         self.hours = hours
 
     def lines(self, context: Context) -> Iterator[str]:
-        """One line, or none."""
+        """Yields one line, or none for a run that has ended."""
         run = _as_json(context)
         if run["state"] not in {"success", "failed"}:
             end = rules.window_end(run["conf"] or {}, _time(run["data_interval_end"]), datetime.fromisoformat(run["run_after"]))
             yield texts.overdue(f"{run['dag_id']} {end}", self.hours, run["state"])
 
     def address(self, context: Context) -> str:
-        """The run's page: the triggerer is told the run as JSON."""
+        """Returns the address of the run's page: the triggerer gets the run as JSON."""
         run = _as_json(context)
         return page(run["dag_id"], run["dag_run_id"], self.tab)
 
 
 def notifier(channel: Channel, text: str) -> BaseNotifier:
-    """The notifier of a channel, built to send a line. Raises SettingsError where it can't be."""
+    """Builds the notifier of a channel for one line. Raises SettingsError for a notifier that can't be built."""
     module, _, name = channel.notifier.rpartition(".")
     try:
         kind = getattr(importlib.import_module(module), name)
@@ -158,7 +158,10 @@ def notifier(channel: Channel, text: str) -> BaseNotifier:
 
 
 def deadline() -> DeadlineAlert | None:
-    """The deadline of a run, counted from when it was queued: a nightly run is queued at its hour, and one by hand at once."""
+    """Returns the deadline of a run, counted from its queueing: a nightly run is queued at its hour, a manual run at once.
+
+    None where RELEVANCE_DEADLINE_HOURS is 0. Raises SettingsError for a value that is no number.
+    """
     hours = texts.deadline_hours(os.environ)
     if not hours:
         return None
@@ -166,7 +169,7 @@ def deadline() -> DeadlineAlert | None:
 
 
 def name_of(context: Context) -> str:
-    """The DAG and the end of the run's window; where it has none, Airflow's name of the run."""
+    """Returns the DAG's name and the end of the run's window; for a run without a window, Airflow's name of the run."""
     run, params = context.get("dag_run"), context.get("params") or {}
     if run is None or "window.end" not in params:
         return f"{context['dag'].dag_id} {context['run_id']}"
@@ -174,7 +177,7 @@ def name_of(context: Context) -> str:
 
 
 def of_task(context: Context, place: int) -> dict[str, Figures]:
-    """The figures of a task's stages that are there, by stage. place: of the task among those that *begin* names."""
+    """Returns stage → figures for the finished stages of a task. place: the task's position in the list that *begin* returns."""
     pulled = {
         stage: context["ti"].xcom_pull(task_ids=f"adapter.{stage}", map_indexes=place) for stage in ("evaluate", "gate", "publish")
     }
@@ -182,7 +185,7 @@ def of_task(context: Context, place: int) -> dict[str, Figures]:
 
 
 def page(dag_id: str, run_id: str, tab: str) -> str:
-    """The address of a run's page, under the address that Airflow is configured with."""
+    """Returns the address of a run's page, or of its tab, under Airflow's configured base URL."""
     return texts.run_page(conf.get("api", "base_url", fallback="http://localhost:8080"), dag_id, run_id, tab)
 
 

@@ -1,6 +1,6 @@
-"""Operators of the DAGs: a stage of the loop as a process of its own, and the hooks before and after some stages.
+"""Operators of the DAGs: each stage of the loop as a separate process, and the hooks before and after some stages.
 
-The rules are in `params`, without Airflow; here they meet Airflow's context.
+The rules are in `params`, without Airflow; this module applies them to Airflow's context.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ if TYPE_CHECKING:
 
 
 class Process(SubprocessHook):
-    """A process whose last line of output is kept: where it fails, that is the cause."""
+    """A process whose last line of output is kept: after a failure it holds the cause."""
 
     last_line = ""
 
     def run_command(self, *arguments: Any, **options: Any) -> SubprocessResult:
-        """Runs it to its end."""
+        """Runs the command to its end and keeps its last line."""
         result = super().run_command(*arguments, **options)
         self.last_line = result.output
         return result
 
 
 class RelevanceOperator(BashOperator):
-    """`relevance …` as a process of its own; its last line of output, one JSON object, is what the next tasks see.
+    """Runs `relevance …` as a separate process; its last line of output, a JSON object, goes to the next tasks.
 
-    The text of the command is the same in every run. What differs between runs reaches it as environment, so nothing that a user
-    types is read by a shell. A failure that trying again can't heal is not tried again. Its cause is left as XCom `failure`.
+    The text of the command is the same in every run. Values of the run reach it as environment, so no shell reads anything that a
+    user types. A failure that is not retryable ends the task without another try. Its cause is left as XCom `failure`.
     """
 
     def __init__(self, *, command: str, **options: Any) -> None:
@@ -66,15 +66,15 @@ class RelevanceOperator(BashOperator):
         return Process()
 
     def get_env(self, context: Context) -> dict[str, str]:
-        """The process's environment: the worker's own, what the task says, and what the run says."""
+        """Returns the process's environment: the worker's own, the task's, and the run's."""
         return dict(super().get_env(context)) | self.variables(context)
 
     def variables(self, context: Context) -> dict[str, str]:
-        """Variables that the run adds to the environment."""
+        """Returns the variables that the run adds to the environment."""
         return {}
 
     def execute(self, context: Context) -> Any:
-        """Runs the command. Raises AirflowFailException, which ends the task without another try, for what can't heal."""
+        """Runs the command. Raises AirflowFailException, which ends the task without another try, for what is not retryable."""
         try:
             rules.Deployment.of(os.environ)
             return super().execute(context)
@@ -95,16 +95,20 @@ class ForTask(BaseOperator):
     for_task: Any = None
 
     def render_template_fields(self, context: Context, jinja_env: Environment | None = None) -> None:
-        """Also settles which task this is. As a template field, it would draw an edge from *begin* to every task of the group."""
+        """Renders the fields and resolves `for_task`.
+
+        As a template field, `for_task` would draw an edge from *begin* to every task of the group.
+        """
         super().render_template_fields(context, jinja_env)
         if hasattr(self.for_task, "resolve"):
             self.for_task = self.for_task.resolve(context)
 
 
 class StageOperator(ForTask, RelevanceOperator):
-    """The stage of the loop that the task is named after.
+    """Runs the stage of the loop that the task is named after.
 
-    for_task: QC or QI, for the stages that run once each. reads_source: whether it needs the address of the SQL source's database.
+    for_task: QC or QI, for the stages that run once a task. reads_source: True for a stage that gets the address of the SQL
+    source's database.
     """
 
     arguments = ""
@@ -121,7 +125,7 @@ class StageOperator(ForTask, RelevanceOperator):
         super().__init__(task_id=task_id, command=command, task_display_name=step.title, doc_md=step.text, **options)
 
     def variables(self, context: Context) -> dict[str, str]:
-        """The run's name, its params as one JSON object of settings, and the database's address where the stage reads it."""
+        """Returns the run's name, its params as one JSON object of settings, and the database's address where it is needed."""
         deployment = rules.Deployment.of(os.environ)
         settings = config.merge(json.loads(deployment.settings or "{}"), self.settings(context))
         if self.reads_source and deployment.connection:
@@ -133,7 +137,7 @@ class StageOperator(ForTask, RelevanceOperator):
         return variables | ({"RELEVANCE_TASK": self.for_task} if self.for_task else {})
 
     def execute(self, context: Context) -> Any:
-        """Runs it, and reports its figures as metrics."""
+        """Runs the stage, and sends its figures as metrics."""
         report = super().execute(context)
         try:
             send_metrics(report)
@@ -142,20 +146,20 @@ class StageOperator(ForTask, RelevanceOperator):
         return report
 
     def settings(self, context: Context) -> dict[str, Any]:
-        """The settings that the task lays over the deployment's: none, since the run fixed its own when it began."""
+        """Returns the settings that the task lays over the deployment's: none, since *begin* has pinned those of the run."""
         return {}
 
 
 class BeginOperator(StageOperator):
-    """The first task: refuses what the run can't mean, fixes its settings, and returns the tasks that it is for, to map over.
+    """The first task: refuses a run with unusable params, pins its settings, and returns its tasks, to map over.
 
-    Leaves the run's name in the store as XCom `run_id`, and what will happen to the languages that come in as `plan`.
+    Leaves the run's name in the store as XCom `run_id`, and the plan for the onboarded languages as `plan`.
     """
 
     arguments = ' --dag-run="$RELEVANCE_AIRFLOW_RUN"'
 
     def execute(self, context: Context) -> list[str]:
-        """Runs it. Raises AirflowFailException for a run that can't be meant."""
+        """Begins the run. Raises AirflowFailException for unusable params."""
         known_params_only(context)
         begun = super().execute(context)
         for name in ("run_id", "plan"):
@@ -163,29 +167,29 @@ class BeginOperator(StageOperator):
         return list(begun["tasks"])
 
     def settings(self, context: Context) -> dict[str, Any]:
-        """The run's params."""
+        """Returns the run's params as nested settings."""
         return rules.settings_of(context["params"], context["dag"].params, window_end(context))
 
 
 class ApproveOperator(ForTask, ApprovalOperator):
     """Waits for a person where the gate's verdict is needs-approval, and keeps the answer in the run; else it ends at once.
 
-    Waiting takes no slot of a worker. Returns what was answered, None where nobody had to be asked. Whatever the answer, the tasks
-    after it run: *rollout* goes by the record.
+    Waiting takes no slot of a worker. Returns the answer, None where the verdict needs nobody's. The tasks after it run whatever
+    the answer: *rollout* reads the record.
     """
 
     def __init__(self, *, task_id: str, for_task: Any, **options: Any) -> None:
         self.for_task = for_task
         step = step_of(task_id)
         why = Param(None, type=["null", "string"], maxLength=500, title="Why", description="kept with the answer", source="task")
-        # Airflow hands the DAG's params to every operator; here only the question's own are asked for.
+        # Airflow hands the DAG's params to every operator; the form asks only for the question's own.
         options |= {"params": {"why": why}, "map_index_template": "{{ task.for_task }}"}
         super().__init__(
             task_id=task_id, subject="", body="", defaults=self.REJECT, task_display_name=step.title, doc_md=step.text, **options
         )
 
     def execute(self, context: Context) -> dict[str, Any] | None:
-        """Asks, unless nobody has to be asked or somebody has answered before."""
+        """Asks, unless the verdict needs no answer or somebody has answered before."""
         from relevance_core.runs.approval import approvals
 
         run = self._run(context)
@@ -199,7 +203,7 @@ class ApproveOperator(ForTask, ApprovalOperator):
         return answer._asdict() if answer else None
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Keeps the answer. Past ApprovalOperator's own, which would skip *rollout* and *done* for a task that is not approved."""
+        """Keeps the answer. Bypasses ApprovalOperator's own method, which would skip *rollout* and *done* after a "no"."""
         from relevance_core.runs import approval
 
         super(ApprovalOperator, self).execute_complete(context, event)
@@ -219,7 +223,7 @@ class ApproveOperator(ForTask, ApprovalOperator):
 
 
 def known_params_only(context: Context) -> None:
-    """Raises AirflowFailException for a key of the run's conf that no param has: Airflow itself would drop it without a word."""
+    """Raises AirflowFailException for a key of the run's conf that is no param: Airflow itself would drop it silently."""
     try:
         rules.refuse_unknown(context["dag_run"].conf or {}, context["dag"].params)
     except SettingsError as error:
@@ -227,29 +231,39 @@ def known_params_only(context: Context) -> None:
 
 
 def beyond_healing(context: Context, error: SettingsError) -> AirflowFailException:
-    """The exception that ends a task without another try; its cause is left for the notice."""
+    """Returns the exception that ends a task without another try, and leaves its cause for the notice."""
     leave_cause(context, str(error))
     return AirflowFailException(str(error))
 
 
 def leave_cause(context: Context, cause: str) -> None:
-    """Leaves why a task fails where the notice of the run's failure finds it, without the secrets that Airflow masks in logs."""
+    """Leaves the cause of a failure for the run's notice, without the secrets that Airflow masks in logs."""
     context["ti"].xcom_push(rules.FAILURE, texts.plain(str(redact(cause))))
 
 
 def run_in_store(context: Context) -> str:
-    """The name of the run in the store."""
+    """Returns the name of the run in the store."""
     return rules.run_id_of(window_end(context), context["dag_run"].run_id)
 
 
 def window_end(context: Context) -> date:
-    """The end of the run's window."""
+    """Returns the end of the run's window."""
     run = context["dag_run"]
     return rules.window_end(context["params"], run.data_interval_end, run.run_after)
 
 
 def setting_param(name: str, title: str, section: str, **schema: Any) -> Param:
-    """A DAG param named like the setting that it sets, with the setting's value in force, bounds and meaning."""
+    """Makes a DAG param of a setting: its name, value in force, bounds and description.
+
+    Args:
+        name: of the setting, dotted.
+        title: shown in the trigger form.
+        section: of the trigger form.
+        schema: changes to the setting's JSON schema.
+
+    Raises:
+        SettingsError: there is no such setting.
+    """
     return Param(**(rules.field_schema(name, _settings_in_force()) | {"title": title, "section": section} | schema))
 
 
@@ -259,20 +273,28 @@ def _settings_in_force() -> Settings:
 
 
 def choices(name: str, title: str, section: str, options: Mapping[str, str], **schema: Any) -> Param:
-    """A param that lets a person pick several labelled values."""
+    """Makes a param that lets a person pick several labelled values.
+
+    Args:
+        name: of the setting, dotted.
+        title: shown in the trigger form.
+        section: of the trigger form.
+        options: value → label.
+        schema: as in `setting_param`.
+    """
     items = {"type": "string", "enum": list(options)}
     labels = {value: f"{label} ({value})" for value, label in options.items()}
     return setting_param(name, title, section, type="array", items=items, examples=list(options), values_display=labels, **schema)
 
 
 def connection_address(connection: str) -> str:
-    """The database URL of an Airflow connection as SQLAlchemy takes it. Airflow masks its password in every log."""
+    """Returns the database URL of an Airflow connection in SQLAlchemy's form. Airflow masks its password in every log."""
     address = str(BaseHook.get_connection(connection).get_uri())
     return address.replace("postgres://", "postgresql+psycopg://", 1)
 
 
 def not_in_dry_run(context: Context) -> None:
-    """Before a task that builds or trains a model: a dry run ends here, with the report of what there is."""
+    """Ends a dry run before a task that builds or trains a model: raises AirflowSkipException, so that the report follows."""
     if context["params"][rules.DRY_RUN]:
         raise AirflowSkipException("dry run: nothing is built, trained or published")
 
@@ -287,14 +309,14 @@ def send_metrics(report: Mapping[str, Any]) -> None:
 
 
 def adapter_asset(task: str) -> Asset:
-    """The asset that stands for the adapter that serves a task."""
+    """Returns the asset that stands for the adapter that serves a task."""
     return Asset(f"relevance://adapter/{task.lower()}", group="relevance")
 
 
 def announce(context: Context, result: dict[str, Any]) -> None:
-    """After *rollout*: an adapter's asset is updated only if its version serves now, and says which one and how good it is.
+    """Updates, after *rollout*, the asset of each adapter whose version serves now, with its version and quality.
 
-    The task declares the assets of all tasks, since the graph shows what it may update; here only those that moved are left.
+    The task declares the assets of all tasks, since the graph shows what it may update; this function leaves only those that moved.
     """
     moved = [task for task, about in result["figures"]["tasks"].items() if about["promoted"]]
     context["task"].outlets = [adapter_asset(task) for task in moved]
@@ -307,7 +329,7 @@ def announce(context: Context, result: dict[str, Any]) -> None:
 
 
 def _before(context: Context, stage: str, task: str) -> Any:
-    """The figures of an earlier stage of a task."""
+    """Returns the figures of an earlier stage of a task."""
     instance = context["ti"]
     place = instance.xcom_pull(task_ids="begin").index(task)
     return instance.xcom_pull(task_ids=f"adapter.{stage}", map_indexes=place)["figures"]

@@ -1,8 +1,8 @@
 """The pages of the loop in Airflow's UI: *Relevance* in the navigation, and a tab on each run of the loop.
 
-Airflow mounts an application of a plugin as it is, open to everybody. What closes this one is `relevance_core.ui.access.Gate`; here
-stands what Airflow knows: whose login a request carries, and what they may do to the DAG. Every component of Airflow imports this
-file, so the pages themselves are imported by the first request.
+Airflow mounts an application of a plugin as it is, open to everybody; `relevance_core.ui.access.Gate` closes this one. This module
+adds the part that needs Airflow: the login that a request carries, and its rights to the DAG. Every component of Airflow imports
+this file, so the pages themselves are imported by the first request.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 PREFIX = "/relevance"
 DAG_ID = "relevance_retrain"
 METHODS = {"read": "GET", "edit": "PUT"}
-"""Right → what Airflow itself asks for: seeing a DAG, and editing it or its runs."""
+"""Right → the method that Airflow's auth manager checks: GET sees a DAG, PUT edits it or its runs."""
 
 
 class AirflowAccess:
-    """Airflow's logins, and what its auth manager lets them do to the DAG of the loop."""
+    """Airflow's logins, and their rights to the DAG of the loop by its auth manager."""
 
     async def user(self, scope: Scope) -> User | None:
-        """The sender of a request, by bearer token or else by the session's cookie, as in Airflow's own API; None for nobody."""
+        """Returns the sender of a request, by bearer token or else by the session's cookie, as Airflow's own API; or None."""
         from airflow.api_fastapi.core_api.security import resolve_user_from_token
         from fastapi import HTTPException
 
@@ -40,7 +40,7 @@ class AirflowAccess:
 
         try:
             found = await resolve_user_from_token(_token(scope))
-        except HTTPException:  # no token, one that has ended, or one that Airflow did not sign
+        except HTTPException:  # no token, an expired token, or a token that Airflow did not sign
             return None
         return User(found.get_name(), found)
 
@@ -67,10 +67,10 @@ def _token(scope: Scope) -> str | None:
 
 
 class Pages:
-    """The application, made when it is first asked for something."""
+    """The application, built on its first request."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One connection, as ASGI has it."""
+        """Serves one ASGI connection."""
         app = await asyncio.to_thread(_pages)
         await app(scope, receive, send)
 
@@ -84,7 +84,7 @@ def _pages() -> ASGIApp:
 
 @functools.cache
 def _store() -> Store:
-    """The deployment's store. Raises SettingsError, which a page shows, where none is configured."""
+    """Opens the deployment's store. Raises SettingsError, which a page shows, where none is configured."""
     from relevance_core.store import open_store
 
     return open_store(rules.Deployment.of(os.environ).store)

@@ -1,6 +1,6 @@
-"""From a DAG run to what its tasks run with: pure functions, without Airflow, so that each can be tried on plain values.
+"""A DAG run's values for its tasks: pure functions, without Airflow, so that each can be tested on plain values.
 
-A param is named like the setting that it sets (`gate.min_f1`), so its default, bounds and meaning are the setting's own, and a
+A param is named like the setting that it sets (`gate.min_f1`), so its default, bounds and description are the setting's own, and a
 run's params are the settings to lay over the deployment's file.
 """
 
@@ -21,16 +21,16 @@ from relevance_core.errors import RelevanceError, SettingsError
 from relevance_core.runs.approval import Approval
 
 DRY_RUN: Final = "dry_run"
-"""The one param that is no setting: it says how far the run goes, not what its stages do."""
+"""The only param that is no setting: a dry run ends before training, and its stages work as in any other run."""
 
 POOL: Final = "relevance_gpu"
-"""The pool whose slots the stages that want a GPU wait for."""
+"""The pool that limits the stages that want a GPU: they wait for its slots."""
 
 FAILURE: Final = "failure"
-"""The XCom in which a task that fails leaves its cause."""
+"""The XCom in which a failed task leaves its cause."""
 
 NOT_A_COMMAND: Final = frozenset({2, 126, 127})
-"""Exit statuses of a command line that can't be run at all: wrong usage, not executable, not found."""
+"""Exit codes of a command line that can't be run at all: wrong usage, not executable, not found."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +53,18 @@ class Deployment:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Deployment:
-        """The deployment that `environment` describes. Raises SettingsError without a store."""
+        """Reads the deployment from `environment`. Raises SettingsError without a store."""
         names = ("STORE", "SETTINGS_FILE", "SETTINGS", "CONNECTION")
         return cls(*(environment.get(f"RELEVANCE_{name}", "") for name in names))
 
 
 def in_force(environment: Mapping[str, str]) -> Settings:
-    """The settings of the deployment, before any run's params. Raises SettingsError, which a DAG's parse shows."""
+    """Returns the settings of the deployment, before any run's params. Raises SettingsError, which a DAG's parse shows."""
     return config.load(environment.get("RELEVANCE_SETTINGS_FILE") or None, environment=environment)
 
 
 def field_schema(name: str, settings: Settings) -> dict[str, Any]:
-    """The JSON schema of a setting as an Airflow Param takes it: `default` (the value in force), `description`, type and bounds.
+    """Returns a setting's JSON schema for an Airflow Param: `default` (the value in force), `description`, type and bounds.
 
     Raises SettingsError for a name that is no setting.
     """
@@ -84,7 +84,7 @@ def field_schema(name: str, settings: Settings) -> dict[str, Any]:
 
 
 def refuse_unknown(conf: Mapping[str, Any], known: Iterable[str]) -> None:
-    """Raises SettingsError for a key of a run's conf that no param has: Airflow itself would drop it without a word."""
+    """Raises SettingsError for a key of a run's conf that is no param: Airflow itself would drop it silently."""
     unknown = sorted(set(conf) - set(known))
     if unknown:
         raise SettingsError(
@@ -96,10 +96,12 @@ def refuse_unknown(conf: Mapping[str, Any], known: Iterable[str]) -> None:
 
 
 def window_end(params: Mapping[str, Any], interval_end: datetime | None, run_after: datetime) -> date:
-    """The end of a run's window: the param `window.end`, else the midnight (UTC) at or before the data interval's end.
+    """Returns the end of a run's window: the param `window.end`, else the midnight (UTC) at or before the data interval's end.
 
-    A run by hand has no data interval; the moment it was made for stands in. It is fixed when the run is made, so a retry reads the
-    same rows.
+    Args:
+        params: of the run.
+        interval_end: end of the data interval; None for a manual run.
+        run_after: stands in for it. It is fixed when the run is made, so a retry reads the same rows.
     """
     if params.get("window.end"):
         return date.fromisoformat(str(params["window.end"])[:10])
@@ -107,12 +109,21 @@ def window_end(params: Mapping[str, Any], interval_end: datetime | None, run_aft
 
 
 def run_id_of(end: date, dag_run_id: str) -> str:
-    """The run's name in the store: `<window end>-<digest of Airflow's run id>`; the same on every try, safe in a key and a path."""
+    """Returns the run's name in the store: `<window end>-<digest of Airflow's run id>`.
+
+    The name is the same on every try, and safe in a key and a path.
+    """
     return f"{end:%Y-%m-%d}-{hashlib.sha256(dag_run_id.encode()).hexdigest()[:8]}"
 
 
 def settings_of(params: Mapping[str, Any], names: Iterable[str], end: date) -> dict[str, Any]:
-    """A run's params as nested settings: `{"gate.min_f1": 0.7}` is `{"gate": {"min_f1": 0.7}}`. `names`: the DAG's own params."""
+    """Nests a run's params as settings: `{"gate.min_f1": 0.7}` is `{"gate": {"min_f1": 0.7}}`.
+
+    Args:
+        params: of the run.
+        names: of the DAG's own params.
+        end: of the window.
+    """
     values: dict[str, Any] = {}
     for name in sorted(set(names) - {DRY_RUN}):
         nested: Any = params[name]
@@ -123,7 +134,14 @@ def settings_of(params: Mapping[str, Any], names: Iterable[str], end: date) -> d
 
 
 def answer_of(event: Mapping[str, Any], task: Task, version: str, hours: float) -> Approval:
-    """A person's answer, from the event with which Airflow resumes an ApprovalOperator; nobody's, where it ran out of time."""
+    """Reads a person's answer from the event with which Airflow resumes an ApprovalOperator; nobody's, where it ran out of time.
+
+    Args:
+        event: from Airflow.
+        task: QC or QI.
+        version: that was asked about.
+        hours: that the question waited at most.
+    """
     user = event["responded_by_user"]
     why = (event["params_input"] or {}).get("why") if user else f"nobody answered within {hours:g} hours"
     at = event["responded_at"].astimezone(UTC).isoformat(timespec="seconds")
@@ -133,7 +151,7 @@ def answer_of(event: Mapping[str, Any], task: Task, version: str, hours: float) 
 
 
 def heals(exit_code: int) -> bool:
-    """True where another try can help: a failed store or network, a killed process. Not a bad setting, bad rows, a bad model."""
+    """Tells whether a failure is retryable, such as a failed store or network or a killed process; bad settings or rows are not."""
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, RelevanceError)]
     permanent = {kind.exit_code for kind in kinds if kind.permanent and kind is not RelevanceError}
     return exit_code not in permanent | NOT_A_COMMAND

@@ -1,7 +1,7 @@
-"""The two ways in which Airflow gets this package, from the installed wheel and from its plugins folder, kept from mixing.
+"""Keeps two copies of this package, one from the installed wheel and one from Airflow's plugins folder, from being mixed.
 
 Airflow appends its plugins folder to `sys.path`, so an installed package hides the folder's, whatever their versions. It also loads
-every file of that folder by its bare name, except what `.airflowignore` names, and every entry point of `airflow.plugins`. A
+every file of that folder by its bare name, except those that `.airflowignore` names, and every entry point of `airflow.plugins`. A
 plugin that both of them register is an error in Airflow's list of plugins.
 """
 
@@ -37,7 +37,7 @@ def refuse_other_versions(package: Path, path: Iterable[str]) -> None:
 
 
 def copies(package: Path, path: Iterable[str]) -> Iterator[Path]:
-    """The other folders of the package's name on the path, each once; a link to the package itself is no other folder."""
+    """Yields the other folders of the package's name on the path, each once; a link to the package itself is no other folder."""
     seen = {package.resolve()}
     for entry in path:
         copy = Path(entry) / package.name
@@ -47,7 +47,7 @@ def copies(package: Path, path: Iterable[str]) -> Iterator[Path]:
 
 
 def first_difference(one: Path, other: Path) -> str | None:
-    """The first module, by name, that the two folders do not have alike byte for byte; None where all are alike."""
+    """Returns the first module, by name, that is not byte-identical in the two folders; None where all are."""
     modules, others = _modules(one), _modules(other)
     return next((name for name in sorted(modules | others) if modules.get(name) != others.get(name)), None)
 
@@ -57,5 +57,5 @@ def _modules(folder: Path) -> dict[str, bytes]:
 
 
 def has_entry_point() -> bool:
-    """Tells that an installed package registers the plugin, so that the plugins folder must not do it again."""
+    """Tells whether an installed package registers the plugin, so that the plugins folder must not do it again."""
     return bool(entry_points(group="airflow.plugins", name="relevance"))

@@ -20,7 +20,7 @@ Figures = Mapping[str, Any]
 """The figures of a stage's report."""
 
 TEXT: Final = "{text}"
-"""Stands for the line in what a notifier is built with."""
+"""The placeholder of the line in a notifier's options."""
 
 CHANNELS: Final = "RELEVANCE_NOTIFY"
 DEADLINE: Final = "RELEVANCE_DEADLINE_HOURS"
@@ -38,7 +38,7 @@ _PROGRESS: Final = re.compile(r"^(?:\[ *[\d.]+ s\] )?relevance(?: [\w-]+)+: ")
 
 @dataclass(frozen=True)
 class Channel:
-    """A way to tell people. notifier: the dotted path of its class. options: what it is built with, `{text}` for the line."""
+    """A way to notify people. notifier: the dotted path of its class. options: its arguments, `{text}` for the line."""
 
     notifier: str
     options: Mapping[str, Any]
@@ -50,7 +50,7 @@ class Channel:
             raise unusable(self.notifier, f"no option has {TEXT}, so it would say nothing")
 
     def filled(self, text: str) -> dict[str, Any]:
-        """The options with the line in its place, at any depth of lists and objects."""
+        """Returns the options with the line in its place, at any depth of lists and objects."""
         return {name: _fill(value, text) for name, value in self.options.items()}
 
 
@@ -65,7 +65,7 @@ def _fill(value: Any, text: str) -> Any:
 
 
 def unusable(notifier: str, why: str) -> SettingsError:
-    """The error for a notifier that can't be used."""
+    """Makes the error for a notifier that can't be used."""
     return SettingsError(
         f"notifier {notifier}: {why}",
         where=f"environment variable {CHANNELS}",
@@ -75,7 +75,7 @@ def unusable(notifier: str, why: str) -> SettingsError:
 
 
 def channels(environment: Mapping[str, str]) -> tuple[Channel, ...]:
-    """The channels that RELEVANCE_NOTIFY names; none without it. Raises SettingsError for what can't be meant."""
+    """Reads the channels of RELEVANCE_NOTIFY; none without it. Raises SettingsError for a value that can't be used."""
     text = environment.get(CHANNELS, "").strip() or "{}"
     try:
         named = json.loads(text)
@@ -87,9 +87,9 @@ def channels(environment: Mapping[str, str]) -> tuple[Channel, ...]:
 
 
 def deadline_hours(environment: Mapping[str, str]) -> float:
-    """After how many hours a run that is not done is a notice: RELEVANCE_DEADLINE_HOURS, default 6; 0 or empty: never.
+    """Reads RELEVANCE_DEADLINE_HOURS, the hours after which a run that is not done is a notice: default 6; 0 or empty is never.
 
-    Raises SettingsError for what is no number of hours.
+    Raises SettingsError for a value that is no number of hours.
     """
     text = environment.get(DEADLINE, str(DEFAULT_HOURS)).strip() or "0"
     try:
@@ -107,31 +107,46 @@ def deadline_hours(environment: Mapping[str, str]) -> float:
 
 
 def plain(text: str) -> str:
-    """One line of plain text: no line breaks, no sign that starts HTML, Slack's markup or a template, at most 400 characters."""
+    """Returns one line of plain text of at most 400 characters.
+
+    Without line breaks, and without signs that start HTML, Slack's markup or a template.
+    """
     line = "".join(sign if sign.isprintable() else " " for sign in text).translate(_MARKUP)
     line = " ".join(line.split())
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
 
 
 def cause(last_line: str) -> str:
-    """The cause of a failure from the last line that `relevance` wrote, without its clock and its name."""
+    """Returns the cause of a failure from the last line that `relevance` wrote, without its time and logger name."""
     return _PROGRESS.sub("", last_line)
 
 
 def failed(run: str, stage: str, why: str) -> str:
-    """run: the DAG's name and the day. stage: where it failed, empty where no task did. why: empty where nothing is known."""
+    """Describes a failed run.
+
+    Args:
+        run: the DAG's name and the day.
+        stage: the failed stage, empty where no task failed.
+        why: the cause, empty where it is not known.
+    """
     return f"{run} failed{f' at {stage}' if stage else ''}{f': {why}' if why else ''}"
 
 
 def overdue(run: str, hours: float, state: str) -> str:
-    """A run that is not done in time. state: what Airflow says of the run now."""
+    """Describes a run past its deadline.
+
+    Args:
+        run: the DAG's name and the day.
+        hours: the deadline.
+        state: the run's state in Airflow.
+    """
     return f"{run} is not done after {hours:g} h ({state})"
 
 
 def decided(task: str, figures: Mapping[str, Figures]) -> str:
-    """The end of a task's adapter: published, held, waiting or not approved.
+    """Describes the outcome of a task's adapter: published, held, waiting or not approved.
 
-    figures: those of *evaluate*, *gate*, *publish* and *rollout*, by stage.
+    figures: of *evaluate*, *gate*, *publish* and *rollout*, by stage.
     """
     gate, rollout = figures["gate"], figures["rollout"]
     candidate = rollout["tasks"].get(task)
@@ -146,27 +161,33 @@ def decided(task: str, figures: Mapping[str, Figures]) -> str:
 
 
 def waiting(task: str, figures: Mapping[str, Figures]) -> str:
-    """A version that waits for a person. figures: those of *evaluate*, *gate* and *publish*, by stage."""
+    """Describes a version that waits for a person. figures: of *evaluate*, *gate* and *publish*, by stage."""
     return f"{task} needs approval {_f1(figures)} as {figures['publish']['version']}: {_rules(figures['gate'])}"
 
 
 def moved(versions: Mapping[str, str], who: str, why: str) -> str:
-    """The versions that serve after a person has moved the alias, by task."""
+    """Describes a rollback.
+
+    Args:
+        versions: task → the version that serves since.
+        who: the person who asked for it.
+        why: the person's reason.
+    """
     return f"{', '.join(f'{task} {version}' for task, version in sorted(versions.items()))} serve after a rollback by {who}: {why}"
 
 
 def _f1(figures: Mapping[str, Figures]) -> str:
-    """`f1 0.912 (+0.013)`: on the judgement rows, and the gain over the champion where there is one."""
+    """Returns `f1 0.912 (+0.013)`: F1 on the judgement rows, and the gain over the champion where there is one."""
     gain = figures["gate"]["gain"]
     return f"f1 {figures['evaluate']['f1']:.3f} ({f'''{gain['gain']:+.3f}''' if gain else 'the first'})"
 
 
 def _rules(gate: Figures) -> str:
-    """The gate's rules that a candidate failed."""
+    """Lists the gate's rules that a candidate failed."""
     return ", ".join(gate["failed"])
 
 
 def run_page(base_url: str, dag_id: str, run_id: str, tab: str = "") -> str:
-    """The address of a run's page in Airflow's UI, or of one of its tabs."""
+    """Returns the address of a run's page in Airflow's UI, or of its tab."""
     address = f"{base_url.rstrip('/')}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
     return f"{address}/{tab}" if tab else address

@@ -1,7 +1,7 @@
-"""What a training step keeps in memory for its way back, and whether that is too much for a GPU.
+"""The memory that a training step's activations take until the backward pass, and its limit on a GPU.
 
-Counted with `torch.autograd.graph.saved_tensors_hooks` on Qwen3 blocks with LoRA and dropout on all seven projections, in numbers a
-token and layer: 12 of the hidden width (norms, residuals, LoRA's inputs after dropout and their masks), 5 of the queries' width,
+Measured with `torch.autograd.graph.saved_tensors_hooks` on Qwen3 blocks with LoRA and dropout on all seven projections, in values
+a token and layer: 12 of the hidden width (norms, residuals, LoRA's inputs after dropout and their masks), 5 of the queries' width,
 3 of the keys', 5 of the MLP's, 7 of the rank.
 """
 
@@ -12,16 +12,19 @@ from typing import Any, Final
 
 _HIDDEN, _QUERIES, _KEYS, _MLP, _RANK = 12, 5, 3, 5, 7
 _BYTES: Final = {False: 4, True: 3}
-"""Of a number on average, by whether the base is in bfloat16: norms and LoRA's branch are in float32 all the same."""
+"""Mean bytes of an activation value, keyed by True for a bfloat16 base: norms and LoRA's branch are in float32 even then."""
 _HEAD_BYTES: Final = 12
-"""Of a logit in float32: itself, its softmax and its gradient."""
+"""Bytes of a float32 logit with its softmax and its gradient."""
 _USABLE: Final = 0.85
-"""The share of a GPU's memory that is reckoned with; the rest is for its driver, kernels' workspace and fragments."""
+"""The share of a GPU's memory that a training may use; its driver, kernels' workspace and fragmentation need the rest."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The largest batch of a training: its rows, the tokens of its longest one, and how many leading ones they share."""
+    """The size of a training's largest batch.
+
+    rows: its rows. longest: tokens of its longest row. shared: leading tokens that all rows share.
+    """
 
     rows: int
     longest: int
@@ -29,18 +32,22 @@ class Batch:
 
     @property
     def tokens(self) -> int:
-        """Tokens that are computed: those that are shared once, and the rest of every row, padded to the longest."""
+        """The number of tokens computed: the shared ones once, and the rest of every row, padded to the longest."""
         return self.shared + self.rows * (self.longest - self.shared)
 
 
 def activation_bytes(config: Any, rank: int, batch: Batch, half: bool) -> int:
-    """Bytes that a step keeps for its backward pass without gradient checkpointing.
+    """Estimates the bytes that a step keeps for its backward pass without gradient checkpointing.
 
-    config: of a dense model such as Qwen3 or Llama. rank: of the LoRA. half: whether the base is in bfloat16.
-
-    bytes = layers × (tokens × (12 hidden + 5 queries + 3 keys + 5 MLP + 7 rank) + 2 scores) × bytes of a number + rows ×
+    bytes = layers × (tokens × (12 hidden + 5 queries + 3 keys + 5 MLP + 7 rank) + 2 scores) × bytes a value + rows ×
     vocabulary × 12. scores: with a shared start, rows × heads × tokens after it × longest, the weights of the attention
     (`shortcuts.attend`); else none.
+
+    Args:
+        config: of a dense model such as Qwen3 or Llama.
+        rank: of the LoRA.
+        batch: the largest batch.
+        half: True for a base in bfloat16.
     """
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     queries, keys = config.num_attention_heads * head, config.num_key_value_heads * head
@@ -51,9 +58,11 @@ def activation_bytes(config: Any, rank: int, batch: Batch, half: bool) -> int:
 
 
 def too_large(activations: int, weights: int, memory: int) -> bool:
-    """Whether a step's activations have to be computed again on the way back (gradient checkpointing).
+    """Tells whether a step needs gradient checkpointing: its activations don't fit on the device.
 
-    activations, weights, memory: bytes of a step, of the model with its adapter and optimiser, and of the whole device. The whole,
-    not what is free just now, so that a training which goes on from a checkpoint decides as it did before.
+    Args:
+        activations: bytes of a step.
+        weights: bytes of the model with its adapter and optimiser.
+        memory: bytes of the whole device, not the free ones, so that a training resumed from a checkpoint decides as before.
     """
     return weights + activations > _USABLE * memory

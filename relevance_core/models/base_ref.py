@@ -1,4 +1,4 @@
-"""Which base model, and its answers: what is known of it without torch, as far as a client that only makes prompts needs."""
+"""The reference to a base model, and its answer tokens, without torch: all that a client needs that only makes prompts."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Dtype = Literal["auto", "float32", "bfloat16"]
 class BaseRef:
     """A base model on this machine, and the bases that have not seen a fold's labels.
 
-    id: what manifests and adapters call it. source: a folder, or a Hugging Face id (then `revision` counts). folds: at place j the
-    folder of the base for the held-out fold j; empty for a base that no label of this data has touched.
+    id: its name in manifests and adapters. source: a folder, or a Hugging Face id (then `revision` counts). folds: at place j the
+    folder of the base for the held-out fold j; empty for a base that was built without labels of this data.
     """
 
     id: str
@@ -26,12 +26,12 @@ class BaseRef:
     folds: tuple[str, ...] = ()
 
     def fold(self, number: int) -> BaseRef:
-        """The base for what is scored in a held-out fold."""
+        """Returns the base to score the held-out fold `number` with."""
         return replace(self, source=self.folds[number], folds=()) if self.folds else self
 
 
 def answer_ids(tokenizer: Any) -> tuple[int, int]:
-    """The ids of yes and no. Raises ModelError unless each is one token of its own."""
+    """Returns the token ids of yes and no. Raises ModelError unless each answer is a single token."""
     encoded = [tokenizer(answer, add_special_tokens=False)["input_ids"] for answer in ANSWERS]
     (yes, *more), (no, *others) = (ids or [None] for ids in encoded)
     if more or others or yes == no or None in (yes, no) or tokenizer.unk_token_id in (yes, no):

@@ -1,6 +1,6 @@
-"""Embeddings of texts with a sentence-transformers model, each computed once for a model's weights and kept in the store.
+"""Embeddings of texts by a sentence-transformers model, each computed once for a model's weights and kept in the store.
 
-The library is imported where something is embedded: a night that brings no new text does without it.
+The library is imported by the first embedding: a night without new texts never loads it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Embedder:
     threads: int
 
     def encode(self, texts: list[str]) -> Vectors:
-        """(n, d) unit vectors of `texts`, in their order."""
+        """Returns (n, d) unit vectors of `texts`, in their order."""
         import torch
         from sentence_transformers import SentenceTransformer
 
@@ -52,7 +52,7 @@ class Embedder:
 
 
 def open_embedder(name: str, engine: EngineSettings) -> Embedder:
-    """The model `name`: BUILTIN, a folder, or an id in the local Hugging Face cache. Raises ModelError if it is not here."""
+    """Opens the model `name`: BUILTIN, a folder, or an id in the local Hugging Face cache. Raises ModelError if it is not here."""
     folder = _folder(name)
     return Embedder(folder, digest_of_folder(folder), engine.device, engine.threads)
 
@@ -66,10 +66,10 @@ def _folder(name: str) -> Path:
 
 
 def embed(texts: pl.Series, embedder: Embedder, store: Store) -> Vectors:
-    """(n, d) unit vectors of n texts, in their order.
+    """Returns (n, d) unit vectors of n texts, in their order; computes those that the store's cache lacks.
 
-    The cache is `embeddings/<digest>` of the store, so other weights under the same name find nothing old there. Vectors are kept,
-    and so used, in half precision: the last digits depend on which texts shared a batch.
+    The cache is `embeddings/<digest>`, so that other weights under the same name use a cache of their own. Vectors are stored and
+    used in float16: their last digits depend on the other texts of a batch.
     """
     keys = pairs.digests("text", texts, size=32).alias("text_id")
     memory = Memory(store, f"embeddings/{embedder.digest}", "text_id")

@@ -1,4 +1,4 @@
-"""Models of this machine: their folders, and what they hold."""
+"""Models of this machine: their folders, files and digests."""
 
 from __future__ import annotations
 
@@ -15,13 +15,19 @@ _OLD_WEIGHTS: Final = (".bin", ".bin.index.json")
 _SETTINGS: Final = frozenset({"config.json", "tokenizer_config.json"})
 _TOKENIZER: Final = "tokenizer.json"
 _OLD_TOKENIZER: Final = frozenset({"vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "added_tokens.json"})
-"""Read where there is no tokenizer.json, and else repeat what it holds."""
+"""Tokenizer files that are read where there is no tokenizer.json, and are redundant beside one."""
 
 
 def local_folder(name: str, revision: str, where: str) -> Path:
-    """The folder of a model: `name` itself, or that of a Hugging Face id in the local cache, named by its commit.
+    """Finds the folder of a model: `name` itself, or the folder of a Hugging Face id in the local cache.
 
-    where: the setting that names it. Raises ModelError if it is not here.
+    Args:
+        name: a folder or a Hugging Face id.
+        revision: of a Hugging Face id.
+        where: the setting that names the model, for the error.
+
+    Raises:
+        ModelError: the model is not on this machine.
     """
     if Path(name).is_dir():
         return Path(name)
@@ -40,7 +46,7 @@ def local_folder(name: str, revision: str, where: str) -> Path:
 
 
 def digest_of_folder(folder: Path) -> str:
-    """20 hex digits of the names and content of a model's files, hidden ones left out."""
+    """Returns 20 hex digits of the names and content of a model's files, hidden ones left out."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -51,7 +57,7 @@ def digest_of_folder(folder: Path) -> str:
 
 
 def model_files(names: Iterable[str]) -> list[str]:
-    """Those of a model folder's file names that decide a score: weights, their configuration and the tokenizer, sorted.
+    """Lists the files of a model folder that its scores depend on: weights, their configuration and the tokenizer, sorted.
 
     Empty without weights. A README, a licence, hidden files and the settings of text generation are no part of a model: a download
     may have them or not.
@@ -63,9 +69,9 @@ def model_files(names: Iterable[str]) -> list[str]:
 
 
 def digest_of_model(files: Mapping[str, str]) -> str:
-    """The SHA-256 of names and content of the files that decide a score; "" of a folder without weights.
+    """Returns the SHA-256 of names and content of the files that scores depend on; "" for a folder without weights.
 
-    files: name → SHA-256 of its content; in any order, others among them.
+    files: name → SHA-256 of its content, in any order; other files are ignored.
     """
     lines = [f"{name}\0{files[name]}\n" for name in model_files(files)]
     return hashlib.sha256("".join(lines).encode()).hexdigest() if lines else ""

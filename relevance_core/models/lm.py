@@ -1,4 +1,4 @@
-"""The causal LM under every adapter: how it is set up, loaded, and asked for the state that the answer is read from."""
+"""The causal LM under every adapter: its setup, its loading, and the hidden state that gives the answer."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ LEAST_SHARED: Final = 16
 
 
 def prepare(engine: EngineSettings, seed: int) -> torch.device:
-    """Sets torch up so that the same work gives the same bits, and returns the device of `engine`.
+    """Sets torch up for reproducible bits, and returns the device of `engine`.
 
-    Threads, every random generator's seed, deterministic algorithms. On a GPU an operation that has no deterministic kernel only
-    warns, so results there can differ in their last digits. Raises ModelError for a GPU that is not there.
+    Sets threads, every random generator's seed and deterministic algorithms. On a GPU an operation without a deterministic kernel
+    only warns, so results there can differ in their last digits. Raises ModelError for a GPU that is not there.
     """
-    # No more than a training takes: transformers' Trainer would split a batch over every GPU that it sees.
+    # The GPUs of a training and no more: transformers' Trainer would split a batch over every GPU that it sees.
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(engine.gpus))))
     cuda = torch.cuda.is_available()
     if engine.device == "cuda" and not cuda:
@@ -35,7 +35,7 @@ def prepare(engine: EngineSettings, seed: int) -> torch.device:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(engine.threads)
     torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
-    # Filling new memory only shows up reads of what nobody wrote; it took 5 % of a scoring pass.
+    # Filling new memory only reveals reads of uninitialised values; it took 5 % of a scoring pass.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # torch's own setting
     set_seed(seed)
     disable_progress_bar()
@@ -45,10 +45,16 @@ def prepare(engine: EngineSettings, seed: int) -> torch.device:
 def load_base(
     source: str | Path, dtype: Dtype = "auto", device: str | torch.device = "cpu", revision: str = "main"
 ) -> tuple[Any, Any]:
-    """The model, in evaluation mode on `device`, and its tokenizer.
+    """Loads a model, in evaluation mode on `device`, and its tokenizer.
 
-    source: a folder or a Hugging Face id. dtype: auto is bfloat16 on a GPU, else float32. Raises ModelError for a model that can't
-    be found or whose answers can't be read as the package reads them.
+    Args:
+        source: a folder or a Hugging Face id.
+        dtype: auto is bfloat16 on a GPU, else float32.
+        device: where the model goes.
+        revision: of a Hugging Face id.
+
+    Raises:
+        ModelError: the model can't be found or loaded, its answers are no single tokens, or its output head scales its logits.
     """
     device = torch.device(device)
     half = dtype == "bfloat16" or (dtype == "auto" and device.type == "cuda")
@@ -68,11 +74,15 @@ def load_base(
 
 
 def last_hidden(model: Any, ids: Tensor, lengths: Tensor, shared: int = 0, start: Start | None = None) -> Tensor:
-    """The hidden state after the last token of each row, as the output head reads it: batch × hidden size.
+    """Computes the hidden state after the last token of each row, as the output head reads it: batch × hidden size.
 
-    model: a causal LM, with LoRA layers in it or not. ids: batch × length, padded on the right with anything; no mask is needed,
-    since nothing looks ahead. lengths: tokens of each row. shared: leading tokens that all rows have in common; their keys and
-    values are computed once, and autograd sums their gradient over the rows. start: those of an earlier batch with the same start.
+    Args:
+        model: a causal LM, with LoRA layers in it or not.
+        ids: batch × length, padded on the right with anything; causal attention needs no mask for it.
+        lengths: tokens of each row.
+        shared: leading tokens that all rows have in common; their keys and values are computed once, and autograd sums their
+            gradient over the rows.
+        start: keys and values of an earlier batch with the same start.
     """
     before: dict[str, Any] = {}
     if shared:
@@ -86,7 +96,7 @@ def last_hidden(model: Any, ids: Tensor, lengths: Tensor, shared: int = 0, start
 
 
 def shared_start(prompts: Sequence[list[int]]) -> int:
-    """How many leading tokens all prompts share, at least one token of each left over; 0 when it is too few to be worth it."""
+    """Returns the number of leading tokens that all prompts share, leaving each at least one; 0 for too few to gain time."""
     if not prompts:
         return 0
     first, last = min(prompts), max(prompts)
@@ -96,7 +106,7 @@ def shared_start(prompts: Sequence[list[int]]) -> int:
 
 
 def pad(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """The prompts padded on the right (batch × longest) and their lengths."""
+    """Returns the prompts padded on the right (batch × longest) and their lengths."""
     lengths = torch.tensor([len(ids) for ids in prompts])
     ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long)
     for row, prompt in zip(ids, prompts, strict=True):
@@ -105,7 +115,7 @@ def pad(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
 
 
 def _check_head(model: Any) -> None:
-    """Raises ModelError for a model whose logits are more than its output head times the last state: two rows would not do."""
+    """Raises ModelError for a model that scales or caps its logits: they are more than its output head times the last state."""
     scales = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
     found = {name: getattr(model.config, name, None) for name in scales}
     changes = [f"{name} = {value}" for name, value in found.items() if value not in (None, 1)]

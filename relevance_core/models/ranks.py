@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Rank:
-    """Which of the processes this one is."""
+    """The number of this process among those of a training."""
 
     number: int = 0
     count: int = 1
@@ -32,17 +32,23 @@ class Rank:
         return self.number == 0
 
     def part(self, batch: Sequence[Item]) -> Sequence[Item]:
-        """This process's items of a batch: every count-th one."""
+        """Returns this process's items of a batch: every count-th one."""
         return batch[self.number :: self.count]
 
 
 def run_ranks(function: Callable[..., None], arguments: tuple[Any, ...], count: int, device: torch.device) -> None:
     """Calls `function(Rank, *arguments)` in `count` further processes, a process group of torch.distributed as torchrun makes it.
 
-    function, arguments: travel to the processes by pickle. device: cuda, whose GPU of its number a process then has, or cpu. Raises
-    ModelError with the first process's error; the others are ended.
+    Args:
+        function: is pickled.
+        arguments: are pickled.
+        count: of processes.
+        device: cuda, which gives each process the GPU of its number, or cpu.
+
+    Raises:
+        ModelError: a process failed; has its error. The others are ended.
     """
-    # A driver that was asked for its GPUs, by whichever library, would not work in what is forked then.
+    # CUDA does not work in a forked process once any library has initialised its driver.
     method = "spawn" if device.type == "cuda" else forked().get_start_method()
     with tempfile.TemporaryDirectory() as folder:
         job = (dict(os.environ), log_config(), function, arguments, count, device.type, Path(folder))
@@ -72,7 +78,7 @@ def _rank(
         log_as(logs)
     ranks = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
     os.environ |= {name: str(value) for name, value in ranks.items()}
-    # All of them are on this machine; accelerate would choose the number of threads by itself.
+    # All processes are on this machine; accelerate would choose the number of threads by itself.
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if device == "cuda":

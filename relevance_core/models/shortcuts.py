@@ -1,14 +1,14 @@
-"""What the answer's token does not need, and is not computed: two shortcuts through a causal LM that change no number it gives.
+"""Two shortcuts through a causal LM that skip work which the answer's token does not need, and leave its values unchanged.
 
-The constant start of a template is the same for every row and looks at nothing behind it, so its keys and values are computed once
+The constant start of a template is the same for every row and attends only to itself, so its keys and values are computed once
 (`start_of`). Every row's own tokens attend to them and to themselves (`attend`): the start's part is one product of the whole batch
-with one matrix, so that the start is never copied for each row, and one softmax over both parts makes it plain attention again.
+with one matrix, so that the start is never copied for each row, and one softmax over both parts equals plain attention.
 
-Only the state after a row's last token is read. In the last block, what follows the attention works token by token, so it is
+Only the state after a row's last token is read. In the last block, everything after the attention works token by token, so it is
 computed for that token alone (`only_last`).
 
-Both keep the gradient, with gradient checkpointing too (there the second one is left out, since what is computed again must have
-the shape that it had).
+Both keep the gradient. With gradient checkpointing the second shortcut is left out, since the recomputed forward pass must have the
+original shapes.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from transformers.masking_utils import sdpa_mask
 from relevance_core.errors import ModelError
 
 Start = dict[int, tuple[Tensor, Tensor]]
-"""Of each layer's number: the keys and the values of a prompt's start, each 1 × key heads × tokens × head size."""
+"""Layer number → the keys and the values of a prompt's start, each 1 × key heads × tokens × head size."""
 
 _NAME: Final = "shared_start"
 
 
 def start_of(model: Any, ids: Tensor) -> Start:
-    """The keys and values of `ids` (1 × tokens), with their gradient where gradients are on.
+    """Computes the keys and values of `ids` (1 × tokens), with their gradient where gradients are on.
 
-    Raises ModelError for a model whose attention is its own and not one of transformers' interface.
+    Raises ModelError for a model that implements attention itself, outside of transformers' interface.
     """
     if model.config._attn_implementation != _NAME:
         model.set_attn_implementation(_NAME)
     kept: Start = {}
-    with only_last(model, torch.zeros(1, dtype=torch.long, device=ids.device)):  # nobody reads a state
+    with only_last(model, torch.zeros(1, dtype=torch.long, device=ids.device)):  # the states after the last block are not read
         model.base_model(input_ids=ids, use_cache=False, kept=kept)
     if len(kept) != model.config.num_hidden_layers:
         raise ModelError(
@@ -63,10 +63,19 @@ def attend(
     kept: Start | None = None,
     **more: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention of transformers' interface: batch × tokens × heads × head size.
+    """Computes causal attention behind transformers' interface: batch × tokens × heads × head size.
 
-    query: batch × heads × tokens × head size; key and value may have fewer heads, each for several of the query's. start: what
-    stands before every row's tokens; such rows are padded on the right alone. kept: gets this layer's keys and values.
+    Args:
+        module: the attention layer.
+        query: batch × heads × tokens × head size.
+        key: as `query`, maybe with fewer heads, each for several of the query's.
+        value: as `key`.
+        attention_mask: of transformers.
+        scaling: of the scores.
+        dropout: of the weights.
+        start: keys and values before every row's tokens; such rows are padded on the right alone.
+        kept: receives this layer's keys and values.
+        more: arguments of transformers that are ignored.
     """
     if kept is not None:
         kept[module.layer_idx] = (key, value)
@@ -88,7 +97,7 @@ def attend(
 
 
 def _with_start(rows: Tensor, start: Tensor) -> Tensor:
-    """batch × groups × n × a times groups × a × b: one product a group for the whole batch."""
+    """Multiplies batch × groups × n × a by groups × a × b: one product a group for the whole batch."""
     batch, groups, n, _ = rows.shape
     product = rows.transpose(0, 1).reshape(groups, batch * n, -1) @ start
     return product.view(groups, batch, n, -1).transpose(0, 1)
@@ -96,9 +105,9 @@ def _with_start(rows: Tensor, start: Tensor) -> Tensor:
 
 @contextmanager
 def only_last(model: Any, places: Tensor) -> Iterator[None]:
-    """Inside, the state at `places` (one of each row) is all that the last block gives; its other states mean nothing.
+    """Limits the last block, inside the context, to the state at `places` (one of each row); its other states are meaningless.
 
-    Raises ModelError for a model whose last block is not one of attention and an MLP.
+    Raises ModelError for a model whose last block is not made of attention and an MLP.
     """
     if model.is_gradient_checkpointing:
         yield
@@ -106,7 +115,7 @@ def only_last(model: Any, places: Tensor) -> Iterator[None]:
     rows = torch.arange(len(places), device=places.device)
 
     def narrow(_: Any, given: tuple[Tensor]) -> Tensor:
-        # batch × 1 × width: added to the residual stream it reaches every token, and is right where it belongs.
+        # batch × 1 × width: added to the residual stream it reaches every token, and is right only at its own.
         return given[0][rows, places][:, None]
 
     hooks = [part.register_forward_pre_hook(narrow) for part in _late_parts(model)]
@@ -118,7 +127,7 @@ def only_last(model: Any, places: Tensor) -> Iterator[None]:
 
 
 def _late_parts(model: Any) -> tuple[Any, Any]:
-    """What follows the attention in the last block. Raises ModelError for a model that calls it otherwise."""
+    """Returns the parts of the last block after its attention. Raises ModelError for a model that names them otherwise."""
     try:
         block = model.base_model.layers[-1]
         return block.self_attn.o_proj, block.mlp

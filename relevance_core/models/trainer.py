@@ -1,12 +1,11 @@
-"""LoRA fine-tuning on labelled pairs: loss −log p(answer | prompt) at the last position (arXiv 2510.21671, eq. 1); or, as a first
-training, on raw texts as a language model.
+"""LoRA fine-tuning on labelled pairs: loss −log p(answer | prompt) at the last position (arXiv 2510.21671, eq. 1).
 
 transformers' `Trainer` with peft. Batches of about the same length are laid out before the training begins, so an item of its data
-set is a whole batch and going on from a checkpoint is only a matter of skipping some. The rows of a batch are padded on the right,
-logits are computed at the last position alone, and the template's constant start is computed once a batch, with its gradient;
-LoRA's dropout there is one draw for all rows of the batch. Only where a GPU's memory can't hold a step's activations are they
-computed again on the way back (gradient checkpointing). With several GPUs each has a process with the whole model and its share of
-every batch (DistributedDataParallel, through accelerate); no model is sharded.
+set is a whole batch and resuming from a checkpoint only skips some. The rows of a batch are padded on the right, logits are
+computed at the last position alone, and the template's constant start is computed once a batch, with its gradient; LoRA's dropout
+there is one draw for all rows of the batch. Activations are recomputed in the backward pass (gradient checkpointing) only where a
+GPU's memory can't hold a step's. With several GPUs each has a process with the whole model and its share of every batch
+(DistributedDataParallel, through accelerate); no model is sharded.
 """
 
 from __future__ import annotations
@@ -48,15 +47,15 @@ _LOGS: Final = 50
 _COMPLETE: Final = "complete"
 _RESULT: Final = "result.json"
 _TRAINED_BYTES: Final = 16
-"""Of a trained number, in float32: itself, its gradient and AdamW's two moments."""
+"""Bytes of a trained parameter, in float32: itself, its gradient and AdamW's two moments."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that a training needs beside its rows.
+    """The inputs of a training beside its rows.
 
-    work: folder of its checkpoints; a training that was killed goes on from the last one there. out: folder that gets the adapter.
-    start: folder of the adapter whose weights it begins with; None: from nothing.
+    work: folder of its checkpoints; a training that was killed resumes from the last one there. out: folder that gets the adapter.
+    start: folder of the adapter whose weights it begins with; None for fresh weights.
     """
 
     base: BaseRef
@@ -71,7 +70,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt, the id of its answer and how much it counts (1 on average)."""
+    """A prompt, the id of its answer and its weight (1 on average)."""
 
     ids: list[int]
     answer: int
@@ -81,12 +80,20 @@ class Example:
 def train(rows: pl.DataFrame, job: Job) -> dict[str, Any]:
     """Trains an adapter and writes `adapter_config.json` and `adapter_model.safetensors` into `job.out`.
 
-    rows: task, query, target, label, weight and, where the prompt carries it, english. The same rows,
-    job and machine give the same bytes, killed in between or not; with another `engine.gpus` they are rounded differently and
-    dropout is drawn differently.
-    Returns `steps`, `rows`, `parameters` (trained ones), `final_loss` (mean of the last logged steps) and `loss`: [{step, loss,
-    learning_rate}]. Raises DataError for rows that nothing can be learned from, ModelError for a base without the seven projections
-    or a `job.start` of another shape.
+    The same rows, job and machine give the same bytes, killed in between or not; another `engine.gpus` rounds differently and draws
+    dropout differently.
+
+    Args:
+        rows: task, query, target, label, weight and, where the prompt carries it, english.
+        job: base, prompt, settings and folders.
+
+    Returns:
+        `steps`, `rows`, `parameters` (trained ones), `final_loss` (mean of the last logged steps) and `loss`: [{step, loss,
+        learning_rate}].
+
+    Raises:
+        DataError: nothing can be learned from the rows.
+        ModelError: the base lacks the seven projections, or `job.start` has another shape.
     """
     _check(rows)
     count = job.engine.gpus
@@ -131,10 +138,16 @@ def _train(rank: Rank, rows: pl.DataFrame, job: Job) -> dict[str, Any]:
 
 
 def plan_batches(lengths: Sequence[int], size: int, epochs: float, seed: int) -> list[list[int]]:
-    """The batches of a whole training: places of rows, `size` a batch (the last of an epoch may have fewer).
+    """Plans the batches of a whole training: places of rows, `size` a batch (the last of an epoch may have fewer).
 
-    In every epoch each row comes once, in an order shuffled by (seed, epoch); stretches of 50 batches are sorted by length so that
-    little is padded, and then the batches are shuffled. A fraction of an epoch is that share of its batches.
+    In every epoch each row comes once, in an order shuffled by (seed, epoch); stretches of 50 batches are sorted by length to save
+    padding, and then the batches are shuffled. A fraction of an epoch is that share of its batches.
+
+    Args:
+        lengths: tokens of each row.
+        size: rows of a batch.
+        epochs: passes over the rows.
+        seed: of the order.
     """
     plan: list[list[int]] = []
     per_epoch = -(-len(lengths) // size)
@@ -150,13 +163,13 @@ def plan_batches(lengths: Sequence[int], size: int, epochs: float, seed: int) ->
 
 
 def last_checkpoint(work: Path) -> Path | None:
-    """The newest checkpoint that was written to its end."""
+    """Returns the newest checkpoint that was written to its end, or None."""
     complete = [path.parent for path in work.glob(f"checkpoint-*/{_COMPLETE}")]
     return max(complete, key=lambda path: int(path.name.split("-")[1]), default=None)
 
 
 def save_adapter(model: Any, base_id: str, folder: Path) -> None:
-    """Writes the adapter as peft reads it, with nothing of this machine in it: the base by its id, sets as sorted lists."""
+    """Writes the adapter as peft reads it, without traces of this machine: the base by its id, sets as sorted lists."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
@@ -167,9 +180,15 @@ def save_adapter(model: Any, base_id: str, folder: Path) -> None:
 
 
 def answer_loss(causal: Any, shared: int, ids: Tensor, lengths: Tensor, answers: Tensor, weights: Tensor) -> Tensor:
-    """The mean of weight × −log p(answer) over the rows of a batch: one number.
+    """Computes the mean of weight × −log p(answer) over the rows of a batch: a scalar.
 
-    causal: the causal LM, LoRA in it. shared, ids, lengths: as of `last_hidden`. answers: the id of each row's answer.
+    Args:
+        causal: the causal LM, LoRA in it.
+        shared: as in `last_hidden`.
+        ids: as in `last_hidden`.
+        lengths: as in `last_hidden`.
+        answers: the id of each row's answer.
+        weights: of the rows.
     """
     logits = causal.get_output_embeddings()(last_hidden(causal, ids, lengths, shared)).float()
     return (cross_entropy(logits, answers, reduction="none") * weights).mean()
@@ -181,12 +200,12 @@ class _BatchTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
-        """What the model returns: called as a whole, so that accelerate's autocast and the averaging of gradients are around it."""
+        """Calls the model as a whole, which returns the loss, so that accelerate's autocast and gradient averaging apply."""
         loss: Tensor = model(**inputs)
         return loss
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """The batches in their order, to every process: each has its own part of every one already."""
+        """Returns the batches in their order, in every process: each process holds its own part of every batch already."""
         return DataLoader(self.train_dataset, batch_size=1, collate_fn=self.data_collator)
 
 
@@ -208,9 +227,9 @@ def _trainer(
 
 
 def _part(rank: Rank, batch: list[Example]) -> list[Example]:
-    """A process's rows of a batch, weighed so that the mean over the processes is the mean over the batch's rows.
+    """Returns a process's rows of a batch, weighted so that the mean over the processes is the mean over the batch's rows.
 
-    A process that gets no row has one that does not count.
+    A process without rows gets one of weight 0.
     """
     if rank.count == 1:
         return batch
@@ -227,7 +246,7 @@ class _Tell(TrainerCallback):  # type: ignore[misc]
         self._progress: Progress | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        """The clock begins."""
+        """Starts the clock."""
         self._progress = open_progress("step", self._steps, state.global_step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
@@ -236,12 +255,12 @@ class _Tell(TrainerCallback):  # type: ignore[misc]
             self._progress.close()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **more: Any) -> None:
-        """The loss since the last time."""
+        """Reports the loss since the last log."""
         if self._progress and logs and "loss" in logs:
             self._progress.at(state.global_step, f"loss {logs['loss']:.3f}")
 
     def on_save(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        """The marker comes last: a checkpoint without it was cut off."""
+        """Writes the marker last: a checkpoint without it was cut off."""
         args.distributed_state.wait_for_everyone()
         if state.is_world_process_zero:
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _COMPLETE).touch()
@@ -271,7 +290,7 @@ def _check_projections(model: Any) -> None:
 
 
 def _examples(rows: pl.DataFrame, prompt: Prompt, tokenizer: Any) -> list[Example]:
-    """The rows that count, as prompts and answers."""
+    """Turns the rows with a weight above 0 into prompts and answers."""
     rows = rows.filter(pl.col("weight") > 0)
     if "english" not in rows.columns:
         rows = rows.with_columns(english=pl.lit(None, pl.String))
@@ -294,7 +313,7 @@ def _lora(job: Job) -> LoraConfig:
 
 
 def _load_adapter(adapted: Any, folder: Path) -> None:
-    """Gives a fresh adapter the weights of the one in `folder`. Raises ModelError unless it has the very same tensors."""
+    """Loads the weights of the adapter in `folder` into a fresh one. Raises ModelError if names or shapes of tensors differ."""
     state = load_file(folder / "adapter_model.safetensors")
     wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False)
     shapes, fresh = ({name: tuple(tensor.shape) for name, tensor in tensors.items()} for tensors in (state, wanted))
@@ -310,7 +329,7 @@ def _load_adapter(adapted: Any, folder: Path) -> None:
 
 
 def _checkpoints(adapted: Any, examples: Sequence[Example], shared: int, job: Job, device: torch.device) -> bool:
-    """Whether the largest batch's activations don't fit on the GPU beside the model; several GPUs decide as one would."""
+    """Tells whether the largest batch's activations exceed the GPU's memory beside the model; several GPUs decide as one would."""
     if device.type != "cuda":
         return False
     model = adapted.get_base_model()
@@ -323,7 +342,7 @@ def _checkpoints(adapted: Any, examples: Sequence[Example], shared: int, job: Jo
 def _arguments(rank: Rank, job: Job, steps: int, device: torch.device, half: bool, checkpointing: bool) -> TrainingArguments:
     settings = job.settings
     gpu = device.type == "cuda"
-    # The loss is logged on steps that divide save_steps, so that a training which goes on from a checkpoint logs the same figures.
+    # The loss is logged at a divisor of save_steps, so that a training resumed from a checkpoint logs the same figures.
     every = max(n for n in range(1, settings.save_steps + 1) if settings.save_steps % n == 0 and n <= max(1, steps // _LOGS))
     return TrainingArguments(
         output_dir=str(job.work),
@@ -351,7 +370,7 @@ def _arguments(rank: Rank, job: Job, steps: int, device: torch.device, half: boo
 
 
 def _collate(items: list[list[Example]]) -> dict[str, Tensor]:
-    """One batch: the only item there is."""
+    """Returns the only item: one batch."""
     (examples,) = items
     ids, lengths = pad([example.ids for example in examples])
     return {

@@ -1,4 +1,4 @@
-"""vLLM serves what the registry holds: the plugin that resolves a version's name, servers, the rollout of a release, the client."""
+"""Serving of the registry's versions by vLLM: the plugin that resolves a version's name, servers, rollouts, the client."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ __all__ = ["AsyncScoringClient", "Pair", "Scores", "ScoringClient"]
 
 
 def __getattr__(name: str) -> Any:
-    # vLLM imports this package for its plugin, in each of its processes: the client is loaded where somebody wants it.
+    # vLLM imports this package for its plugin, in each of its processes: the client is loaded on first use.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from relevance_core.serving import client

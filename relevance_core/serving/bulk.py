@@ -1,4 +1,4 @@
-"""A whole table of pairs, scored on servers."""
+"""Bulk scoring: a whole table of pairs, scored on servers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,17 @@ from relevance_core.store import Store
 def score_rows(
     store: Store, version: Manifest, rows: pl.DataFrame, endpoints: Sequence[str], settings: ServingSettings
 ) -> pl.Series:
-    """p(yes) of each row (`language`, `query`, `target`) under a published version, in the rows' order; a bar on a terminal.
+    """Scores rows on servers with a published version, with a progress bar on a terminal; returns p(yes) in the rows' order.
 
-    endpoints: the servers; none: those of the settings and those that registered themselves. Errors as of `ScoringClient.score`.
+    Args:
+        store: holds the registry and the list of servers.
+        version: the version to score with.
+        rows: `language`, `query` and `target`.
+        endpoints: the servers; empty for those of the settings and those that registered themselves.
+        settings: of serving.
+
+    Raises:
+        ServingError: and the other errors of `ScoringClient.score`.
     """
     pairs = [Pair(*row) for row in rows.select("language", "query", "target").iter_rows()]
     with ScoringClient(store, endpoints, settings) as client, tqdm(total=len(pairs), unit=" pairs", disable=None) as bar:

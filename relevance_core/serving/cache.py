@@ -1,7 +1,7 @@
 """The adapters that a server keeps on its disk, each in a folder named by its manifest's digest.
 
-An engine reads an adapter's folder again whenever that adapter has left its own memory, and dies if the folder is gone. So a folder
-is *in use* from the moment its path is handed out until the server has forgotten the name (`release`), and only then may it go.
+An engine reads an adapter's folder again whenever that adapter has left its memory, and crashes if the folder is gone. So a folder
+is *in use* from the moment its path is handed out until the server has forgotten the name (`release`), and is not removed before.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class _Kept:
 
 
 class AdapterCache:
-    """Folders of verified adapters below `root`, of which about `keep` stay: the least recently used go first, never one in use,
-    nor one used in the last minute, which a request on its way may still need.
+    """Folders of verified adapters below `root`, of which about `keep` stay: the least recently used are removed first.
 
-    One server's own: two must not share a root. Safe to use from several threads. `clock` gives seconds.
+    A folder in use stays, and so does one used in the last minute, which a request on its way may still need. The root is one
+    server's own: two must not share it. Safe to use from several threads. `clock` gives seconds.
     """
 
     def __init__(self, root: Path, keep: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -42,7 +42,7 @@ class AdapterCache:
         self._lock = threading.Lock()
 
     def found(self) -> list[Path]:
-        """Folders that an earlier process left, in no order. What a killed one left unfinished an hour ago or longer is removed."""
+        """Returns the folders that an earlier process left, in no order; removes unfinished ones that are an hour old or older."""
         if not self.root.is_dir():
             return []
         folders = [path for path in self.root.iterdir() if path.is_dir() and not path.is_symlink()]
@@ -52,9 +52,9 @@ class AdapterCache:
         return [path for path in folders if _DIGEST.fullmatch(path.name)]
 
     def put(self, folder: Path, digest: str) -> Path:
-        """Rename a whole, checked `folder` to the place of the version whose manifest has this digest, and return that place.
+        """Renames a complete, checked `folder` to the place of the version whose manifest has this digest, and returns that place.
 
-        What lies there is a leftover of a removal that failed. Raises OSError.
+        A folder found there is left over from a removal that failed, and is replaced. Raises OSError.
         """
         place = self.root / digest
         if place.exists():
@@ -64,48 +64,48 @@ class AdapterCache:
         return place
 
     def hand_out(self, name: str, folder: Path) -> None:
-        """The server is given `folder` as `name`."""
+        """Records that the server was given `folder` as `name`."""
         with self._lock:
             self._kept[name] = _Kept(folder, in_use=True, used=self._clock())
 
     def keep(self, name: str, folder: Path) -> None:
-        """`folder` holds `name`, and no server has it."""
+        """Records that `folder` holds `name`, which no server has."""
         with self._lock:
             self._kept.setdefault(name, _Kept(folder))
 
     def get(self, name: str) -> Path | None:
-        """The folder of `name`, which counts as used; None if there is none."""
+        """Returns the folder of `name`, which counts as used; None if there is none."""
         self.used(name)
         with self._lock:
             return self._kept[name].folder if name in self._kept else None
 
     def used(self, name: str) -> None:
-        """A request for `name` has just ended."""
+        """Records that a request for `name` has just ended."""
         with self._lock:
             if name in self._kept:
                 self._kept[name].used = self._clock()
 
     def release(self, name: str) -> None:
-        """No server has `name` any more, so its folder may go when its turn comes."""
+        """Records that no server has `name` any more, so that its folder may be removed."""
         with self._lock:
             if name in self._kept:
                 self._kept[name].in_use = False
 
     def remove(self, name: str) -> None:
-        """`name` leaves the disk at once. Raises OSError."""
+        """Removes `name` from the disk at once. Raises OSError."""
         with self._lock:
             kept = self._kept.pop(name, None)
             if kept and kept.folder.exists():
                 shutil.rmtree(kept.folder)
 
     def surplus(self) -> list[str]:
-        """Names in use beyond `keep`, the least recently used first; those used in the last minute are left out."""
+        """Returns the names in use beyond `keep`, the least recently used first, without those used in the last minute."""
         with self._lock:
             in_use = [name for name, kept in self._kept.items() if kept.in_use]
             return self._oldest(in_use, len(in_use) - self._keep)
 
     def evict(self) -> None:
-        """Remove the folders that are too many. Raises OSError; what could not be removed is found by the next process."""
+        """Removes the surplus folders that are not in use. Raises OSError; the next process finds what is left."""
         with self._lock:
             free = [name for name, kept in self._kept.items() if not kept.in_use]
             for name in self._oldest(free, len(self._kept) - self._keep):

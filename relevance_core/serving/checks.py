@@ -1,4 +1,4 @@
-"""Whether a server can serve an adapter, told from its files alone: an engine accepts NaNs and missing layers without a word."""
+"""Checks of an adapter's files before a server loads them: an engine accepts NaNs and missing layers silently."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class ServedBase:
-    """The base model that a server holds: its label in manifests (`BaseInfo.label`), the folder with its configuration, and the
-    digest of its files, "" where none was recorded.
+    """The base model that a server holds.
+
+    label: its name in manifests (`BaseInfo.label`). folder: has its configuration. digest: of its files, "" where none was
+    recorded.
     """
 
     label: str
@@ -26,7 +28,10 @@ class ServedBase:
     digest: str = ""
 
     def shapes(self) -> dict[str, tuple[int, int]]:
-        """(inputs, outputs) of each linear layer, by its name in the model. Raises ModelError for a folder that holds no model."""
+        """Returns (inputs, outputs) of each linear layer, by its name in the model.
+
+        Raises ModelError for a folder that holds no model.
+        """
         return _linear_layers(self.folder)
 
 
@@ -50,8 +55,15 @@ def _linear_layers(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def check_stated(manifest: Manifest, base: ServedBase, max_rank: int) -> None:
-    """Raise RegistryError for a manifest that requires what this release does not know, that names another base than the server's,
-    or a rank above `max_rank`.
+    """Checks the values that a manifest states.
+
+    Args:
+        manifest: of the version.
+        base: of the server.
+        max_rank: the largest LoRA rank that the server takes.
+
+    Raises:
+        RegistryError: it requires a feature that this release does not know, names another base, or states a higher rank.
     """
     manifest.require_scorable()
     if base.digest and manifest.base.digest and manifest.base.digest != base.digest:
@@ -78,11 +90,21 @@ def check_stated(manifest: Manifest, base: ServedBase, max_rank: int) -> None:
 
 
 def check_servable(folder: Path, manifest: Manifest, base: ServedBase, max_rank: int) -> None:
-    """Raise RegistryError unless a server of `base` gives the adapter in `folder` the scores that its trainer saw.
+    """Checks that a server of `base` will give the adapter in `folder` the scores that its trainer saw.
 
-    folder: a fetched version. Checked: base and rank as stated; every file's size and SHA-256; safetensors and JSON only; plain
-    LoRA of one rank; finite numbers; and one lora_A (rank × inputs) and lora_B (outputs × rank) for every layer of the base that a
-    target names, and no other tensor. Each file is read twice, the weights into memory. Raises StoreError for a disk that fails.
+    Checked: base and rank as stated; every file's size and SHA-256; safetensors and JSON only; plain LoRA of one rank; finite
+    numbers; and one lora_A (rank × inputs) and lora_B (outputs × rank) for every layer of the base that a target names, and no
+    other tensor. Each file is read twice, the weights into memory.
+
+    Args:
+        folder: a fetched version.
+        manifest: of the version.
+        base: of the server.
+        max_rank: the largest LoRA rank that the server takes.
+
+    Raises:
+        RegistryError: a check failed.
+        StoreError: the disk failed.
     """
     check_stated(manifest, base, max_rank)
     files, lora = read_adapter(folder, manifest.base, beside=DOCUMENTS)
@@ -123,7 +145,7 @@ def _check_layers(found: dict[str, tuple[int, ...]], manifest: Manifest, base: S
 
 
 def _expected(manifest: Manifest, layers: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
-    """Name and shape of every tensor that an adapter of these targets has on this base."""
+    """Returns name and shape of every tensor that an adapter of these targets has on this base."""
     targets, rank = manifest.lora.targets, manifest.lora.r
     expected = {}
     for layer, (inputs, outputs) in layers.items():
@@ -134,6 +156,6 @@ def _expected(manifest: Manifest, layers: dict[str, tuple[int, int]]) -> dict[st
 
 
 def _some(problems: list[str]) -> str:
-    """The first few of what may be hundreds."""
+    """Joins the first few of what may be hundreds of problems."""
     more = len(problems) - _SHOWN
     return "; ".join(problems[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")

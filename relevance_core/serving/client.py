@@ -3,9 +3,9 @@
     with ScoringClient("s3://bucket/prefix") as client:
         scores = client.score("QC", [Pair("de", "laufschuhe", "Sports > Shoes")])
 
-It follows the alias, makes the prompts of the version that serves, and asks whichever servers have that version's base. All pairs
-of a call are scored by one version: when that is gone, or its servers are, and another serves by then, the whole call is scored
-anew. `AsyncScoringClient` is the same for asyncio.
+It follows the alias, makes the prompts of the version that serves, and asks any server that has that version's base. All pairs
+of a call are scored by one version: when the version or its servers are gone and another version serves by then, the whole call is
+scored anew. `AsyncScoringClient` is the same for asyncio.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _OUTAGE_SECONDS: Final = 600.0
 class Scores:
     """The answer of one call, all of it by one version.
 
-    p: p(yes) of each pair, in the pairs' order. relevant: whether p reaches the version's threshold.
+    p: p(yes) of each pair, in the pairs' order. relevant: True where p reaches the version's threshold.
     """
 
     p: npt.NDArray[np.float64]
@@ -61,11 +61,14 @@ class Scores:
 class AsyncScoringClient:
     """Scores pairs on vLLM servers. For one event loop; any number of tasks may call it at once.
 
-    store: the registry, or its address; read access is enough. endpoints: the servers; none: `settings.endpoints` and those that
-    registered themselves in the store. settings: how stale the alias may be, how long an answer may take, which key manifests
-    must be signed with. batch: pairs of one request. concurrency: requests under way at a time, of all calls together; further
-    ones wait. attempts: tries of a batch, on other servers where there are any. outage: seconds for which the known alias is used
-    while the store can't be read.
+    Args:
+        store: the registry, or its address; read access is enough.
+        endpoints: the servers; empty for `settings.endpoints` and those that registered themselves in the store.
+        settings: how stale the alias may be, how long an answer may take, and the key that manifests must be signed with.
+        batch: pairs of one request.
+        concurrency: requests under way at a time, of all calls together; further ones wait.
+        attempts: tries of a batch, on other servers where there are any.
+        outage: seconds for which the known alias is used while the store can't be read.
     """
 
     def __init__(
@@ -88,16 +91,24 @@ class AsyncScoringClient:
         self._watch = Watch(self._store, settings, endpoints, outage)
         self._pool = Pool(settings.timeout_seconds, concurrency, attempts)
         self._opened: OrderedDict[tuple[Task, str], asyncio.Task[Prompts]] = OrderedDict()
-        # One thread: a fast tokenizer may not be used by two at a time, and the event loop goes on meanwhile.
+        # One thread: a fast tokenizer is not safe in two at a time, and the event loop goes on meanwhile.
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="relevance-prompts")
         self._closed = False
 
     async def score(self, task: Task, pairs: Sequence[Pair], *, version: str | None = None, done: Done | None = None) -> Scores:
-        """p(yes) of each pair and the decision, by the version that serves the task, or by `version` (16 hex digits).
+        """Scores pairs with the version that serves the task, or with `version`. A cancelled call cancels its requests.
 
-        done: called with the number of pairs scored so far; a smaller number means that the call began anew. Raises ServingError
-        when no server answers or the client is closed, NotFound when nothing serves the task, RegistryError for a damaged version,
-        StoreError when the alias can't be read for too long. A cancelled call takes its requests back.
+        Args:
+            task: QC or QI.
+            pairs: to score.
+            version: 16 hex digits; None for the champion.
+            done: called with the number of pairs scored so far; a smaller number means that the call began anew.
+
+        Raises:
+            ServingError: no server answers or the client is closed.
+            NotFound: nothing serves the task.
+            RegistryError: the version is damaged.
+            StoreError: the alias can't be read for too long.
         """
         pairs = list(pairs)
         begun = float("-inf")
@@ -115,7 +126,7 @@ class AsyncScoringClient:
         raise AssertionError("unreachable")
 
     async def close(self) -> None:
-        """Ends every connection; calls that are under way fail."""
+        """Closes every connection; calls under way fail."""
         self._closed = True
         self._watch.close()
         for opening in self._opened.values():
@@ -154,7 +165,7 @@ class AsyncScoringClient:
         return await self._pool.score(opened.manifest.name, opened.manifest.base.label, prompts, opened.answers)
 
     async def _open(self, task: Task, version: str) -> Prompts:
-        """The version, opened once for all calls; the ones used last are kept."""
+        """Returns the version, opened once for all calls; keeps the most recently used ones."""
         key = (task, version)
         opening = self._opened.get(key)
         if opening is None:
@@ -164,7 +175,7 @@ class AsyncScoringClient:
         if len(self._opened) > _OPENED:
             self._opened.popitem(last=False)
         try:
-            # shielded: others may wait for it when this call is cancelled
+            # shielded: other calls may wait for it when this call is cancelled
             return await asyncio.shield(opening)
         except BaseException:
             if opening.done():
@@ -193,11 +204,11 @@ class ScoringClient:
         self._thread.start()
 
     def score(self, task: Task, pairs: Sequence[Pair], *, version: str | None = None, done: Done | None = None) -> Scores:
-        """As `AsyncScoringClient.score`; `done` is called in the client's thread."""
+        """Scores pairs as `AsyncScoringClient.score` does; `done` is called in the client's thread."""
         return self._run(self._client.score(task, pairs, version=version, done=done))
 
     def close(self) -> None:
-        """Ends every connection and the thread; calls that are under way in other threads fail with a ServingError."""
+        """Closes every connection and the thread; calls under way in other threads fail with a ServingError."""
         with self._closing:
             if self._closed:
                 return
@@ -226,7 +237,7 @@ class ScoringClient:
                 "the client was closed during the call", do="make a new one, and close it after the last call"
             ) from error
         except BaseException:
-            future.cancel()  # an interrupt of the caller's thread takes the requests back
+            future.cancel()  # an interrupt of the caller's thread cancels the requests
             raise
 
     async def _end(self) -> None:
@@ -238,7 +249,7 @@ class ScoringClient:
 
 
 async def _together(work: Iterator[Coroutine[Any, Any, None]]) -> None:
-    """Runs them at once; the first error, or a cancellation, ends all and is raised."""
+    """Runs the coroutines concurrently; the first error, or a cancellation, ends all and is raised."""
     tasks = [asyncio.create_task(one) for one in work]
     try:
         await asyncio.gather(*tasks)
@@ -250,4 +261,4 @@ async def _together(work: Iterator[Coroutine[Any, Any, None]]) -> None:
 
 
 def _ignore(finished: int) -> None:
-    """Nobody wants to know how far a call is."""
+    """Ignores the progress of a call."""

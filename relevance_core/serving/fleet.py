@@ -1,7 +1,7 @@
-"""Which vLLM servers there are: those that the settings name, and those that registered themselves in the store.
+"""The known vLLM servers: those that the settings name, and those that registered themselves in the store.
 
-`relevance serve` writes `servers/<id>.json` when it is ready and deletes it when it ends. One that was killed stays in the list
-until a rollout finds that it does not answer; its entry is then taken out, since a server that comes back registers again.
+`relevance serve` writes `servers/<id>.json` when it is ready and deletes it when it ends. A killed server stays in the list until a
+rollout gets no answer from it and removes its entry; a server that comes back registers again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _POLL_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Entry:
-    """A server that registered itself. base: label of the base that it runs. host, pid: the process that looks after it."""
+    """A server that registered itself. base: label of the base that it runs. host, pid: of the process that supervises it."""
 
     url: str
     base: str
@@ -40,43 +40,43 @@ class Entry:
 
     @property
     def key(self) -> str:
-        """Where it stands in the store."""
+        """Its key in the store."""
         return f"{_FOLDER}{self.url.partition('://')[2].replace(':', '-').strip('/')}.json"
 
 
 def register(store: Store, entry: Entry) -> None:
-    """Lets clients and rollouts find a server that is ready."""
+    """Lists a server that is ready, so that clients and rollouts find it."""
     store.write(entry.key, canonical(asdict(entry)))
 
 
 def leave(store: Store, entry: Entry) -> None:
-    """Takes a server out of the list, unless another process runs one at its address by now."""
+    """Removes a server from the list, unless another process has registered at its address since."""
     if entry in registered(store):
         store.delete(entry.key)
 
 
 def registered(store: Store) -> list[Entry]:
-    """Every server in the list, by address; whether it answers is not asked."""
+    """Returns every server in the list, by address, without asking whether it answers."""
     found = []
     for item in store.list(_FOLDER):
         try:
             values: dict[str, Any] = json.loads(store.read(item.key))
-        except NotFound:  # it left since the list was read
+        except NotFound:  # it has left since the list was read
             continue
         found.append(Entry(**values))
     return sorted(found, key=lambda entry: entry.url)
 
 
 def endpoints(store: Store, settings: ServingSettings) -> list[str]:
-    """The addresses of all servers: the configured ones, then the registered ones."""
+    """Returns the addresses of all servers: the configured ones, then the registered ones."""
     return list(dict.fromkeys([*settings.endpoints, *(entry.url for entry in registered(store))]))
 
 
 @contextmanager
 def connected(store: Store, settings: ServingSettings) -> Iterator[list[Server]]:
-    """Connections to every server, closed at the end.
+    """Yields connections to every server, and closes them at the end.
 
-    A configured server that does not answer raises ServingError; a registered one leaves the list.
+    Raises ServingError for a configured server that does not answer; removes a registered one from the list.
     """
     from relevance_core.serving.wire import Server
 
@@ -96,13 +96,13 @@ def connected(store: Store, settings: ServingSettings) -> Iterator[list[Server]]
 
 
 def on_base(found: Iterable[Server], label: str) -> list[Server]:
-    """Those of the servers that run this base."""
+    """Returns the servers that run this base."""
     return [server for server in found if server.base() == label]
 
 
 @dataclass(frozen=True)
 class Started:
-    """A server that was started here, and how to stop it again."""
+    """A server that was started here. stop: stops it again."""
 
     server: Server
     stop: Callable[[], None]
@@ -111,8 +111,15 @@ class Started:
 def start(store: Store, manifest: Manifest, settings: ServingSettings) -> list[Started]:
     """Starts `serving.start_servers` processes `relevance serve` on this machine for the base of a version, and waits for them.
 
-    They go on when this process ends, and end by themselves when no release stands on their base any more. Raises ServingError
-    when one of them dies or is not ready in time; what was started is stopped then.
+    They outlive this process, and end when no release stands on their base any more.
+
+    Args:
+        store: holds the registry and the list of servers.
+        manifest: of the version.
+        settings: of serving.
+
+    Raises:
+        ServingError: a server died or was not ready in time; those that were started are stopped.
     """
     from relevance_core.serving.process import Supervisor
     from relevance_core.serving.wire import Server

@@ -1,9 +1,9 @@
-"""What a server with adapters answers, and what it refuses: ASGI middleware in front of vLLM's routes.
+"""The guard of a server with adapters: ASGI middleware in front of vLLM's routes that lets only known requests through.
 
 Only scoring with a version's own name gets through. vLLM's CPU build can give requests to the base model an adapter's weights when
-both are in one batch, and a request for plain log-probabilities garbage beside requests for those of given tokens; and a path in a
-request is a file of somebody else's choice. The guard also tells the adapters' cache what vLLM has forgotten, and lets vLLM forget
-what has not been asked for in a while.
+both are in one batch, and garbage to requests for plain log probabilities beside requests for those of given tokens; and a path in
+a request would load a file of the sender's choice. The guard also tells the adapters' cache which names vLLM has forgotten, and
+makes vLLM forget adapters that were not asked for in a while.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class Refusal(Exception):
 class Guard:
     """vLLM's `--middleware relevance_core.serving.guard.Guard`.
 
-    Open are health, version, metrics, the list of models and `/relevance`, which tells the numbers that the server computes with
-    (GET); `/v1/completions` with the name of a version as its `model`; and `/v1/unload_lora_adapter` with such a name. All else is
-    refused with a JSON error in vLLM's form that says why: 400 for a request that can't be meant, 403 for loading by path, 404 for
+    Open are health, version, metrics, the list of models and `/relevance`, which tells the dtype that the server computes in (GET);
+    `/v1/completions` with the name of a version as its `model`; and `/v1/unload_lora_adapter` with such a name. All else is
+    refused with a JSON error in vLLM's form that gives the reason: 400 for an invalid request, 403 for loading by path, 404 for
     other routes and models, 405 for other methods, 413 for a body above 8 MiB.
     cache: the resolver's; by default that of the registered plugin.
     """
@@ -51,7 +51,7 @@ class Guard:
         self._forgetting = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One connection, as ASGI has it."""
+        """Serves one ASGI connection."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -74,7 +74,7 @@ class Guard:
             await _answer(send, refusal.status, {"error": fields})
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send, name: str) -> None:
-        """Let the request through; afterwards see to the adapters that vLLM has forgotten, or should."""
+        """Lets the request through; afterwards handles the adapters that vLLM has forgotten, or should forget."""
         again = dict(scope)
         answer = _Status(send)
         if scope["path"] == UNLOAD:
@@ -96,15 +96,16 @@ class Guard:
             cache.used(name)
 
     def _forgotten(self, name: str, status: int) -> None:
-        """vLLM was asked to forget `name`. Its folder may go, unless a request that began before runs on, or one resolved it anew.
+        """Releases the folder of `name`, which vLLM was asked to forget, unless a request for it is running.
 
-        Either would be running here: requests reach vLLM through this guard only, and nothing is awaited since the answer.
+        A request that began before, or resolved the name anew, would be running here: requests reach vLLM through this guard only,
+        and nothing is awaited since the answer.
         """
         if status in _FORGOTTEN and not self._running[name] and (cache := self._adapters()):
             cache.release(name)
 
     async def _forget_surplus(self, scope: Scope) -> None:
-        """Unload what is beyond the cache's size and longest unused, as a client with the rights of this request would."""
+        """Unloads the least recently used adapters beyond the cache's size, with the rights of this request."""
         cache = self._adapters()
         if cache is None or self._forgetting:
             return
@@ -138,14 +139,14 @@ class _Status:
         self._send, self.status = send, 0
 
     async def __call__(self, message: Message) -> None:
-        """One message of the answer."""
+        """Sends one message of the answer."""
         if message["type"] == "http.response.start":
             self.status = int(message["status"])
         await self._send(message)
 
 
 def _check_route(method: str, path: str) -> None:
-    """Raise the Refusal of a route that is not open."""
+    """Raises the Refusal of a route that is not open."""
     if path == LOAD:
         raise Refusal(403, "PermissionDeniedError", "adapters are not loaded by path: ask for a published version by its name")
     methods = {"GET", "HEAD"} if path in READ else {"POST"} if path in (SCORE, UNLOAD) else set()
@@ -156,9 +157,9 @@ def _check_route(method: str, path: str) -> None:
 
 
 def _adapter(path: str, body: bytes) -> str:
-    """The adapter's name in the body. Raises Refusal."""
+    """Returns the adapter's name in the body. Raises Refusal for an invalid body or name."""
     try:
-        fields = json.loads(body)  # as vLLM's framework reads it, so that both see the same last key of two
+        fields = json.loads(body)  # as vLLM's framework reads it, so that both take the last of duplicate keys
     except (ValueError, RecursionError) as error:
         raise Refusal(400, "BadRequestError", "the body is not JSON") from error
     field = "model" if path == SCORE else "lora_name"
@@ -174,7 +175,7 @@ def _adapter(path: str, body: bytes) -> str:
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes:
-    """The whole body. Raises Refusal if it is too large or breaks off."""
+    """Reads the whole body. Raises Refusal if it is too large or breaks off."""
     data = bytearray()
     while True:
         message = await receive()
@@ -188,7 +189,7 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives `body` once, and then what comes after it: the client's disconnection."""
+    """Makes a `receive` that returns `body` once, and then the client's disconnection."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replay() -> Message:

@@ -1,7 +1,7 @@
 """The process of a server: vLLM's own API server, which ends when the process that started it is gone.
 
 `python -m relevance_core.serving.launch FLAGS` takes the flags of vLLM's API server. Its standard input is a pipe that only the
-starter holds open: however that one ends, SIGKILL too, the pipe closes and the server, 3 GB or a GPU's whole memory, ends with it.
+starter holds open: however the starter ends, SIGKILL too, the pipe closes and the server, 3 GB or a GPU's whole memory, ends too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _STARTER: Final = 0  # standard input
 
 
 def end_with_starter() -> None:
-    """Returns when the starter is gone, after this process was asked to end; kills its group when it does not."""
+    """Waits until the starter is gone, then asks this process to end, and kills its group when it does not."""
     while os.read(_STARTER, 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
@@ -28,7 +28,7 @@ def end_with_starter() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-# For the engine's processes too, which import this module anew.
+# Also in the engine's processes, which import this module anew.
 collect_rarely()
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The vLLM plugin `relevance` (entry-point group `vllm.general_plugins`): adapters are found by their immutable names.
+"""The vLLM plugin `relevance` (entry-point group `vllm.general_plugins`): resolves adapters by their immutable names.
 
 vLLM asks a resolver for every model name that it does not know, and never again for one that it does. The server's settings come in
 the environment's RELEVANCE_SERVING, one JSON object (`PluginSettings`); without it the plugin does nothing.
@@ -23,17 +23,17 @@ from relevance_core.store import open_store
 
 ENVIRONMENT = "RELEVANCE_SERVING"
 NAME = "relevance"
-#: Fetches at a time; a store that does not answer holds up these threads and no other part of the server.
+#: Fetches at a time; a store that does not answer blocks these threads and no other part of the server.
 _THREADS = 4
 _registered: tuple[Resolver, str] | None = None
 
 
 class PluginSettings(BaseModel):
-    """What RELEVANCE_SERVING says.
+    """The settings in RELEVANCE_SERVING.
 
-    store: the registry's address. base: the base as manifests name it. base_folder: what the server was started with as its model.
-    cache: folder of this server's own for adapters. dtype: the numbers that the server computes with. max_rank, cached: as in
-    `ServingSettings`. verify_key: file of a key, or empty.
+    store: the registry's address. base: the base as manifests name it. base_folder: the server's --model. cache: a folder of this
+    server's own for adapters. dtype: the dtype that the server computes in. max_rank, cached: as in `ServingSettings`. verify_key:
+    file of a key, or empty.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,7 +49,7 @@ class PluginSettings(BaseModel):
 
     @classmethod
     def read(cls, text: str) -> PluginSettings:
-        """The settings in the environment's text. Raises SettingsError that names what is wrong."""
+        """Parses the environment's text. Raises SettingsError that names the invalid values."""
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
@@ -57,7 +57,10 @@ class PluginSettings(BaseModel):
             raise SettingsError(problems, where=ENVIRONMENT, do="start the server with `relevance serve`") from error
 
     def resolver(self, log: Log) -> Resolver:
-        """The resolver of a server with these settings. Raises SettingsError for a bad address or key; the store is not asked."""
+        """Makes the resolver of a server with these settings, without asking the store.
+
+        Raises SettingsError for a bad address or key.
+        """
         key = Key.load(self.verify_key) if self.verify_key else None
         served = ServedBase(self.base.label, self.base_folder, self.base.digest)
         return Resolver(
@@ -66,14 +69,14 @@ class PluginSettings(BaseModel):
 
 
 class AdapterResolver:
-    """What vLLM calls: its `LoRAResolver`, for the base in `folder` only."""
+    """vLLM's `LoRAResolver` interface, for the base in `folder` only."""
 
     def __init__(self, resolver: Resolver, folder: Path, log: Log) -> None:
         self._resolver, self._folder, self._log = resolver, folder, log
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="relevance-resolver")
 
     async def resolve_lora(self, base_model_name: str, lora_name: str) -> Any:
-        """A `LoRARequest` for the adapter, or None; never raises."""
+        """Returns a `LoRARequest` for the adapter, or None; never raises."""
         if Path(base_model_name) != self._folder:
             self._log(f"refused {lora_name[:80]!r}: the server's model is {base_model_name!r}, not {str(self._folder)!r}")
             return None
@@ -85,12 +88,12 @@ def _request(name: str, folder: Path) -> Any:
     from vllm.lora.request import LoRARequest
 
     _, version = names.parse(name) or ("", "0")
-    # vLLM numbers adapters itself; the number only has to be positive and the same in every process.
+    # vLLM numbers adapters itself; this number only has to be positive and the same in every process.
     return LoRARequest(lora_name=name, lora_int_id=int(version[:7], 16) + 1, lora_path=str(folder))
 
 
 def register() -> None:
-    """The entry point. Raises SettingsError, which ends the server's start."""
+    """Registers the resolver: vLLM's entry point. Raises SettingsError, which ends the server's start."""
     global _registered
     from vllm.logger import init_logger
     from vllm.lora.resolver import LoRAResolverRegistry
@@ -108,10 +111,10 @@ def register() -> None:
 
 
 def registered() -> Resolver | None:
-    """The resolver of this process's server; None where the plugin is not registered."""
+    """Returns the resolver of this process's server; None where the plugin is not registered."""
     return _registered[0] if _registered else None
 
 
 def dtype() -> str | None:
-    """The numbers that this process's server computes with; None where the plugin is not registered."""
+    """Returns the dtype that this process's server computes in; None where the plugin is not registered."""
     return _registered[1] if _registered else None

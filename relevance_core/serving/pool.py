@@ -1,9 +1,9 @@
-"""Several vLLM servers as one: which of them is asked, and what is done about one that fails.
+"""A pool of vLLM servers that answers like one: chooses a server for each batch, and handles failures.
 
-A batch goes to the server of the right base that has the fewest requests under way. One that can't be reached, is busy or answers
-nonsense rests a little, longer each time, and not for less than it let a batch wait, up to a few seconds; the batch goes to
-another, after a random pause that grows with every try. One that refuses is not asked again for that batch. At most `concurrency`
-requests are under way; further ones wait for their turn.
+A batch goes to the server of the right base that has the fewest requests under way. A server that can't be reached, is busy or
+answers nonsense rests a little, longer each time, and at least as long as it let a batch wait, up to a few seconds; the batch goes
+to another, after a random pause that grows with every try. A server that refuses a batch is not asked again for it. At most
+`concurrency` requests are under way; further ones wait for their turn.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LONGEST_PAUSE: Final = 5.0
 
 @dataclass
 class _Member:
-    """A server. base: its label, None while it is not known. resting_until: `time.monotonic()`. failures: in a row."""
+    """A server. base: its label, None while it is not known. resting_until: `time.monotonic()`. failures: consecutive ones."""
 
     url: str
     base: str | None = None
@@ -42,13 +42,14 @@ class _Member:
 
     @property
     def rest(self) -> float:
-        """Seconds for which it is still to be left alone."""
+        """The seconds for which it still rests."""
         return max(0.0, self.resting_until - time.monotonic())
 
     def failed(self, error: ServingError, begun: float) -> None:
-        """Lets it rest; what it serves is asked again afterwards, since it may come back as another.
+        """Lets the server rest; its base is asked again afterwards, since a server may come back with another one.
 
-        begun: when it was asked. One that hangs may still list its models: after a short rest the next batch would wait as long.
+        begun: when it was asked. A hanging server may still list its models, so that after a short rest the next batch would wait
+        as long.
         """
         self.base, self.failure = None, error
         if not self.rest:  # requests that fail together are one failure
@@ -58,12 +59,12 @@ class _Member:
 
 
 def pause(tries: int) -> float:
-    """Seconds before the next try, random so that many clients don't come back at once, under a bound that doubles with each."""
+    """Returns the seconds before the next try: random, so that many clients don't come back at once, with a bound that doubles."""
     return random.uniform(0.5, 1) * min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** (tries - 1))  # noqa: S311 - no secret
 
 
 class Pool:
-    """Scores batches on whichever server can. For one event loop.
+    """Scores batches on any server that can. For one event loop.
 
     timeout: seconds for one answer. concurrency: requests under way. attempts: tries of a batch before its error is raised.
     """
@@ -75,7 +76,7 @@ class Pool:
         self._members: dict[str, _Member] = {}
 
     def use(self, endpoints: Sequence[str]) -> None:
-        """These are the servers from now on; what is known of one that stays is kept. Raises SettingsError for a wrong address."""
+        """Sets the servers; keeps the state of those that stay. Raises SettingsError for a wrong address."""
         urls = [wire.endpoint(url) for url in endpoints]
         for url in self._members.keys() - set(urls):
             _forget(self._members.pop(url))
@@ -85,10 +86,19 @@ class Pool:
     async def score(
         self, name: str, base: str, prompts: Sequence[Sequence[int]], answers: tuple[int, int]
     ) -> npt.NDArray[np.float64]:
-        """p(yes) of the prompts under the adapter `name`, by a server whose base has the label `base`.
+        """Scores the prompts with an adapter, on a server of its base; returns p(yes) of each.
 
-        Raises UnknownVersion or Refused when every such server says no, Unavailable when none answered in `attempts` tries,
-        ServingError when all servers run another base.
+        Args:
+            name: of the adapter.
+            base: label of the base.
+            prompts: token ids.
+            answers: the ids of yes and no.
+
+        Raises:
+            UnknownVersion: every such server lacks the adapter.
+            Refused: every such server refused.
+            Unavailable: none answered in `attempts` tries.
+            ServingError: all servers run another base.
         """
         request, refused = wire.payload(name, prompts, answers), dict[str, Refused]()
         tries = 1
@@ -114,14 +124,17 @@ class Pool:
         await self._client.aclose()
 
     async def _scored(self, member: _Member, request: dict[str, Any], refused: dict[str, Refused]) -> _Scored | None:
-        """The scores by this server; None when it refused, which is written down. Raises Unavailable, and lets it rest then."""
+        """Returns the scores by this server; None when it refused, which goes into `refused`.
+
+        Raises Unavailable, after which the server rests.
+        """
         answers, begun = request["logprob_token_ids"], time.monotonic()
         try:
             answer = await self._ask(member, "POST", wire.COMPLETIONS, request)
             scores = wire.p_yes(answer, len(request["prompt"]), answers, name=request["model"], where=member.url)
         except Refused as error:
             refused[member.url] = error
-            member.base = None  # a server that was started anew at this address may have another
+            member.base = None  # a server that was started anew at this address may have another base
             return None
         except Unavailable as error:
             member.failed(error, begun)
@@ -130,7 +143,7 @@ class Pool:
         return scores
 
     async def _choose(self, base: str, refused: dict[str, Refused]) -> _Member:
-        """The server for the next try. Raises as `score` does when there is none."""
+        """Returns the server for the next try. Raises the errors of `score` when there is none."""
         while True:
             left = [member for member in self._members.values() if member.url not in refused]
             able = [member for member in left if member.base == base]
@@ -142,7 +155,7 @@ class Pool:
             await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
 
     def _identify(self, member: _Member) -> asyncio.Task[None]:
-        """The task that finds out which base the server runs; batches that another can take don't wait for it."""
+        """Returns the task that asks for the server's base; batches that another server can take don't wait for it."""
         if member.asking is None:
             member.asking = asyncio.create_task(self._ask_base(member))
         return member.asking
@@ -157,12 +170,15 @@ class Pool:
             member.asking = None
 
     async def _ask(self, member: _Member, method: str, path: str, json: Any = None) -> Any:
-        """The JSON of one answer. Raises as `wire.body` does, and Unavailable when there is none in time."""
+        """Returns the JSON of one answer.
+
+        Raises the errors of `wire.body`, Unavailable when there is none in time, and ServingError on a closed client.
+        """
         if self._client.is_closed:
             raise ServingError("the client is closed", do="make a new one")
         member.in_flight += 1
         try:
-            # httpx bounds each read; a server that sends a byte now and then would hold a request for ever.
+            # httpx bounds each read only: a server that sends a byte now and then would hold a request for ever.
             async with asyncio.timeout(self._timeout):
                 response = await self._client.request(method, member.url + path, json=json)
         except TimeoutError as error:
@@ -178,11 +194,11 @@ class Pool:
         return wire.body(response, member.url)
 
     def _rest(self) -> float:
-        """Seconds until a server may be asked."""
+        """Returns the seconds until a server may be asked."""
         return min((member.rest for member in self._members.values()), default=0.0)
 
     def _nobody(self, base: str, left: Sequence[_Member], refused: dict[str, Refused]) -> ServingError:
-        """Why no server is left for a batch; Unavailable when a later try may find one."""
+        """Returns the error of a batch without a server; Unavailable when a later try may find one."""
         told = "; ".join(f"{member.url}: {member.base or (member.failure and member.failure.what)}" for member in left)
         if any(member.base is None for member in left):
             return Unavailable(f"no server with the base {base} answers", where=told, do="see whether it runs: `relevance ready`")
@@ -194,7 +210,7 @@ class Pool:
 
 
 def _clearest(refused: dict[str, Refused]) -> Refused:
-    """The refusal that says most: that the version is unknown, before others."""
+    """Returns the most informative refusal: an unknown version, before others."""
     return min(refused.values(), key=lambda error: not isinstance(error, UnknownVersion))
 
 

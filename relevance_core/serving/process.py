@@ -1,4 +1,4 @@
-"""`relevance serve` as a process of its own that outlives the one that starts it."""
+"""`relevance serve` as a separate process that outlives its starter."""
 
 from __future__ import annotations
 
@@ -29,7 +29,13 @@ class Supervisor:
 
     @classmethod
     def start(cls, store: str, base: str, settings: ServingSettings) -> Self:
-        """Starts it on a free port of this machine. base: the name of a version whose base it shall run."""
+        """Starts it on a free port of this machine.
+
+        Args:
+            store: the registry's address.
+            base: the name of a version whose base it shall run.
+            settings: of serving.
+        """
         from relevance_core.machine import free_port
 
         port, log = free_port(), Path(tempfile.mkdtemp(prefix="relevance-serve-")) / "serve.log"
@@ -40,7 +46,7 @@ class Supervisor:
         return cls(process, f"http://127.0.0.1:{port}", log)
 
     def require_alive(self) -> None:
-        """Raises ServingError, with the last lines that it wrote, when it has ended."""
+        """Raises ServingError, with the last lines of its log, when it has ended."""
         if self.process.poll() is not None:
             told = "\n".join(self.log.read_text(errors="replace").splitlines()[-_LAST_LINES:])
             raise ServingError(f"`relevance serve` ended with status {self.process.returncode}:\n{told}", where=str(self.log))

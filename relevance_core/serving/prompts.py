@@ -1,4 +1,4 @@
-"""A version as a client needs it: its manifest, and pairs made into its own prompts."""
+"""A version for a client: its manifest, and the prompts that it makes of pairs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _REMEMBERED: Final = 200_000
 
 
 class Pair(NamedTuple):
-    """What is to be judged. language: of the query, ISO 639-1. target: a category's path or an item's title, None for none."""
+    """A pair to judge. language: of the query, ISO 639-1. target: a category's path or an item's title, None for none."""
 
     language: str
     query: str
@@ -28,7 +28,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Prompts:
-    """A version, ready to make prompts. english: of queries, where the prompt has a place for it. For one thread at a time."""
+    """A version, ready to make prompts, for one thread at a time. english: translates queries, if the prompt has a place for it."""
 
     manifest: Manifest
     opened: Opened
@@ -36,16 +36,16 @@ class Prompts:
 
     @property
     def answers(self) -> tuple[int, int]:
-        """The ids of yes and no in its base."""
+        """The token ids of yes and no in its base."""
         return self.opened.answers
 
     @property
     def tokenizer(self) -> Any:
-        """Its base's tokenizer."""
+        """The tokenizer of its base."""
         return self.opened.tokenizer
 
     def encode(self, pairs: Iterable[Pair]) -> list[list[int]]:
-        """The token ids of each pair's prompt: normalised, translated and cut as when the version was trained."""
+        """Returns the token ids of each pair's prompt: normalised, translated and cut as when the version was trained."""
         rows = [(pair.language.lower(), normalise(pair.query), normalise(pair.target or "")) for pair in pairs]
         english = self.english.of if self.english else _none
         texts = [(self.manifest.task, query, target, english(language, query)) for language, query, target in rows]
@@ -55,8 +55,18 @@ class Prompts:
 def open_prompts(store: Store, task: Task, version: str, key: Key | None, serving: ServingSettings | None = None) -> Prompts:
     """Reads a version's manifest and loads its base's tokenizer and its translator.
 
-    key: what the manifest must be signed with, None for nothing. serving: where the servers of its translation models
-    are. Raises NotFound, RegistryError, ModelError, StoreError.
+    Args:
+        store: holds the registry.
+        task: QC or QI.
+        version: the version's id.
+        key: the key that the manifest must be signed with; None checks no signature.
+        serving: has the servers of its translation models.
+
+    Raises:
+        NotFound: there is no such version.
+        RegistryError: the manifest is damaged, unsigned or requires an unknown feature.
+        ModelError: base or translator can't be opened on this machine.
+        StoreError: the store can't be read.
     """
     manifest = Registry(store).manifest(task, version, key)
     opened = open_version(store, manifest, Machine(serving or ServingSettings()))
@@ -64,10 +74,10 @@ def open_prompts(store: Store, task: Task, version: str, key: Key | None, servin
 
 
 class English:
-    """The English of queries one by one, the same as `translators.add_english` gives them in bulk.
+    """Translates queries one by one, with the results that `translators.add_english` gives in bulk.
 
-    The version's translation memory is read once for each language, when its first query comes, and never written: what it lacks is
-    translated here, and kept in this process.
+    The version's translation memory is read once for each language, when its first query comes, and never written: texts that it
+    lacks are translated here, and kept in this process.
     """
 
     def __init__(self, translator: Translator, store: Store) -> None:
@@ -75,7 +85,7 @@ class English:
         self._known: dict[str, dict[str, str]] = {}
 
     def of(self, language: str, query: str) -> str | None:
-        """The English of a normalised query; None for an English one and where the translator can't read the language."""
+        """Returns the English of a normalised query; None for an English one and where the translator can't read the language."""
         if language == "en" or not self._translator.can(language, "en"):
             return None
         if language not in self._known:
@@ -94,4 +104,4 @@ class English:
 
 
 def _none(language: str, query: str) -> None:
-    """The English of a query for a version whose prompt has no place for it."""
+    """Returns no English, for a version whose prompt has no place for it."""

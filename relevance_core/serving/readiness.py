@@ -1,4 +1,4 @@
-"""When a server is ready for a version: it is healthy, it lists the version's name, and it gives the golden pairs their scores."""
+"""Readiness of a server for a version: it is healthy, lists the version's name, and reproduces the scores of the golden pairs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2}
 
 
 def tolerance_of(settings: ServingSettings, dtype: str | None, trained: str | None) -> float:
-    """The bound in force: `serving.tolerance`, else that of the coarser dtype of the two.
+    """Returns the bound in force: `serving.tolerance`, else that of the coarser of two dtypes.
 
-    dtype: the server's. trained: the version's. One that is not told counts as float32.
+    Args:
+        settings: of serving.
+        dtype: the server's; None counts as float32.
+        trained: the version's; None counts as float32.
     """
     return settings.tolerance or max(TOLERANCE[dtype or "float32"], TOLERANCE[trained or "float32"])
 
@@ -31,8 +34,17 @@ def tolerance_of(settings: ServingSettings, dtype: str | None, trained: str | No
 def check(server: Server, manifest: Manifest, golden: Golden, settings: ServingSettings) -> tuple[float, float]:
     """Lets a server score the golden pairs of a version under its name, which loads it there.
 
-    Returns the largest difference to the trainer's p(yes), and the bound. Raises ServingError when the server is not healthy,
-    refuses the version, does not list it afterwards, or scores a pair further away than the bound.
+    Args:
+        server: the server to check.
+        manifest: of the version.
+        golden: its golden pairs.
+        settings: of serving.
+
+    Returns:
+        The largest difference to the trainer's p(yes), and the bound.
+
+    Raises:
+        ServingError: the server is not healthy, refuses the version, does not list it afterwards, or exceeds the bound for a pair.
     """
     if not server.healthy():
         raise ServingError("the server is not healthy", where=server.url, expected="/health with 200")
@@ -45,10 +57,21 @@ def check(server: Server, manifest: Manifest, golden: Golden, settings: ServingS
 
 
 def compare(scores: npt.NDArray[np.float64], manifest: Manifest, golden: Golden, tolerance: float, where: str) -> float:
-    """The largest difference between scores and golden ones. Raises ServingError above the tolerance, or for a NaN."""
+    """Returns the largest difference between scores and golden scores.
+
+    Args:
+        scores: p(yes) of the golden pairs.
+        manifest: of the version.
+        golden: its golden pairs.
+        tolerance: the bound.
+        where: the server, for the error.
+
+    Raises:
+        ServingError: a difference is above the tolerance, or a score is NaN.
+    """
     differences = np.abs(scores - golden.p)
     largest = float(differences.max(initial=0.0))
-    if not largest <= tolerance:  # a NaN compares to nothing
+    if not largest <= tolerance:  # every comparison with a NaN is false
         worst = int(np.nanargmax(differences)) if np.isfinite(differences).any() else 0
         raise ServingError(
             f"{manifest.name} answers {scores[worst]:.6f} to golden pair {worst}, where it was trained {golden.p[worst]:.6f}",

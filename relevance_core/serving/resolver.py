@@ -1,6 +1,6 @@
-"""From an immutable name to a verified folder on this machine's disk, or to nothing and one line that says why.
+"""Resolves an immutable name to a verified folder on this machine's disk, or to None and one line of log with the reason.
 
-Nothing that fails here may raise: the engine that asks would lose more than one request.
+No failure here may raise: the engine that asks would lose more than one request.
 """
 
 from __future__ import annotations
@@ -34,11 +34,16 @@ _LINE = 1000
 
 
 class Resolver:
-    """Fetches, checks and keeps the adapters that one server serves.
+    """Fetches, checks and keeps the adapters that one server serves. Safe to use from several threads.
 
-    store: where the registry is. served: the base that the server holds. cache: a folder of this server's own. max_rank: the
-    largest LoRA rank it takes. cached: about how many adapters stay on its disk. key: what manifests must be signed with, if
-    anything. log: takes one line for each refusal. Safe to use from several threads.
+    Args:
+        store: of the registry.
+        served: the base that the server holds.
+        cache: a folder of this server's own.
+        max_rank: the largest LoRA rank that the server takes.
+        cached: about how many adapters stay on its disk.
+        key: the key that manifests must be signed with; None checks no signature.
+        log: takes one line for each refusal.
     """
 
     def __init__(
@@ -55,10 +60,10 @@ class Resolver:
         self._looked = False
 
     def resolve(self, name: str) -> Path | None:
-        """The folder of the adapter called `name`, in use from now on (until `cache.release`); None, and one line in the log, if
-        it may not be served or can't be had now. Never raises.
+        """Returns the folder of the adapter called `name`, in use from now on (until `cache.release`).
 
-        Many who ask at once cause one fetch. A name that is not there or not whole is not looked for again for 5 s.
+        Returns None, and logs one line, if the adapter may not be served or can't be fetched now. Never raises. Many callers at
+        once cause one fetch. A name that is missing or incomplete is not looked for again for 5 s.
         """
         if names.parse(name) is None:
             self._tell(f"refused {name[:80]!r}: it is no adapter's name, such as {names.name_of('QC', '0123456789abcdef')}")
@@ -85,7 +90,7 @@ class Resolver:
             self._look_once()
             folder = self._from_disk(name) or self._from_store(name)
             self.cache.hand_out(name, folder)
-        except Exception as error:  # the engine does not catch what a resolver raises
+        except Exception as error:  # the engine does not catch a resolver's exceptions
             _remember(self._refused, name, self._clock() + AGAIN_SECONDS)
             what = str(error) if isinstance(error, RelevanceError) else repr(error)
             self._tell(f"refused {name}: {what}")
@@ -94,7 +99,7 @@ class Resolver:
         return folder
 
     def _look_once(self) -> None:
-        """Take up the folders that this server left when it ended; they are verified when somebody asks for them."""
+        """Takes up the folders that this server left when it ended; they are verified when somebody asks for them."""
         with self._looking, disk_errors("reading the cache of adapters", self.cache.root):
             if self._looked:
                 return
@@ -108,7 +113,7 @@ class Resolver:
             self._looked = True
 
     def _from_disk(self, name: str) -> Path | None:
-        """The folder that is already here, verified again; None if there is none, or it is not what it was."""
+        """Returns the folder that is already here, verified again; None if there is none, or it has changed."""
         folder = self.cache.get(name)
         if folder is None:
             return None
@@ -135,7 +140,10 @@ class Resolver:
         check_servable(folder, manifest, self._served, self._max_rank)
 
     def _from_store(self, name: str) -> Path:
-        """Fetch, check, then rename to the folder's final name, so that nothing unchecked is ever there. Raises RelevanceError."""
+        """Fetches and checks the version, then renames the folder to its final name, so that nothing unchecked is ever there.
+
+        Raises RelevanceError.
+        """
         task, version = names.parse(name) or ("", "")
         stored = self._registry.stored(task, version, self._key)
         manifest = stored.manifest
@@ -148,7 +156,7 @@ class Resolver:
                 return self.cache.put(folder, manifest.digest)
 
     def _fetch_checked(self, stored: StoredVersion, folder: Path) -> Path:
-        """The version in `folder`. What the last check refuses stays refused: the digests in a manifest fix every byte of it."""
+        """Fetches the version into `folder`. A failed last check is final for an adapter: its manifest's digests fix every byte."""
         manifest = stored.manifest
         check_stated(manifest, self._served, self._max_rank)
         self._registry.fetch_stored(stored, folder)
@@ -177,7 +185,7 @@ def _remember(memory: OrderedDict[str, T], key: str, value: T) -> None:
 
 
 def _name_in(folder: Path) -> str:
-    """The name of the version whose manifest lies in `folder`; empty without a manifest that can be read."""
+    """Returns the name of the version whose manifest lies in `folder`; empty without a readable manifest."""
     try:
         return Manifest.from_bytes((folder / MANIFEST).read_bytes(), str(folder)).name
     except (RegistryError, FileNotFoundError):

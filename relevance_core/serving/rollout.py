@@ -1,10 +1,10 @@
-"""A release goes out: proved on every server, then the alias moves, then what served before is unloaded.
+"""The rollout of a release: every server proves it, then the alias moves, then the versions that served before are unloaded.
 
-The order is what keeps it safe. Every server of the version's base loads the new name beside the old one and answers the golden
-pairs; only then does the alias move, in one entry of the log for all tasks; clients follow it within `serving.staleness_seconds`;
-`serving.drain_seconds` later the old names are unloaded. Whatever fails before the move leaves the alias and every server as they
-were. A release on a new base (blue-green) is the same with servers that come up for it beside the old ones. Where there is no
-server at all, one is started for the proof alone; without vLLM on the machine the trainer's own scorer stands in.
+The order keeps it safe. Every server of the version's base loads the new name beside the old one and answers the golden pairs; only
+then does the alias move, in one entry of the log for all tasks; clients follow it within `serving.staleness_seconds`;
+`serving.drain_seconds` later the old names are unloaded. A failure before the move leaves the alias and every server as they were.
+A release on a new base (blue-green) is the same with servers that come up for it beside the old ones. Where there is no server at
+all, one is started for the proof alone; without vLLM on the machine the trainer's own scorer stands in.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Proof:
-    """What a version showed before it served. engine: what scored its golden pairs; where: the servers, empty for one of its own.
+    """The evidence that a version gave before it served.
 
-    pairs: how many; largest: the largest difference of p(yes) to the trainer's; tolerance: what was allowed.
+    engine: the engine that scored its golden pairs. where: the servers, empty for a temporary one. pairs: their number.
+    largest: the largest difference of p(yes) to the trainer's. tolerance: the bound of that difference.
     """
 
     task: str
@@ -46,17 +47,27 @@ class Proof:
     tolerance: float
 
     def as_json(self) -> dict[str, Any]:
-        """The proof as plain values."""
+        """Returns the proof as plain values."""
         return asdict(self) | {"where": list(self.where)}
 
 
 def roll_out(
     registry: Registry, versions: Mapping[str, str], move: Callable[[], Release], settings: Settings
 ) -> tuple[Release, list[Proof]]:
-    """Proves the versions (task → version id) on every server of their base, calls `move`, which moves the alias, and drains.
+    """Proves versions on every server of their base, moves the alias by calling `move`, and drains.
 
-    Returns the release that serves now, and a proof of each version. Raises RegistryError for a version that must not be served,
-    ServingError when a server fails; the alias has not moved then, and the servers hold what they held before.
+    Args:
+        registry: of the versions.
+        versions: task → version id.
+        move: moves the alias and returns the release.
+        settings: of the run.
+
+    Returns:
+        The release that serves now, and a proof of each version.
+
+    Raises:
+        RegistryError: a version must not be served.
+        ServingError: a server failed. The alias has not moved, and the servers hold the adapters that they held before.
     """
     manifests = [registry.require_intact(task, version) for task, version in sorted(versions.items())]
     for manifest in manifests:
@@ -75,7 +86,7 @@ def _on_servers(
     move: Callable[[], Release],
     settings: Settings,
 ) -> tuple[Release, list[Proof]]:
-    """Proof, move and drain where there are servers; whatever fails before the move is undone on them."""
+    """Proves, moves and drains where there are servers; undoes everything on them after a failure before the move."""
     held = {server.url: set(server.adapters()) for server in everywhere}
     started: list[fleet.Started] = []
     try:
@@ -94,7 +105,7 @@ def _on_servers(
 
 
 def bases_after(registry: Registry, versions: Mapping[str, str]) -> dict[str, str]:
-    """Task → label of the base that it stands on once these versions serve."""
+    """Returns task → label of its base once these versions serve."""
     current = registry.current()
     moved = {task: registry.manifest(task, version).base.label for task, version in versions.items()}
     return (dict(current.bases) if current else {}) | moved
@@ -108,9 +119,9 @@ def _check_base(registry: Registry, manifest: Manifest, settings: Settings) -> N
 
 
 def _check_files(registry: Registry, manifest: Manifest, settings: Settings) -> None:
-    """Raises RegistryError, with the cause, for an adapter that a server would refuse or, worse, take."""
+    """Raises RegistryError, with the cause, for an adapter that a server would refuse or, worse, serve with wrong scores."""
     base = folder_of(base_of(registry.store, manifest))
-    if base is None:  # a Hugging Face id: the servers have it, this machine may not
+    if base is None:  # a Hugging Face id: the servers have its files, this machine may not
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = registry.fetch(manifest.task, manifest.version, Path(scratch) / manifest.version)
@@ -125,7 +136,7 @@ def _servers_of(
     started: list[fleet.Started],
     settings: Settings,
 ) -> dict[str, list[Server]]:
-    """The servers of each version's base, by the version's name; where there are none, they are started and noted in `started`."""
+    """Returns the servers of each version's base, by the version's name; starts missing ones and notes them in `started`."""
     chosen: dict[str, list[Server]] = {}
     for manifest in manifests:
         there = [*everywhere, *(one.server for one in started)]
@@ -150,7 +161,7 @@ def _prove(registry: Registry, manifest: Manifest, servers: Sequence[Server], se
     try:
         largest, tolerance = max(readiness.check(server, manifest, pairs, settings.serving) for server in servers)
     except ServingError:
-        # The plugin made the same check on the server and refused: here it says why to whoever asked for the rollout.
+        # The plugin made the same check on the server and refused: here the reason reaches the caller of the rollout.
         _check_files(registry, manifest, settings)
         raise
     where = tuple(server.url for server in servers)
@@ -159,7 +170,7 @@ def _prove(registry: Registry, manifest: Manifest, servers: Sequence[Server], se
 
 
 def _prove_here(registry: Registry, manifests: Sequence[Manifest], settings: Settings) -> list[Proof]:
-    """The proof where no server is known: on a vLLM server of its own for each base, or by the trainer's scorer."""
+    """Proves the versions where no server is known: on a temporary vLLM server for each base, or by the trainer's scorer."""
     from relevance_core.machine import free_port, python_of
     from relevance_core.serving.server import LocalServer, spec_for
     from relevance_core.serving.wire import Server
@@ -187,7 +198,7 @@ def _prove_by_scorer(registry: Registry, manifest: Manifest, settings: Settings)
 
 
 def _undo(everywhere: Sequence[Server], held: Mapping[str, set[str]], started: Sequence[fleet.Started]) -> None:
-    """Leaves the servers as they were: what was loaded is unloaded where a server still answers, what was started is stopped."""
+    """Restores the servers: unloads the loaded versions where a server still answers, and stops the servers that were started."""
     for server in everywhere:
         try:
             for name in sorted(server.adapters() - held[server.url]):
@@ -199,9 +210,9 @@ def _undo(everywhere: Sequence[Server], held: Mapping[str, set[str]], started: S
 
 
 def _drain(registry: Registry, before: Release, servers: Sequence[Server], settings: Settings) -> None:
-    """Waits until the clients have followed the alias, then unloads what no longer serves.
+    """Waits until the clients have followed the alias, then unloads the versions that no longer serve.
 
-    The alias has moved: a server that fails now is only told of. One on a base that nothing serves any more ends by itself.
+    The alias has moved: the failure of a server is now only logged. A server on a base that nothing serves any more ends by itself.
     """
     log.info("the alias moved; unloading in %g s what release %s served", settings.serving.drain_seconds, before.number)
     time.sleep(settings.serving.drain_seconds)

@@ -1,7 +1,7 @@
-"""`relevance serve`: a vLLM server for the base of what serves, from its start to its end.
+"""`relevance serve`: a vLLM server for the base of the champions, from its start to its end.
 
-It is ready when it is healthy and every version of its base that serves, or that it was started for, gives its golden pairs their
-scores there. Then it stands in the store's list of servers (`fleet`), until it ends.
+It is ready when it is healthy and reproduces the golden pairs' scores for every version of its base that serves, or that it was
+started for. From then on until its end, it is in the store's list of servers (`fleet`).
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _LOOK_SECONDS: Final = 10.0
 
 @dataclass(frozen=True)
 class Plan:
-    """What a server is started for.
+    """The purpose of a server.
 
     base: champion, or the name of a version whose base it runs (`relevance-qc@…` or `QC@…`). task: the champion of only this one.
-    advertise: the address that others reach it by; None: that of host and port; empty: it stays out of the list.
-    until_replaced: end when no release stands on the base any more, once one has.
+    advertise: the address that others reach it by; None for that of host and port; empty keeps it out of the list.
+    until_replaced: ends the server when no release stands on the base any more, once one has.
     """
 
     base: str = CHAMPION
@@ -52,7 +52,7 @@ class Plan:
 
     @property
     def address(self) -> str:
-        """What clients and rollouts are told."""
+        """The address for clients and rollouts."""
         if self.advertise is not None:
             return self.advertise
         everywhere = self.host in ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
@@ -60,11 +60,20 @@ class Plan:
 
 
 def serve(registry: Registry, plan: Plan, settings: ServingSettings, work: Path) -> int:
-    """Starts the server, writes `ready http://…` to stdout when it is, and returns its exit status when it has ended.
+    """Starts the server, writes `ready http://…` to stdout when it is ready, and returns its exit status when it has ended.
 
-    SIGTERM and SIGINT let it finish the requests in flight and end. work: folder of its cache of adapters. Raises NotFound or
-    SettingsError where it is not clear which base to run, ServingError when the server does not start or does not agree with the
-    golden pairs.
+    SIGTERM and SIGINT let it finish the requests in flight and end.
+
+    Args:
+        registry: of the versions.
+        plan: of the server.
+        settings: of serving.
+        work: folder of its cache of adapters.
+
+    Raises:
+        NotFound: nothing serves yet, or there is no such version.
+        SettingsError: the base to run is ambiguous.
+        ServingError: the server does not start or does not agree with the golden pairs.
     """
     versions, release = to_serve(registry, plan), registry.current()
     spec = spec_for(registry.store, versions, settings, host=plan.host, port=plan.port, gpus=plan.gpus, work=work, flags=plan.flags)
@@ -85,7 +94,7 @@ def serve(registry: Registry, plan: Plan, settings: ServingSettings, work: Path)
 
 
 def to_serve(registry: Registry, plan: Plan) -> list[Manifest]:
-    """The versions that a server must agree with to be ready: the one that it is started for, and every champion of its base.
+    """Returns the versions that a server must agree with to be ready: the one that it is started for, and its base's champions.
 
     Raises NotFound where nothing serves yet, SettingsError where the champions stand on several bases or the name is no version's.
     """
@@ -111,7 +120,7 @@ def to_serve(registry: Registry, plan: Plan) -> list[Manifest]:
 
 
 def champions_on(registry: Registry, *labels: str) -> list[Manifest]:
-    """The versions that serve on one of these bases."""
+    """Returns the versions that serve on one of these bases."""
     release = registry.current()
     tasks = [task for task, label in sorted(release.bases.items()) if label in labels] if release else []
     return [registry.manifest(task, release.versions[task]) for task in tasks] if release else []
@@ -129,7 +138,18 @@ def _named(registry: Registry, text: str) -> Manifest:
 
 
 def prove(server: Server, registry: Registry, versions: Sequence[Manifest], settings: ServingSettings) -> None:
-    """Loads the versions, which warms the server up, and holds it to their golden pairs. Raises ServingError, RegistryError."""
+    """Loads the versions, which warms the server up, and holds it to their golden pairs.
+
+    Args:
+        server: the server to prove.
+        registry: has the golden pairs.
+        versions: to load.
+        settings: of serving.
+
+    Raises:
+        ServingError: the server does not agree with the golden pairs.
+        RegistryError: a version has damaged golden pairs.
+    """
     for version in versions:
         largest, _ = readiness.check(server, version, golden.load(registry, version), settings)
         log.info("%s: p(yes) within %.1e of the trainer's", version.name, largest)
@@ -137,7 +157,7 @@ def prove(server: Server, registry: Registry, versions: Sequence[Manifest], sett
 
 @contextmanager
 def _listed(registry: Registry, plan: Plan, server: LocalServer) -> Iterator[None]:
-    """In the store's list of servers while the body runs."""
+    """Keeps the server in the store's list of servers while the body runs."""
     if not plan.address:
         yield
         return
@@ -181,7 +201,7 @@ def _watch(
         try:
             release = registry.current()
             stood |= any(label in one.bases.values() for one in _since(registry, release, first))
-        except RelevanceError as error:  # an outage of the store must not end a server
+        except RelevanceError as error:  # An outage of the store must not end a server.
             log.warning("whether the base still serves is not known: %s", error)
             continue
         first = release.number if release else first
@@ -193,7 +213,7 @@ def _watch(
 
 
 def _since(registry: Registry, release: Release | None, number: int) -> Iterator[Release]:
-    """This release and those before it, down to that number."""
+    """Yields this release and those before it, down to that number."""
     while release is not None and release.number >= number:
         yield release
         release = registry.release(release.previous) if release.previous is not None else None

@@ -1,6 +1,6 @@
 """A vLLM server of this machine: its command, its environment, and its process from the start to the end.
 
-The process is the head of a group of its own, so that the engine's processes go with it, and it ends when this process does.
+The process leads a process group of its own, so that the engine's processes end with it, and it ends when this process does.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ log = logging.getLogger(__name__)
 Device = Literal["cpu", "cuda"]
 
 _RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
-"""The bounds that vLLM's --max-lora-rank takes."""
+"""The values that vLLM's --max-lora-rank takes."""
 CPU_DEFAULTS: Final[Mapping[str, str]] = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
-    # Bound threads are those of the same cores for every server of a machine, and each waits for work by spinning.
+    # Bound threads would use the same cores for every server of a machine, and each spins while it waits for work.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    # Else the first request waits for a C++ compiler, which must be there, for a function of the sampler that counts a few numbers.
+    # Else the first request waits for a C++ compiler, which must be installed, to build a small function of the sampler.
     "TORCHDYNAMO_DISABLE": "1",
 }
 IN_ENGINE: Final = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
-"""By its path: the CPU build takes the name `uni` for `mp`, for the sake of bound threads, which `nobind` leaves out."""
+"""The executor by its path: the CPU build takes the name `uni` for `mp`, to bind threads, which `nobind` switches off."""
 _LEAST_TOKENS: Final = 512
 _DRAIN_SECONDS: Final = 10
 _LAST_LINES: Final = 30
@@ -51,11 +51,11 @@ _SECONDS_BETWEEN_LINES: Final = 10.0
 
 @dataclass(frozen=True)
 class ServerSpec:
-    """All that decides how a server runs.
+    """The specification of a server.
 
     store: URI of the registry's store. folder: the base model's, on this machine. gpus: 0 on the CPU; several share the model.
     dtype: float32 or bfloat16. max_tokens: longest prompt and answer. work: for the fetched adapters and the log; removed with the
-    server if `temporary`. flags: further ones of vLLM, which win.
+    server if `temporary`. flags: further flags of vLLM, which take precedence.
     """
 
     store: str
@@ -89,12 +89,24 @@ def spec_for(
     work: Path | None = None,
     flags: tuple[str, ...] = (),
 ) -> ServerSpec:
-    """How a server for published versions of one base runs on this machine; the base is brought to a local folder.
+    """Specifies a server for published versions of one base on this machine; brings the base to a local folder.
 
-    versions: those it is started for. It has room for the longest prompt of any, and where `serving.dtype` leaves it open, it runs
-    in their dtype. gpus: 0 for the CPU; default: as many as there are and the base's heads can be shared among. work: default: a
-    temporary folder. Raises SettingsError without an environment that has vLLM, or with more GPUs than there are; NotFound,
-    ModelError or RegistryError for a version that can't be opened here.
+    Args:
+        store: of the registry.
+        versions: the versions that it is started for. It has room for the longest prompt of any, and where `serving.dtype` leaves
+            it open, it runs in their dtype.
+        settings: of serving.
+        host: to bind.
+        port: to bind.
+        gpus: 0 for the CPU; None for as many as there are and the base's heads can be shared among.
+        work: a folder; None for a temporary one.
+        flags: further flags of vLLM.
+
+    Raises:
+        SettingsError: there is no environment that has vLLM, or fewer GPUs.
+        NotFound: a version or its base is not there.
+        ModelError: a base can't be opened here.
+        RegistryError: a version can't be opened here.
     """
     from relevance_core.scoring.opened import dtype_of, open_version
 
@@ -122,14 +134,14 @@ def spec_for(
 
 
 def _longest(folder: Path, versions: Sequence[Manifest]) -> int:
-    """Room for the versions' longest prompt and the answer; some more, for versions to come, where the base has it."""
+    """Returns room for the versions' longest prompt and the answer, and more, for versions to come, where the base has it."""
     most = int(config_of(folder).get("max_position_embeddings", _LEAST_TOKENS))
     longest = max(version.prompt.max_tokens or 0 for version in versions)
     return max(longest + 1, min(_LEAST_TOKENS, most))
 
 
 def command(spec: ServerSpec, python: Path) -> list[str]:
-    """The command line of the server; its variables are those of `environment`."""
+    """Returns the command line of the server; its variables come from `environment`."""
     settings = spec.settings
     rank = next((rank for rank in _RANKS if rank >= settings.max_rank), _RANKS[-1])
     words: list[object] = [python, "-m", "relevance_core.serving.launch"]
@@ -142,17 +154,17 @@ def command(spec: ServerSpec, python: Path) -> list[str]:
     if spec.device == "cuda":
         words += ["--tensor-parallel-size", spec.gpus, "--gpu-memory-utilization", 0.9]
     else:
-        # The CPU's default block of 128 tokens is longer than most prompts: no prefix would ever be found in the cache.
+        # The CPU's default block of 128 tokens is longer than most prompts: the prefix cache would never hit.
         words += ["--block-size", 32]
-        # One worker needs no process of its own: it would import torch and vLLM once more, and wait for each step by spinning.
+        # One worker needs no process of its own: it would import torch and vLLM once more, and spin between steps.
         words += ["--distributed-executor-backend", IN_ENGINE]
     return [str(word) for word in words] + list(spec.flags)
 
 
 def environment(spec: ServerSpec, inherited: Mapping[str, str]) -> dict[str, str]:
-    """The variables of the server's process: `inherited` (the store's credentials are there), vLLM's own, and the plugin's.
+    """Returns the variables of the server's process: `inherited` (with the store's credentials), vLLM's own, and the plugin's.
 
-    RELEVANCE_SERVING holds what the plugin and the guard need to know, as one JSON object.
+    RELEVANCE_SERVING holds the settings of the plugin and the guard, as one JSON object.
     """
     settings = spec.settings
     about = {
@@ -177,27 +189,27 @@ def environment(spec: ServerSpec, inherited: Mapping[str, str]) -> dict[str, str
 
 
 class LocalServer:
-    """A running server. Use it in a `with`: whatever happens inside, it is killed at the end; `stop` first, where it has users."""
+    """A running server. Use it in a `with`, which kills it at the end in any case; call `stop` first where it has users."""
 
     def __init__(self, spec: ServerSpec, process: subprocess.Popen[bytes], log: Path | None) -> None:
         self.spec, self._process, self._log, self._over = spec, process, log, False
 
     @classmethod
     def start(cls, spec: ServerSpec, python: Path, *, to_file: bool = True) -> Self:
-        """Starts the process and returns at once. to_file: what it writes goes to server.log in `spec.work`, else to stderr.
+        """Starts the process and returns at once. to_file: True sends its output to server.log in `spec.work`, False to stderr.
 
         Raises ServingError when the port is taken.
         """
         require_free(spec.host, spec.port)
         spec.work.mkdir(parents=True, exist_ok=True)
         log = spec.work / "server.log" if to_file else None
-        # Kernels that vLLM builds while it runs are built by programs of its own environment.
+        # vLLM builds kernels at run time with programs of its own environment.
         path = os.pathsep.join([str(python.parent), os.environ.get("PATH", os.defpath)])
         with log.open("wb") if log else os.fdopen(os.dup(2), "wb") as stream:
             process = subprocess.Popen(
                 command(spec, python),
                 env=environment(spec, os.environ) | {"PATH": path},
-                stdin=subprocess.PIPE,  # held open, and never written to: see launch.py
+                stdin=subprocess.PIPE,  # held open and never written to: see launch.py
                 stdout=stream,
                 stderr=stream,
                 start_new_session=True,
@@ -211,15 +223,15 @@ class LocalServer:
 
     @property
     def pid(self) -> int:
-        """The process, and the group, that it is."""
+        """The id of its process, and of its process group."""
         return self._process.pid
 
     def alive(self) -> bool:
-        """Whether its process runs."""
+        """Tells whether its process runs."""
         return self._process.poll() is None
 
     def wait(self) -> None:
-        """Returns when it is healthy. Raises ServingError, with the last lines that it wrote, when it ends or is too slow."""
+        """Waits until it is healthy. Raises ServingError, with the last lines of its log, when it ends or is too slow."""
         from relevance_core.serving.wire import Server
 
         begun = told = time.monotonic()
@@ -236,7 +248,7 @@ class LocalServer:
         log.info("vLLM is up on %s after %.0f s", self.url, time.monotonic() - begun)
 
     def require_alive(self) -> None:
-        """Raises ServingError, with the last lines that it wrote, when it has ended."""
+        """Raises ServingError, with the last lines of its log, when it has ended."""
         if not self.alive():
             raise self._error(f"the server ended with status {self._process.returncode}")
 
@@ -250,7 +262,7 @@ class LocalServer:
 
     def kill(self) -> int:
         """Kills every process of its group at once (SIGKILL). Returns its exit status."""
-        if not self._over:  # once: the number of a group that has ended may become another's
+        if not self._over:  # Only once: the id of a group that has ended may be reused.
             kill_group(self.pid)
             self._over = True
         status = self._process.wait()

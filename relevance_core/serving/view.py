@@ -1,4 +1,4 @@
-"""What a client goes by: the release that serves and the servers there are, read again every few seconds."""
+"""A client's view of the store: the release that serves and the servers, read again every few seconds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RETRY_SECONDS: Final = 1.0
 
 @dataclass(frozen=True)
 class View:
-    """What the store said.
+    """One reading of the store.
 
     release: the champions, None before the first. endpoints: the servers' addresses. read_at: `time.monotonic()` before the read.
     """
@@ -31,7 +31,7 @@ class View:
     read_at: float
 
     def champion(self, task: str) -> str:
-        """The version that serves the task. Raises NotFound while none does."""
+        """Returns the version that serves the task. Raises NotFound while none does."""
         version = self.release.versions.get(task) if self.release else None
         if version is None:
             raise NotFound(f"no version of {task} serves yet", do="promote one: `relevance registry promote`")
@@ -39,11 +39,10 @@ class View:
 
 
 class Watch:
-    """Reads the view from the store when a caller wants one and the last is too old; callers that want it at once share one read.
+    """Reads the view from the store when a caller wants it and the last is too old; concurrent callers share one read.
 
-    endpoints: the servers; none: those of the settings and those that registered themselves in the store. outage: seconds for
-    which a known view may be used while the store can't be read; each of its reads is waited for `settings.timeout_seconds` at
-    most. For one event loop.
+    endpoints: the servers; empty for those of the settings and those that registered themselves in the store. outage: seconds for
+    which a known view may be used while the store can't be read; each read may take `settings.timeout_seconds`. For one event loop.
     """
 
     def __init__(self, store: Store, settings: ServingSettings, endpoints: Sequence[str], outage: float) -> None:
@@ -54,12 +53,12 @@ class Watch:
         self._failure: RelevanceError | None = None
 
     async def view(self, after: float = float("-inf")) -> View:
-        """A view that was read at most `staleness_seconds` ago, and after `after` (`time.monotonic()`).
+        """Returns a view that was read at most `staleness_seconds` ago, and after `after` (`time.monotonic()`).
 
-        When the store fails, the known view until the outage has lasted too long. Raises StoreError then, and at once when nothing
-        is known yet.
+        When the store fails, returns the known view until the outage has lasted too long. Raises StoreError then, and at once when
+        nothing is known yet.
         """
-        for _ in range(2):  # the first read may be one that began before `after`
+        for _ in range(2):  # the first read may have begun before `after`
             if self._reading is None and self._due(after):
                 self._started = time.monotonic()
                 self._reading = asyncio.create_task(self._read())
@@ -71,19 +70,19 @@ class Watch:
         return known
 
     def close(self) -> None:
-        """Gives up a read that is under way."""
+        """Cancels a read that is under way."""
         if self._reading is not None:
             self._reading.cancel()
 
     async def _wait(self, reading: asyncio.Task[None]) -> None:
-        """Waits for the read as long as one may take; asyncio.wait does not stop it when this caller is cancelled."""
+        """Waits for the read as long as a read may take; asyncio.wait does not stop it when this caller is cancelled."""
         left = max(0.0, self._started + self._settings.timeout_seconds - time.monotonic())
         await asyncio.wait([reading], timeout=left)
         if reading.done() and not reading.cancelled():
             reading.result()
 
     def _due(self, after: float) -> bool:
-        """Whether the view is too old, and the last failed read not just over."""
+        """Tells whether the view is too old, and the last failed read is some time ago."""
         now = time.monotonic()
         old = self._view is None or self._view.read_at <= after or now - self._view.read_at >= self._settings.staleness_seconds
         return old and (self._view is None or now - self._failed_at >= _RETRY_SECONDS)

@@ -1,8 +1,8 @@
-"""What is said to a vLLM server: the request and the answer of a scored batch, and a blocking client of one server.
+"""The protocol with a vLLM server: request and answer of a scored batch, and a blocking client of one server.
 
 A prompt is sent as token ids, so that the server adds and cuts nothing; one token is generated and only the two answers' log
-probabilities are asked for, which is exact and costs the least (`logprobs=20` can miss an answer). Every answer names the version
-that gave it, and is checked before a number leaves this module.
+probabilities are requested, which is exact and cheapest (`logprobs=20` can miss an answer). Every answer names the version that
+gave it, and is checked before a number leaves this module.
 """
 
 from __future__ import annotations
@@ -28,28 +28,31 @@ BATCH: Final = 64
 """Pairs of one request."""
 
 _BUSY: Final = frozenset((HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS))
-_IMPOSSIBLE: Final = -9999.0  # what vLLM writes for a probability of 0
+_IMPOSSIBLE: Final = -9999.0  # vLLM's log probability for a probability of 0
 _SHOWN: Final = 300
 _CONNECT_SECONDS: Final = 5.0
-_KEEP_SECONDS: Final = 2.0  # less than vLLM's 5, so that no request goes out on a connection that it is just closing
+_KEEP_SECONDS: Final = 2.0  # less than vLLM's 5, so that no request goes out on a connection that vLLM is just closing
 
 
 class Unavailable(ServingError):
-    """A server that is not there, is too busy, failed, or answered nonsense: another server, or a later try, may do better."""
+    """The error of a server that can't be reached, is too busy, failed, or answered nonsense: retryable, or on another server."""
 
 
 class Refused(ServingError):
-    """A server that will not answer this request, however often it is asked."""
+    """The error of a server that refuses this request: not retryable."""
 
 
 class UnknownVersion(Refused):
-    """A server that has no adapter of the name and can't get it."""
+    """The error of a server that has no adapter of the name and can't get it."""
 
 
 def payload(name: str, prompts: Sequence[Sequence[int]], answers: tuple[int, int]) -> dict[str, Any]:
-    """The body of POST /v1/completions that asks the adapter `name` for both answers' log probabilities after each prompt.
+    """Returns the body of POST /v1/completions that requests both answers' log probabilities after each prompt.
 
-    prompts: token ids, at least one prompt. answers: the ids of yes and no.
+    Args:
+        name: of the adapter.
+        prompts: token ids, at least one prompt.
+        answers: the ids of yes and no.
     """
     return {
         "model": name,
@@ -65,11 +68,20 @@ def payload(name: str, prompts: Sequence[Sequence[int]], answers: tuple[int, int
 def p_yes(
     answer: Mapping[str, Any], rows: int, answers: tuple[int, int], *, name: str = "", where: str = ""
 ) -> npt.NDArray[np.float64]:
-    """p(yes) of each of the `rows` prompts, in their order, from the server's answer to `payload`.
+    """Returns p(yes) of each prompt, in their order, from the server's answer to `payload`.
 
     It is the sigmoid of l_yes − l_no, the difference of the log probabilities (arXiv 2510.21671, eq. 2).
-    name: the adapter that must have answered; empty: any. where: the server, for messages. Raises Unavailable (a ServingError)
-    for an answer of another version or length, without one of the two tokens, or with a log probability that is no number.
+
+    Args:
+        answer: the parsed JSON.
+        rows: the number of prompts.
+        answers: the ids of yes and no.
+        name: the adapter that must have answered; empty for any.
+        where: the server, for messages.
+
+    Raises:
+        Unavailable: the answer is of another version or length, lacks one of the two tokens, or has a log probability that is no
+            number.
     """
     if name and answer.get("model") != name:
         raise _nonsense(f"the answer is by {answer.get('model')!r}", where, f"by {name}")
@@ -87,7 +99,7 @@ def p_yes(
 
 
 def _row(choice: Any, answers: tuple[int, int], where: str) -> tuple[int, float]:
-    """The place of one row of an answer, and its l_yes − l_no."""
+    """Returns the place of one row of an answer, and its l_yes − l_no. Raises Unavailable for a malformed row."""
     try:
         found = choice["logprobs"]["top_logprobs"][0]
         yes, no = (float(found[f"token_id:{token}"]) for token in answers)
@@ -104,7 +116,7 @@ def _row(choice: Any, answers: tuple[int, int], where: str) -> tuple[int, float]
 
 
 def listed(answer: Any, where: str) -> tuple[str, frozenset[str]]:
-    """The base model's label and the names of the loaded adapters, from the answer of GET /v1/models. Raises Unavailable."""
+    """Returns the base model's label and the names of the loaded adapters, from GET /v1/models. Raises Unavailable."""
     try:
         cards = {str(card["id"]): card.get("parent") for card in answer["data"]}
         (base,) = (name for name, parent in cards.items() if not parent)
@@ -114,9 +126,9 @@ def listed(answer: Any, where: str) -> tuple[str, frozenset[str]]:
 
 
 def body(response: httpx.Response, where: str) -> Any:
-    """The JSON of a server's answer.
+    """Returns the JSON of a server's answer.
 
-    Raises UnknownVersion for 404, Unavailable for 408, 429, 5xx and what is no JSON, Refused for any other status but 200.
+    Raises UnknownVersion for 404, Unavailable for 408, 429, 5xx and invalid JSON, Refused for any other status but 200.
     """
     status = response.status_code
     if status != HTTPStatus.OK:
@@ -133,7 +145,7 @@ def body(response: httpx.Response, where: str) -> Any:
 
 
 def _message(response: httpx.Response) -> str:
-    """What an error's body says: vLLM's message, or the beginning of any other text."""
+    """Returns the message of an error's body: vLLM's, or the beginning of any other text."""
     try:
         told = response.json()["error"]["message"]
     except (ValueError, KeyError, TypeError):
@@ -142,7 +154,7 @@ def _message(response: httpx.Response) -> str:
 
 
 def unreachable(error: httpx.TransportError, where: str) -> Unavailable:
-    """The error of a server that can't be reached, or did not answer in time."""
+    """Makes the error of a server that can't be reached, or did not answer in time."""
     what = "does not answer in time" if isinstance(error, httpx.TimeoutException) else "can't be reached"
     return Unavailable(
         f"the server {what}: {type(error).__name__} {error}".rstrip(), where=where, do="see whether it runs: `relevance ready`"
@@ -154,7 +166,7 @@ def _nonsense(what: str, where: str, expected: str) -> Unavailable:
 
 
 def endpoint(url: str) -> str:
-    """A server's address without a trailing slash. Raises SettingsError for what is no http(s) address of a server."""
+    """Returns a server's address without a trailing slash. Raises SettingsError for anything but an http(s) address of a server."""
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
@@ -165,10 +177,10 @@ def endpoint(url: str) -> str:
 
 
 def connection(seconds: float) -> dict[str, Any]:
-    """How httpx is to talk to servers of one's own, as arguments of its clients.
+    """Returns the arguments of httpx clients for one's own servers.
 
-    An answer may take `seconds`, a connection a few at most; how many there are is the caller's affair. A proxy of the environment
-    is not asked: it is for the way out.
+    An answer may take `seconds`, a connection a few at most; the caller limits the number of connections. A proxy of the
+    environment is bypassed: it is for outside addresses.
     """
     return {
         "timeout": httpx.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS)),
@@ -181,7 +193,7 @@ class Server:
     """One vLLM server, asked from blocking code; safe to use from several threads. Close it, or use it in a `with`.
 
     url: such as http://10.0.0.5:8000. timeout: seconds that one answer may take. Every method raises a ServingError that names
-    the address when the server can't be reached, refuses, or answers nonsense; nothing is tried twice.
+    the address when the server can't be reached, refuses, or answers nonsense; nothing is retried.
     """
 
     def __init__(self, url: str, timeout: float) -> None:
@@ -189,22 +201,22 @@ class Server:
         self._client = httpx.Client(base_url=self.url, **connection(timeout))
 
     def healthy(self) -> bool:
-        """Whether the server runs and says that its engine does; False when it can't be reached."""
+        """Tells whether server and engine run; False when the server can't be reached."""
         try:
             return self._client.get(HEALTH).status_code == HTTPStatus.OK
         except httpx.TransportError:
             return False
 
     def base(self) -> str:
-        """The label of the base model that it serves (`BaseInfo.label`)."""
+        """Returns the label of the base model that it serves (`BaseInfo.label`)."""
         return self._models()[0]
 
     def adapters(self) -> set[str]:
-        """The names of the adapters that it holds."""
+        """Returns the names of the adapters that it holds."""
         return set(self._models()[1])
 
     def dtype(self) -> str | None:
-        """The numbers that it computes with, float32 or bfloat16; None where the server does not tell, as one without the guard."""
+        """Returns the dtype that it computes in, float32 or bfloat16; None for a server without the guard, which does not tell."""
         try:
             told = self._ask("GET", ABOUT)["dtype"]
         except Refused:
@@ -212,9 +224,15 @@ class Server:
         return str(told)
 
     def score(self, name: str, prompts: Sequence[Sequence[int]], answers: tuple[int, int]) -> npt.NDArray[np.float64]:
-        """p(yes) of each prompt (token ids) under the adapter `name`, in their order; it is loaded if the server lacks it.
+        """Scores prompts with an adapter, which is loaded if the server lacks it; returns p(yes) of each, in their order.
 
-        answers: the ids of yes and no. Raises UnknownVersion when the server can't get the adapter.
+        Args:
+            name: of the adapter.
+            prompts: token ids.
+            answers: the ids of yes and no.
+
+        Raises:
+            UnknownVersion: the server can't get the adapter.
         """
         scores = np.empty(len(prompts))
         for start in range(0, len(prompts), BATCH):
@@ -224,7 +242,7 @@ class Server:
         return scores
 
     def unload(self, name: str) -> None:
-        """Lets the server forget an adapter; one that it does not hold is no error."""
+        """Makes the server forget an adapter; does nothing for one that it does not hold."""
         try:
             response = self._client.post(UNLOAD, json={"lora_name": name})
         except httpx.TransportError as error:

@@ -1,4 +1,4 @@
-"""The *base* stage: finds the base model that the adapters stand on, or builds the embedded one."""
+"""The *base* stage: finds the base model that the adapters stand on, or builds the builtin one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _LEAST_SHARED: Final = 8000
 
 
 def _fingerprint(settings: Settings) -> str:
-    """The digest of the files of a base that is not built here."""
+    """Returns the digest of the files of a base that is not built here, "" for the builtin base."""
     return "" if settings.base.model == BUILTIN else _found(settings)[1]
 
 
@@ -54,20 +54,20 @@ def _fingerprint(settings: Settings) -> str:
     fingerprint=_fingerprint,
 )
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
-    """Leaves `base.json` and, when it builds one, the folders `model/` and `fold-0/`, `fold-1/`, …
+    """Finds or builds the base: leaves `base.json` and, for a base built here, the folders `model/` and `fold-0/`, `fold-1/`, …
 
-    How it works. `base.model` = builtin:tiny is built from scratch (models.tiny) on click logs and the catalogue; a click of a
-    query on the dev side is left out, and so is one in a language without training rows, which counts only once the language is
-    onboarded, and one that stands alone beside a target clicked five times as often. Translated training rows with label 1 come in
-    as clicks of their language. Where there are no clicks, all training rows with label 1 are
-    the text: then the base has seen labels, and for out-of-fold filtering one more base per fold is built, without that fold's
-    queries and with half the documents, side by side. A champion's builtin base is taken again when it was made by the same recipe
-    and knows every language of the training rows: a new night brings no new base, a new language does. A Hugging Face id or folder
-    is only named, with the digest of its files where they are here.
+    How it works. `base.model` = builtin:tiny is built from scratch (models.tiny) on click logs and the catalogue. Three kinds of
+    clicks are left out: those of a query on the dev side; those in a language without training rows, which count once the language
+    is onboarded; and those of a target whose clicks for the query are at most a fifth of the most clicked target's. Translated
+    training rows with label 1 come in as clicks of their language. Where there are no clicks, all training rows with label 1 are
+    the text: then the base has seen labels, and for out-of-fold filtering a further base is built for each fold, without that
+    fold's queries and with half the documents, side by side. The champion's builtin base is reused when it was made by the same
+    recipe and knows every language of the training rows: a new night brings no new base, a new language does. For a Hugging Face id
+    or folder, `base.json` only names it, with the digest of its files where they are on this machine.
 
     What it does not do. It reads no dev query, no negative label and no truth. It does not download a model.
 
-    Known limits. A builtin base that is taken again has not seen the words that are new since it was built.
+    Known limits. A reused builtin base has not seen the words that are new since it was built.
     """
     if settings.base.model != BUILTIN:
         return _named(settings, inputs, out)
@@ -90,7 +90,11 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
 
 @dataclass(frozen=True)
 class Text:
-    """What the builtin base reads. positives: PAIR, english, group. clicks: whether it comes from click logs."""
+    """The text of the builtin base.
+
+    positives: the pairs, with the columns of PAIR, `english` and `group`. catalogue: `task`, `target_id` and `target`. clicks: True
+    where the pairs come from click logs. rows: the row counts for the stage's report.
+    """
 
     positives: pl.DataFrame
     catalogue: pl.DataFrame
@@ -99,14 +103,14 @@ class Text:
 
     @property
     def figures(self) -> dict[str, Any]:
-        """Distinct pairs by task and language."""
+        """The source of the text, and the distinct pairs by task and language."""
         found: dict[str, Any] = {"source": "clicks" if self.clicks else "positive training rows"}
         for task, language, count in self.positives.group_by("task", "language").len().sort("task", "language").iter_rows():
             found.setdefault(task, {})[language] = count
         return found
 
     def corpus(self, without_fold: int | None, folds: int) -> Corpus:
-        """The corpus, for a fold's base without the pairs of that fold's queries."""
+        """Returns the corpus; with `without_fold`, leaves out the pairs of that fold's queries."""
         from relevance_core.models.tiny.text import Corpus
 
         kept = self.positives
@@ -119,7 +123,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Build:
-    """One base to build; travels to a process of its own."""
+    """A base to build, picklable so that a process of its own can build it."""
 
     name: str
     corpus: Corpus
@@ -133,7 +137,7 @@ class Build:
 
 
 def make(build: Build) -> dict[str, Any]:
-    """Builds the base in its folder and returns its figures; one that is finished there is found again."""
+    """Builds the base in its folder and returns its figures; a base that is finished there is found again."""
     from relevance_core.models.tiny.halves import ALONE
 
     done = build.folder.with_suffix(".json")
@@ -164,14 +168,14 @@ def _make(build: Build, halves: Halves) -> dict[str, Any]:
 
 
 def worth_two(build: Build) -> bool:
-    """Whether a second process saves more than the start of its interpreter costs, and there is a core for it."""
+    """Tells whether a second process saves more time than its interpreter takes to start, and has a core to run on."""
     from relevance_core.models.tiny.build import size_of
 
     return build.processes > 1 and build.share * size_of(build.corpus, build.settings).documents >= _LEAST_SHARED
 
 
 def _builds(settings: Settings, text: Text, out: Output) -> list[Build]:
-    """The whole base and, where labels went into it, one for each fold."""
+    """Lists the whole base and, where labels went into it, a base for each fold."""
     denoise = settings.denoise
     folds = denoise.folds if not text.clicks and denoise.enabled and denoise.mode == "out-of-fold" else 0
     out.work.mkdir(parents=True, exist_ok=True)
@@ -186,7 +190,7 @@ def _builds(settings: Settings, text: Text, out: Output) -> list[Build]:
 
 
 def _text(settings: Settings, inputs: Inputs, out: Output, languages: Sequence[str]) -> Text:
-    """Clicks and translated positives, or all positives where there are no clicks. languages: those of the training rows."""
+    """Collects clicks and translated positives, or all positives where there are no clicks. languages: of the training rows."""
     source = inputs["source"]
     columns = [*PAIR, "english", "group"]
     tasks = list(settings.tasks)
@@ -211,7 +215,7 @@ def _text(settings: Settings, inputs: Inputs, out: Output, languages: Sequence[s
 
 
 def _without(clicks: pl.DataFrame, languages: Sequence[str], settings: Settings) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Distinct clicked pairs with `group`, and how many rows were left out and why."""
+    """Returns the distinct clicked pairs with `group`, and the number of rows left out by reason."""
     known = clicks.filter(pl.col("language").is_in(languages))
     grouped = pairs.with_groups(known)
     groups = grouped["group"].unique().to_list()
@@ -229,7 +233,7 @@ def _without(clicks: pl.DataFrame, languages: Sequence[str], settings: Settings)
 
 
 def _recipe(settings: Settings, inputs: Inputs) -> dict[str, Any]:
-    """What decides how a builtin base is built, beside its text."""
+    """Returns the settings and versions that a builtin base depends on, beside its text."""
     prompt = prompt_from(settings)
     return {
         "base": {"model": settings.base.model} | settings.base.builtin.model_dump(mode="json"),
@@ -240,7 +244,7 @@ def _recipe(settings: Settings, inputs: Inputs) -> dict[str, Any]:
 
 
 def _about(settings: Settings, inputs: Inputs, text: Text, out: Output, folds: int, languages: Sequence[str]) -> dict[str, Any]:
-    """The content of base.json for a base that was built here."""
+    """Returns the content of `base.json` for a base that was built here."""
     files = {name: info["sha256"] for name, info in sorted(out.files.items()) if name.startswith(_MODEL)}
     digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:_DIGITS]
     known = sorted({*languages, *text.positives["language"].unique().to_list()})
@@ -261,7 +265,7 @@ def _about(settings: Settings, inputs: Inputs, text: Text, out: Output, folds: i
 
 
 def _champions_base(settings: Settings, inputs: Inputs, out: Output, languages: Sequence[str]) -> dict[str, Any] | None:
-    """The base.json of a champion's builtin base that serves this run as well, or None."""
+    """Returns the `base.json` of a champion's builtin base that fits this run, or None."""
     registry = Registry(out.store)
     for task, version in sorted(inputs.champion.items()):
         base = registry.manifest(task, version).base
@@ -280,7 +284,7 @@ def _content(files: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _covers(about: dict[str, Any], settings: Settings, languages: Sequence[str]) -> bool:
-    """Whether a base knows the tasks and languages of this run, and has the folds that the filter needs."""
+    """Tells whether a base knows the tasks and languages of this run, and has the folds that the filter needs."""
     denoise = settings.denoise
     filtered = denoise.enabled and denoise.mode == "out-of-fold"
     folds = not (filtered and about["labels"]) or about["folds"] == denoise.folds
@@ -288,7 +292,7 @@ def _covers(about: dict[str, Any], settings: Settings, languages: Sequence[str])
 
 
 def _named(settings: Settings, inputs: Inputs, out: Output) -> Report:
-    """base.json of a Hugging Face id or folder."""
+    """Writes the `base.json` of a Hugging Face id or folder."""
     base, (folder, digest) = settings.base, _found(settings)
     revision = digest[:_DIGITS] if folder == Path(base.model).expanduser() else base.revision
     about = {
@@ -309,7 +313,10 @@ def _named(settings: Settings, inputs: Inputs, out: Output) -> Report:
 
 
 def _found(settings: Settings) -> tuple[Path | None, str]:
-    """The folder of a base that is not built here, and its files' digest; None and "" of a Hugging Face id that is not here."""
+    """Returns the folder and files' digest of a base that is not built here; (None, "") for a Hugging Face id not on this machine.
+
+    Raises ModelError for a folder without a base model.
+    """
     model = Path(settings.base.model).expanduser()
     folder = model if model.is_dir() else folder_of(BaseRef("", settings.base.model, settings.base.revision))
     digest = digest_of_base(folder) if folder else ""

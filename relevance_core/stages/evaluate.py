@@ -1,4 +1,4 @@
-"""*evaluate*: how good an adapter is on rows that it has never seen, and the same for any version on any labelled file."""
+"""*evaluate*: measures an adapter on rows that it has never seen, and any version on any labelled file."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     when the run began answers the same rows with its own base, dtype, prompt, translator and threshold. `metrics.json` also holds
     the curves that the report draws.
     What it does not do: decide anything, choose a threshold for each language, correct the labels of dev.
-    Known limits: dev labels come from the logs and are as noisy as they are.
+    Known limits: dev labels come from the logs and carry the logs' label noise.
     """
     task, champion = inputs.task, None
     dev = inputs["dev"].table("dev").filter(task=task).sort("pair_id")
@@ -66,11 +66,19 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
 
 
 def judge(scores: pl.DataFrame, champion: Manifest | None, seed: int) -> dict[str, Any]:
-    """The figures of scored dev rows: `part`, `label`, `language`, `group`, `p`, and `champion_p` where there is a champion.
+    """Measures scored dev rows at the threshold that the calibration rows give.
 
-    Those of `metrics.measure` at the threshold that the calibration rows give, the intervals f1_low and f1_high of each F1, the
-    same of the champion under "champion" (None without one), and under "curves" what the report draws. Raises DataError where a
-    part of dev has no rows.
+    Args:
+        scores: `part`, `label`, `language`, `group`, `p`, and `champion_p` where there is a champion.
+        champion: the version behind `champion_p`, or None.
+        seed: of the bootstrap.
+
+    Returns:
+        The figures of `metrics.measure` with the interval f1_low to f1_high of each F1; under "champion" the champion's (None
+        without one), and under "curves" those that the report draws.
+
+    Raises:
+        DataError: a part of dev has no rows.
     """
     calibration, judgement = (scores.filter(part=part) for part in ("calibration", "judgement"))
     threshold = best_threshold(*_arrays(calibration, "p"))
@@ -90,7 +98,7 @@ def judge(scores: pl.DataFrame, champion: Manifest | None, seed: int) -> dict[st
 
 
 def _measured(judgement: pl.DataFrame, column: str, threshold: float, seed: int) -> dict[str, Any]:
-    """`measure` of one scorer's column, with the interval of each F1."""
+    """Measures one scorer's column with `measure`, and adds the interval of each F1."""
     figures = measure(*_arrays(judgement, column), judgement["language"].to_list(), threshold)
     figures |= _interval(judgement, column, threshold, seed)
     for language, of_language in figures["per_language"].items():
@@ -109,20 +117,32 @@ def _arrays(rows: pl.DataFrame, column: str) -> tuple[Scores, Labels]:
 
 
 def score_with(store: Store, version: Manifest, rows: pl.DataFrame, settings: Settings) -> pl.Series:
-    """p(yes) of each row (`task`, `language`, `query`, `target`) under a published version: its base, prompt and translator.
+    """Scores rows (`task`, `language`, `query`, `target`) with a published version: its base, prompt and translator.
 
-    settings: those of the machine count. Raises what `open_version` does.
+    settings: only those of the machine are read. Returns p(yes) of each row. Raises the errors of `open_version`.
     """
     return open_version(store, version, machine_of(settings)).score(rows)
 
 
 def evaluate_file(store: Store, task: Task, data: str, version: str | None, settings: Settings) -> dict[str, Any]:
-    """The figures of a version on the task's rows of any labelled file, at the version's own threshold (`relevance evaluate`).
+    """Measures a version on the task's rows of any labelled file, at the version's own threshold (`relevance evaluate`).
 
-    version: an id, the beginning of one, or None for the champion; where nothing serves yet, for the newest version, whose `role`
-    is then "candidate". `unseen` holds the same figures of the rows whose query is not among the version's training rows (a file
-    may hold queries that it was trained on, translated ones too); None when the training rows are no longer in the store.
-    Raises NotFound without any version, DataError for a file that can't be read or holds no row of the task.
+    Args:
+        store: holds the registry.
+        task: QC or QI.
+        data: the labelled file.
+        version: an id or its beginning; None for the champion or, where nothing serves yet, for the newest version, whose `role`
+            is then "candidate".
+        settings: only those of the machine are read.
+
+    Returns:
+        The figures of `metrics.measure`, with `task`, `version` and `role`. `unseen` holds the same figures for the rows whose
+        query is not among the version's training rows (a file may hold queries that it was trained on, translated ones too); it
+        is None when the training rows are no longer in the store.
+
+    Raises:
+        NotFound: there is no such version.
+        DataError: the file can't be read or holds no row of the task.
     """
     manifest, role = choose(store, task, version)
     rows = _rows_of(read_labelled(data, task=task), task, data)
@@ -142,7 +162,7 @@ def _at_threshold(rows: pl.DataFrame, manifest: Manifest) -> dict[str, Any]:
 
 
 def _training_queries(store: Store, manifest: Manifest) -> pl.Series | None:
-    """The distinct queries, in lower case, of the rows that a version was trained on; None when they are gone."""
+    """Returns the distinct queries, in lower case, of the rows that a version was trained on; None when they are gone."""
     for entry in store.list(f"stages/denoise-{manifest.task.lower()}/"):
         found = open_artifact(store, entry.key.removesuffix("/manifest.json")) if entry.key.endswith("/manifest.json") else None
         if found is not None and found.files["train.parquet"]["sha256"] == manifest.data.get("train"):
@@ -151,10 +171,23 @@ def _training_queries(store: Store, manifest: Manifest) -> pl.Series | None:
 
 
 def score_file(store: Store, task: Task, data: str, output: str, version: str | None, score: ScoreRows) -> dict[str, Any]:
-    """Scores the task's rows of a file, labelled or not, into `output` (.parquet, .jsonl or .csv): the texts, `p_yes`, `decision`
-    (1 from the threshold on) and `version`; `id` is the file's own or the row's number. Version and errors as in `evaluate_file`.
+    """Scores the task's rows of a file, labelled or not, and writes texts, `id`, `p_yes`, `decision` and `version`.
 
-    score: gives p(yes) of each row under a version, as `score_with` does here and `serving.bulk.score_rows` on servers.
+    Args:
+        store: holds the registry.
+        task: QC or QI.
+        data: the file to score; `id` is its own or, without one, the row's number.
+        output: a .parquet, .jsonl or .csv file to write.
+        version: as in `evaluate_file`.
+        score: returns p(yes) of each row under a version: `score_with` on this machine, `serving.bulk.score_rows` on servers.
+
+    Returns:
+        The version and its threshold, and the numbers of rows and of relevant rows (`decision` 1, from the threshold on).
+
+    Raises:
+        SettingsError: the output has another suffix.
+        NotFound: there is no such version.
+        DataError: the file can't be read or holds no row of the task.
     """
     path = Path(output)
     if path.suffix not in _WRITERS:
@@ -178,7 +211,10 @@ def score_file(store: Store, task: Task, data: str, output: str, version: str | 
 
 
 def choose(store: Store, task: Task, version: str | None) -> tuple[Manifest, str]:
-    """The version that is asked for, and what it is: champion, candidate (the newest, where nothing serves) or version."""
+    """Finds the requested version and its role: champion, candidate (the newest, where nothing serves) or version.
+
+    Raises NotFound where the task has no version, or none of that id.
+    """
     registry = Registry(store)
     current = registry.current()
     serving = current.versions.get(task) if current else None

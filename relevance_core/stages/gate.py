@@ -1,4 +1,4 @@
-"""*gate*: whether the new adapter may serve. A verdict is a value, with every reason and number in it (contract 7)."""
+"""*gate*: decides on the new adapter. A verdict is a value, with every reason and number in it (contract 7)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ log = logging.getLogger(__name__)
 
 Decision = Literal["publish", "hold", "needs-approval"]
 Figures = Mapping[str, Any]
-"""What `metrics.measure` returns."""
+"""The figures that `metrics.measure` returns."""
 
 _EVIDENCE = "evidence in "
 
 
 @dataclass(frozen=True)
 class Reason:
-    """One rule: the figure that was found, the bound it was held against, and both in a sentence."""
+    """The outcome of one rule: the figure, the bound that it was held against, and both in a sentence."""
 
     rule: str
     passed: bool
@@ -35,7 +35,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate says of a candidate, and why: every rule that was asked, failed ones and passed ones."""
+    """The gate's decision on a candidate, with the outcome of every rule, failed or passed."""
 
     verdict: Decision
     reasons: tuple[Reason, ...]
@@ -49,8 +49,8 @@ class Verdict:
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Holds the figures of *evaluate* against the rules of `settings.gate` and leaves `verdict.json`.
 
-    How: `decide`, on judgement rows only; candidate and champion answer the same rows, each at its own threshold, and the rows of
-    languages that are onboarded now are among them, since that is where such a candidate is meant to be better.
+    How: `decide`, on judgement rows only; candidate and champion answer the same rows, each at its own threshold. The rows of
+    languages that are onboarded now are among them, since the candidate is meant to gain there.
     What it does not do: publish, ask a person, look at the rows themselves.
     Known limits: dev labels are as noisy as the logs; the loss of a language is held against a fixed bound, without an interval.
     """
@@ -73,7 +73,15 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
 
 
 def compare(judged: pl.DataFrame, threshold: float, champion_threshold: float, resamples: int, seed: int) -> Gain:
-    """The paired bootstrap over queries of a candidate's decisions (`p`) against a champion's (`champion_p`) on the same rows."""
+    """Runs the paired bootstrap over queries: a candidate's decisions against a champion's on the same rows.
+
+    Args:
+        judged: the judgement rows, with `p` of the candidate and `champion_p`.
+        threshold: the candidate's.
+        champion_threshold: the champion's.
+        resamples: number of bootstrap resamples.
+        seed: of the bootstrap.
+    """
     return paired_bootstrap(
         judged["label"].to_numpy() == 1,
         judged["p"].to_numpy() >= threshold,
@@ -87,10 +95,14 @@ def compare(judged: pl.DataFrame, threshold: float, champion_threshold: float, r
 def decide(
     candidate: Figures, champion: Figures | None, gain: Gain | None, onboarded: Sequence[str], settings: GateSettings
 ) -> Verdict:
-    """The verdict on a candidate: hold when a rule fails, needs-approval when only evidence is missing, else publish.
+    """Decides on a candidate: hold when a rule fails, needs-approval when only evidence is missing, else publish.
 
-    candidate, champion: their figures on the same judgement rows; champion and gain are None before the first version, which has
-    no champion to beat. onboarded: languages that this run brings in and the champion does not serve. A tie keeps the champion.
+    Args:
+        candidate: its figures on the judgement rows.
+        champion: its figures on the same rows; None before the first version.
+        gain: of the candidate over the champion; None before the first version.
+        onboarded: languages that this run brings in and the champion does not serve.
+        settings: the bounds. A tie keeps the champion.
     """
     reasons = [*_alone(candidate, settings)]
     if champion is not None and gain is not None:
@@ -104,7 +116,7 @@ def decide(
 
 
 def _alone(candidate: Figures, settings: GateSettings) -> Iterator[Reason]:
-    """What any version must reach by itself."""
+    """Yields the rules that every version must pass, with or without a champion."""
     f1, always_yes = candidate["f1"], candidate["always_yes_f1"]
     floor, margin = settings.min_f1, settings.min_over_always_yes
     yield Reason("floor", f1 >= floor, f1, floor, f"F1 {f1:.4f} on {candidate['rows']} judgement rows, at least {floor:.4f} wanted")
@@ -113,7 +125,7 @@ def _alone(candidate: Figures, settings: GateSettings) -> Iterator[Reason]:
 
 
 def _against(gain: Gain, settings: GateSettings) -> Iterator[Reason]:
-    """Whether the candidate is better than the champion, and by enough."""
+    """Yields the rules on the gain over the champion: significant, and large enough."""
     share, wanted = gain.better, settings.confidence
     text = f"better than the champion in {share:.1%} of {settings.resamples} draws of queries, {wanted:.1%} wanted"
     yield Reason("better than the champion", share >= wanted, share, wanted, text)
@@ -123,7 +135,7 @@ def _against(gain: Gain, settings: GateSettings) -> Iterator[Reason]:
 
 
 def _losses(candidate: Figures, champion: Figures, settings: GateSettings) -> Iterator[Reason]:
-    """Whether a language with enough rows loses too much."""
+    """Yields a rule for each language: one with enough rows must not lose more than the bound."""
     bound = -settings.max_language_loss
     for language, new in sorted(candidate["per_language"].items()):
         old = champion["per_language"][language]
@@ -135,7 +147,7 @@ def _losses(candidate: Figures, champion: Figures, settings: GateSettings) -> It
 
 
 def evidence(candidate: Figures, onboarded: Sequence[str], settings: GateSettings) -> Iterator[Reason]:
-    """Whether each language that comes in has judgement rows of both labels to judge it by: what leads to needs-approval.
+    """Yields a rule for each onboarded language: it needs enough judgement rows, of both labels. A failure means needs-approval.
 
     candidate: at least `per_language` with `rows` and `positives`.
     """
@@ -149,5 +161,5 @@ def evidence(candidate: Figures, onboarded: Sequence[str], settings: GateSetting
 
 
 def _reaches(figure: float, bound: float) -> bool:
-    """Whether a difference is at least its bound; what a subtraction of floats is short by does not count."""
+    """Tells whether a difference is at least its bound, to within the rounding of a subtraction of floats."""
     return figure >= bound - 1e-9

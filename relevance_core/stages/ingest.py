@@ -1,4 +1,4 @@
-"""Stage *ingest*: from the source's files or query to one table of labelled pairs."""
+"""Stage *ingest*: reads the source's files or query into one table of labelled pairs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from relevance_core.sources.files import read_catalogue, read_tsv
 log = logging.getLogger(__name__)
 
 COMPLETE: Final = ("task", "language", "query", "target", "label", "event_time")
-"""A row with a null among these can't be told from another one: it is never taken for a duplicate."""
+"""Columns that identify a row: a row with a null among them is never taken for a duplicate."""
 
 USES: Final = (
     "window",
@@ -54,7 +54,7 @@ _ORDER: Final = ("event_time", "pair_id", "label", *ORIGINALS, UNREAD, "weight")
 
 
 def fingerprint(settings: Settings) -> str:
-    """A digest of what the source holds for this window: the part of this stage's key that lies outside the store."""
+    """Returns a digest of the source's content for this window: the part of this stage's key that lies outside the store."""
     return open_source(settings).fingerprint()
 
 
@@ -68,18 +68,19 @@ def fingerprint(settings: Settings) -> str:
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Reads the window and its history, and everything beside the logs that later stages need.
 
-    Files are read one at a time: columns renamed (sources.ALIASES), texts normalised with the originals kept, values that can't be
-    read noted, rows outside [history start, window end) dropped. Then rows of the same pair and label become one, the latest. Both
+    Files are read one at a time: columns are renamed (sources.ALIASES), texts normalised with the originals kept, unreadable values
+    noted, rows outside [history start, window end) dropped. Then rows of the same pair and label become one, the latest. Both
     labels of a pair stay: *validate* decides. Of a pair whose label people decided (relevance_core.runs.review) one row stays, the
     latest, with that label. Rows of [start, end) are `fresh`; a row that arrived in a later partition than its event belongs to the
     window of its event. The watermark is the window, never the clock.
 
     Leaves the tables `pairs` (SCHEMA, ORIGINALS, `unread`, `fresh`), `clicks`, `catalogue` (without one: the distinct targets of
-    the pairs), `window.json` (what *validate* compares the batch with), where the source has them, `terms.tsv.gz` and `brands.txt`,
-    and, where people have decided anything, `reviewed` (REVIEWED): the pairs of this run that they decided, by whom and when.
+    the pairs), `window.json` (the counts that *validate* compares the batch with), where the source has them, `terms.tsv.gz` and
+    `brands.txt`, and, where people have decided anything, `reviewed` (REVIEWED): the pairs of this run that they decided, by whom
+    and when.
 
     It judges no row: a file without a required column goes on with nulls and is named in `window.json`. A row that arrives after
-    the window's end is read by no run whose window ended before, but by the next ones, as history. All rows of window and history
+    the window's end is not read by runs whose window ended before; later runs read it as history. All rows of window and history
     are held in memory at once.
     """
     source = open_source(settings)
@@ -118,7 +119,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
 
 @dataclass
 class _Intake:
-    """Rows read so far, and what was counted on the way."""
+    """Rows read so far, and the counts made on the way."""
 
     frames: list[pl.DataFrame] = field(default_factory=list)
     days: Counter[str] = field(default_factory=Counter)
@@ -142,7 +143,7 @@ def _read(source: Source, settings: Settings) -> _Intake:
 
 
 def _take(intake: _Intake, batch: Batch, settings: Settings) -> None:
-    """Adds a batch's rows of window and history. A row whose time can't be read is fresh if its partition is."""
+    """Adds a batch's rows of window and history. A row with an unreadable time is fresh if its partition is."""
     start, end = settings.window.bounds()
     rows = conform(batch, task=settings.source.task, undated=start)
     event, day = pl.col("event_time"), pl.lit(batch.day)
@@ -167,9 +168,9 @@ def _take(intake: _Intake, batch: Batch, settings: Settings) -> None:
 
 
 def latest(rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
-    """One row for each pair and label, the latest, and how many rows went, by why: `duplicate` (same time too), `repeated`.
+    """Keeps the latest row of each pair and label, and counts the others: `duplicate` (same time too) and `repeated`.
 
-    Equal times: the first in the order of the original texts. Rows that lack a value of COMPLETE all stay.
+    Ties in time go to the first in the order of the original texts. Rows that lack a value of COMPLETE all stay.
     """
     whole = pl.all_horizontal(pl.col(COMPLETE).is_not_null())
     complete = rows.filter(whole).sort(
@@ -181,10 +182,10 @@ def latest(rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
 
 
 def settle(pairs: pl.DataFrame, decided: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """`pairs` with people's decisions in force, and table `reviewed` (REVIEWED) of the decided ones among them.
+    """Applies people's decisions to `pairs`; also returns the table `reviewed` (REVIEWED) of the decided pairs among them.
 
-    `was` is the latest row's label, `label` null where a person left it as it is. A row without a label of 0 or 1 or without a time
-    is broken, whatever people decided: it stays for *validate*.
+    `was` is the latest row's label; `label` is null where a person left it as it is. A row without a label of 0 or 1 or without a
+    time is broken, whatever people decided: it stays for *validate*.
     """
     sound = pl.col("label").is_in([0, 1]) & pl.col("event_time").is_not_null()
     of_decided = pairs.filter(sound & pl.col("pair_id").is_in(decided["pair_id"].implode()))
@@ -200,14 +201,14 @@ def settle(pairs: pl.DataFrame, decided: pl.DataFrame) -> tuple[pl.DataFrame, pl
 
 
 def _reviewed_figures(reviewed: pl.DataFrame | None) -> dict[str, Any]:
-    """How many pairs of this run people decided, and how many labels that changed; nothing where nobody decided anything."""
+    """Counts the pairs of this run that people decided, and the labels that this changed; empty where nobody decided anything."""
     if reviewed is None:
         return {}
     return {"reviewed": {"pairs": reviewed.height, "changed": int((reviewed["label"] != reviewed["was"]).sum())}}
 
 
 def _window(settings: Settings, intake: _Intake) -> dict[str, Any]:
-    """Window and counts before duplicates went: the rows that arrived."""
+    """Returns the window and its counts of arrived rows, before duplicates were removed."""
     start, end = settings.window.bounds()
     days = -((intake.first - start) // timedelta(days=1)) if intake.first else 0
     return {
@@ -233,7 +234,7 @@ def _no_rows() -> pl.DataFrame:
 
 
 def _tasks_without_ids(pairs: pl.DataFrame) -> list[str]:
-    """Tasks whose logs carry no target ids: clicks and catalogue take the digests too, so that a target has one id everywhere."""
+    """Lists the tasks whose logs carry no target ids: their clicks and catalogue take digests too, so that a target has one id."""
     known = (
         pairs.filter(pl.col("task").is_not_null() & pl.col("target").is_not_null()).select("task", "target", "target_id").unique()
     )
@@ -243,13 +244,13 @@ def _tasks_without_ids(pairs: pl.DataFrame) -> list[str]:
 
 
 def _same_ids(frame: pl.DataFrame, tasks: list[str]) -> pl.DataFrame:
-    """`frame` with digests as the target ids of `tasks`."""
+    """Replaces the target ids of `tasks` in `frame` by digests."""
     own = pl.when(pl.col("task").is_in(tasks)).then(target_digests(frame["target"]))
     return frame.with_columns(own.otherwise(pl.col("target_id")).alias("target_id"))
 
 
 def _clicks(source: Source, settings: Settings, own_ids: list[str]) -> pl.DataFrame:
-    """Rows of the click logs of the last base.click_days days, every click a row, without those that lack a text."""
+    """Returns the clicks of the last base.click_days days, one row a click, without rows that lack a text."""
     end = settings.window.bounds()[1]
     start = end - timedelta(days=settings.base.click_days)
     frames = [conform(file.batch(), task=settings.source.task, undated=start) for file in source.clicks]
@@ -260,7 +261,7 @@ def _clicks(source: Source, settings: Settings, own_ids: list[str]) -> pl.DataFr
 
 
 def _catalogue(source: Source, pairs: pl.DataFrame, own_ids: list[str]) -> pl.DataFrame:
-    """Distinct targets by task, of the catalogue's files; of the pairs for a task that no file names."""
+    """Returns the distinct targets by task: from the catalogue's files, or from the pairs for a task that no file covers."""
     frames = [conform(read_catalogue(source.catalogue))] if source.catalogue else []
     frames += [conform(Batch("categories", read_tsv(source.categories)), task="QC")] if source.categories else []
     listed = (
@@ -274,10 +275,10 @@ def _catalogue(source: Source, pairs: pl.DataFrame, own_ids: list[str]) -> pl.Da
 
 
 def _copy_companions(source: Source, out: Output) -> list[str]:
-    """Copies terms and brands as they are; says and returns what was found beside the logs."""
+    """Copies terms and brands unchanged; returns the names of the files found beside the logs."""
     if source.terms:
         data = source.terms.read()
-        # A fixed time in the header: the same terms give the same bytes.
+        # A fixed time in the gzip header: the same terms give the same bytes.
         out.bytes("terms.tsv.gz", data if source.terms.key.endswith(".gz") else gzip.compress(data, mtime=0))
     if source.brands:
         out.bytes("brands.txt", source.brands.read())

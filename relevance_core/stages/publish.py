@@ -1,4 +1,4 @@
-"""*publish*: the adapter becomes an immutable version of the registry, if the gate lets it (contract 6)."""
+"""*publish*: writes the adapter into the registry as an immutable version, if the gate lets it (contract 6)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def _held(inputs: Inputs, found: Artifact) -> Report | None:
-    """A finished output stands while the version that it wrote is in the registry, whole."""
+    """Lets a finished output stand while the version that it wrote is in the registry, undamaged."""
     figures, registry = found.report.figures, Registry(found.store)
     lacking = figures["published"] and registry.verify(str(inputs.task), figures["version"])
     return None if lacking else found.report
@@ -35,10 +35,10 @@ def _held(inputs: Inputs, found: Artifact) -> Report | None:
     held=_held,
 )
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
-    """Writes the version that the gate lets into the registry, and leaves `version.json`: its id, and why it should serve.
+    """Writes the version that the gate lets into the registry, and leaves `version.json`: its id, and the reason for the alias log.
 
-    How: *publish* and *needs-approval* write the version, *hold* writes nothing and names the version that would have been. Which
-    version serves is not decided here: *rollout* moves the alias, or a person does. Publishing twice is publishing once.
+    How: *publish* and *needs-approval* write the version; *hold* writes nothing and names the id that the version would have.
+    *rollout*, or a person, decides later which version serves. Publishing is idempotent.
     What it does not do: judge, or move an alias.
     Known limits: a held adapter is kept in its *train* output only, where `relevance evaluate` does not look.
     """
@@ -58,7 +58,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
 
 
 def describe(settings: Settings, inputs: Inputs) -> AdapterMeta:
-    """What the registry is told about the adapter: all that decides its scores, and what was measured."""
+    """Returns the adapter's description for the registry: all that its scores depend on, and its measurements."""
     base, evaluate = inputs["base"].json("base"), inputs["evaluation"]
     languages = inputs["rows"].table("train", ["language"])["language"].unique().to_list()
     return AdapterMeta(
@@ -81,7 +81,7 @@ def describe(settings: Settings, inputs: Inputs) -> AdapterMeta:
 
 
 def prompt_info(prompt: Prompt, translate: Artifact) -> PromptInfo:
-    """How the registry records a prompt; with the translation in it, by which translator and from which memory."""
+    """Returns the registry's record of a prompt; for a prompt with the translation, with translator and translation memory."""
     info = PromptInfo(
         name=prompt.template, version=str(prompt.version), max_tokens=prompt.max_tokens, translation=prompt.translation
     )
@@ -93,7 +93,7 @@ def prompt_info(prompt: Prompt, translate: Artifact) -> PromptInfo:
 
 
 def _why(task: Task, inputs: Inputs) -> str:
-    """The reason in the alias log, with its numbers."""
+    """Returns the reason for the alias log, with its numbers."""
     gain, figures = inputs["verdict"].json("verdict")["gain"], inputs["evaluation"].report.figures
     told = f"{task} F1 {figures['f1']:.4f}, always yes {figures['always_yes_f1']:.4f}"
     if gain is None:

@@ -1,4 +1,4 @@
-"""*report*: one HTML file that tells people what a run did, and why."""
+"""*report*: one HTML file that shows a run's results and the reasons for them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from relevance_core.runs.stage import Artifact, Inputs, Output, Report, Rows, st
 
 @stage("report", uses=("window", "tasks", "onboard"))
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
-    """Writes `report.html`: the verdicts in words, the quality by language, and what happened to every row, as plots and examples.
+    """Writes `report.html`: the verdicts in words, the quality by language, and the fate of every row, as plots and examples.
 
     How: the sections of `relevance_core.reporting`, from whatever outputs the run has by now, so a run that stopped early gets a
     report too. The file holds everything it needs, works offline, and treats all text of a log as hostile.
@@ -22,7 +22,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
 
 
 def build_report(settings: Settings, artifacts: Mapping[str, Artifact]) -> str:
-    """The HTML report of a run with these outputs, by stage name (`mine:QC` for that of a task)."""
+    """Renders the HTML report of a run. artifacts: its outputs by stage name, `mine:QC` for a stage of a task."""
     from relevance_core.reporting import build_page, render, titles
 
     return render(build_page(artifacts, settings.tasks, *titles(settings)))

@@ -1,4 +1,4 @@
-"""*rollout*: what was published is proved servable, and then the alias moves, for all tasks at once (contract 6)."""
+"""*rollout*: proves that published versions can be served, then moves the alias for all tasks at once (contract 6)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ WHO: Final = "gate"
 
 
 def _held(inputs: Inputs, found: Artifact) -> Report | None:
-    """A finished output as it is true now: a version that was let serve counts as promoted only while it serves.
+    """Updates a finished output to the present: a version that was promoted counts as promoted only while it serves.
 
-    Where none was, the rollout is tried again. What serves is never moved back by finding an old output.
+    Returns None where no version was promoted, so that the rollout is tried again. Finding an old output never moves an alias back.
     """
     tasks = found.report.figures["tasks"]
     if not any(about["promoted"] for about in tasks.values()):
@@ -38,15 +38,16 @@ def _held(inputs: Inputs, found: Artifact) -> Report | None:
 
 @stage("rollout", uses=("serving.mixed_bases",), machine=("engine", "serving"), pinned=("champion", "approvals"), held=_held)
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
-    """Lets versions serve, and leaves `rollout.json`: the release, and what proved each version. They are those with the verdict
-    *publish*, and those with *needs-approval* that a person has approved.
+    """Promotes the versions with the verdict *publish*, and those with *needs-approval* that a person has approved.
+
+    Leaves `rollout.json`: the release, and the proof of each version.
 
     How: `serving.rollout`: every version answers its golden pairs on every server of its base, in a vLLM of its own where there is
     no server, or in the trainer's scorer where there is no vLLM; then one entry of the alias log lets all of them serve, provided
-    that the champions are still those that the gate knew. Tasks stay on one base: where a release would have two, what is new waits
-    until its sibling is there too (`serving.mixed_bases` lets them part).
+    that the champions are still those that the gate knew. Tasks stay on one base: where a release would have two, a new version
+    waits until the other task's is there too (`serving.mixed_bases` allows two bases).
     What it does not do: judge, or move an alias that somebody else moved meanwhile (Conflict; run the loop again).
-    Known limits: a version that waits is not tried again by itself; a later night, or `relevance registry promote`, lets it serve.
+    Known limits: a waiting version is not retried by itself; a later night, or `relevance registry promote`, lets it serve.
     """
     candidates = _candidates(inputs)
     answers = {asked: {"approved": answer.approved, "told": answer.told()} for asked, answer in sorted(inputs.approvals.items())}
@@ -73,14 +74,14 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
 
 
 def _expected(registry: Registry, versions: dict[str, str], inputs: Inputs) -> dict[str, str | None]:
-    """The champions that the gate knew; where a version serves already, as after its sibling's late approval, it itself."""
+    """Returns the champions that the gate knew; for a version that serves already, as after a late approval, the version itself."""
     current = registry.current()
     serving = current.versions if current else {}
     return {task: version if serving.get(task) == version else inputs.champion.get(task) for task, version in versions.items()}
 
 
 def _candidates(inputs: Inputs) -> dict[Task, dict[str, Any]]:
-    """What shall serve, by task: the `version.json` of each *publish* that the gate or a person lets through, and why."""
+    """Returns the versions to promote by task: the `version.json` of each *publish* that the gate or a person lets through."""
     candidates: dict[Task, dict[str, Any]] = {}
     for artifact in inputs.artifacts.values():
         task, about = artifact.report.task, artifact.json("version")
@@ -93,12 +94,12 @@ def _candidates(inputs: Inputs) -> dict[Task, dict[str, Any]]:
 
 
 def _lets(answer: Approval, about: Mapping[str, Any]) -> bool:
-    """Whether an answer lets this version serve: only what the gate left to a person, and only the version that was asked about."""
+    """Tells whether an answer lets this version serve: the gate asked for it, and the answer approves this very version."""
     return about["verdict"] == NEEDED and answer.approved and answer.version == about["version"]
 
 
 def _waits(registry: Registry, versions: dict[str, str]) -> str:
-    """Why these versions have to wait: a release would stand on two bases. Empty when it would not."""
+    """Returns the reason why these versions have to wait: the release would stand on two bases. Empty when it would not."""
     bases = bases_after(registry, versions)
     if len(set(bases.values())) < 2:
         return ""
@@ -114,7 +115,7 @@ def _told(release: Release | None, waits: str) -> str:
 
 
 def since(registry: Registry, release: Release, task: str) -> Release:
-    """The release from which on the task has served what it serves at `release`; the other task may have moved since."""
+    """Returns the release since which the task has served its version of `release`; other tasks may have moved later."""
     while release.previous is not None:
         before = registry.release(release.previous)
         if before.versions.get(task) != release.versions[task]:

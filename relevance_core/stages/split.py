@@ -1,4 +1,4 @@
-"""Stage *split*: which pairs train and which judge (contract: a query is on one side, for ever)."""
+"""Stage *split*: puts each pair on the train or the dev side (contract 4: a query is on one side, for ever)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     The side is a hash of the normalised query (pairs.side_of), whatever its language, task, night or machine; so is the part of a
     dev pair, `calibration` (where the threshold is chosen) or `judgement` (where F1 is measured). With split.qc_group = "prefix" a
     QC pair also needs its category prefix (the first split.prefix_levels levels) to hash to the same side; a pair whose query and
-    prefix disagree is dropped. So neither a query nor a prefix is on both sides, and both stay where they are when new pairs come;
-    the price is a share 2 · d · (1 − d) of the QC pairs for a dev share d.
+    prefix disagree is dropped. So neither a query nor a prefix is on both sides, and both keep their side when new pairs come; this
+    drops a share 2 · d · (1 − d) of the QC pairs for a dev share d.
 
     Leaves `train` (pairs.SCHEMA and `group`) and `dev` (and `part`).
 
@@ -48,7 +48,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
 
 
 def place(pairs: pl.DataFrame, split: SplitSettings) -> pl.DataFrame:
-    """`pairs` (with `group`) with `side` (train, dev; null for a pair that is on neither) and `part` (calibration, judgement)."""
+    """Adds `side` (train, dev; null for a pair on neither) and `part` (calibration, judgement) to `pairs` (with `group`)."""
 
     def side(group: str) -> str:
         return side_of(group, split.dev_share)
@@ -64,14 +64,14 @@ def place(pairs: pl.DataFrame, split: SplitSettings) -> pl.DataFrame:
 
 
 def prefix_sides(targets: pl.Series, split: SplitSettings) -> pl.Series:
-    """The side of each category's prefix, its first `prefix_levels` levels in lower case."""
+    """Returns the side of each category's prefix, its first `prefix_levels` levels in lower case."""
     levels = pl.col("target").str.to_lowercase().str.split(",").list.head(split.prefix_levels).list.join(",")
     prefixes = targets.to_frame("target").select(levels.alias("prefix"))["prefix"]
     return map_distinct(prefixes, lambda prefix: side_of(digest("prefix", prefix), split.dev_share), "prefix_side")
 
 
 def _counts(frame: pl.DataFrame, second: str = "language") -> dict[str, Any]:
-    """Rows by task and a second column: `{"QC": {"en": 3}}`."""
+    """Counts rows by task and a second column: `{"QC": {"en": 3}}`."""
     found: dict[str, Any] = {}
     for task, name, rows in frame.group_by("task", second).len().sort("task", second).iter_rows():
         found.setdefault(task, {})[name] = rows

@@ -1,7 +1,7 @@
-"""The CIKM AnalytiCup 2025: files cleaned for the loop (*prepare*), answered by a version (*predict*), answers checked (*check*).
+"""The CIKM AnalytiCup 2025: cleans its files for the loop (*prepare*), answers them (*predict*), checks answers (*check*).
 
 A file holds one task, one JSON object a line: `id task language origin_query category_path|item_title label`. An answer file has
-the form that the first place's code writes (github.com/nhtlongcs/e-commerce-product-search): the row's fields and `prediction`.
+the form of the first place's code (github.com/nhtlongcs/e-commerce-product-search): the row's fields and `prediction`.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ Row = dict[str, Any]
 Result = dict[str, Any]
 
 TARGETS: Final[Mapping[Task, str]] = {"QC": "category_path", "QI": "item_title"}
-"""The field that a task's rows have and the other task's have not."""
+"""The field of a task's rows that the other task's rows lack."""
 
 _BOTH: Final = ("ar", "de", "en", "es", "fr", "it", "ja", "ko", "pl", "pt")
 LANGUAGES: Final[Mapping[Task, tuple[str, ...]]] = {"QC": _BOTH, "QI": (*_BOTH, "id", "th", "vi")}
 """The languages of each task's files."""
 
-_CODES: Final = {"vn": "vi"}  # a country's code that the files use for a language
+_CODES: Final = {"vn": "vi"}  # a country code that the files use for a language
 _HALF: Final = re.compile("[\ud800-\udfff]")
 _SHOWN: Final = ("f1", "precision", "recall", "macro_f1", "always_yes_f1", "rows", "positives")
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one of the competition's files, as they are."""
+    """The rows of one of the competition's files, unchanged."""
 
     path: str
     task: Task
@@ -58,7 +58,7 @@ class Rows:
         return "id", "language", "origin_query", TARGETS[self.task]
 
     def places(self) -> dict[Any, int]:
-        """The place of each id, from 0. Raises DataError for an id that two rows have."""
+        """Returns the place of each id, from 0. Raises DataError for a duplicate id."""
         places: dict[Any, int] = {}
         for place, row in enumerate(self.rows):
             if places.setdefault(row["id"], place) != place:
@@ -66,7 +66,7 @@ class Rows:
         return places
 
     def labels(self) -> list[int] | None:
-        """The labels, or None where no row has one. Raises DataError for a row without, or one that is not 0 or 1."""
+        """Returns the labels, or None where no row has a label. Raises DataError for a missing label, or one that is not 0 or 1."""
         given = [row.get("label") for row in self.rows]
         if all(label is None for label in given):
             return None
@@ -79,7 +79,7 @@ class Rows:
 
 
 def read(path: str) -> Rows:
-    """The rows of a file. Raises NotFound, and DataError that names the first line that is no row of the file's task."""
+    """Reads the rows of a file. Raises NotFound, and DataError that names the first line that is no row of the file's task."""
     rows: list[Row] = []
     for number, row in _objects(path):
         if (wrong := _wrong_row(row)) is not None:
@@ -97,8 +97,8 @@ def read(path: str) -> Rows:
 
 
 def _objects(path: str) -> Iterator[tuple[int, Any]]:
-    """The number from 1 and the value of each line that is not blank; None for one that is no JSON."""
-    # Only a line feed ends a line: JSON lets the other line separators of Unicode stand inside a text.
+    """Yields the number from 1 and the value of each line that is not blank; None for invalid JSON."""
+    # Only a line feed ends a line: JSON allows the other line separators of Unicode inside a text.
     for number, line in enumerate(open_file(path).read().removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         if line.strip():
             try:
@@ -121,7 +121,7 @@ def _wrong_row(row: Any) -> str | None:
 
 
 def _is_text(value: Any) -> bool:
-    # JSON lets half of a surrogate pair stand in a text, as an escape; nothing can be written that holds one.
+    # JSON allows half of a surrogate pair in a text, as an escape; a text that holds one can't be written.
     return isinstance(value, str) and not _HALF.search(value)
 
 
@@ -134,11 +134,11 @@ def _task_of(row: Row) -> Task:
 
 
 def clean(file: Rows, confidence: float) -> pl.DataFrame:
-    """The file's rows in their order: `id task language query target`, `label` where it has labels, and `tag`.
+    """Returns the file's rows in their order: `id task language query target`, `label` where it has labels, and `tag`.
 
-    `tag` is the row's own language as an ISO 639-1 code. `language` is the same, but for rows tagged `en`: they take the language
-    among the task's LANGUAGES that their query is written in, where its probability is at least `confidence` (0 to 1). A null text
-    is an empty one; texts, the commas of category names among them, are as they are.
+    `tag` is the row's own language as an ISO 639-1 code. `language` is the same, except for rows tagged `en`: they take the
+    language among the task's LANGUAGES that their query is identified as, where its probability is at least `confidence` (0 to 1).
+    A null text becomes an empty one; other texts, the commas of category names among them, are unchanged.
     """
     tags = [row["language"].strip().lower() for row in file.rows]
     columns = {
@@ -164,7 +164,18 @@ def prepare(train: Sequence[str], dev: Sequence[str], test: Sequence[str], out: 
 
     Train rows, less those without a text, lie under `logs/` in the partition of `day`, where `retrain --source` finds them; rows of
     dev and test, every one of them, in `dev/` and `test/`, for `evaluate --data` and `score --input`. A file a task and side.
-    Raises DataError for a train file without labels, SettingsError for two files of one task and side.
+
+    Args:
+        train: files of the train side.
+        dev: files of the dev side.
+        test: files of the test side.
+        out: a folder.
+        day: of the logs' partition.
+        confidence: as in `clean`.
+
+    Raises:
+        DataError: a train file has no labels.
+        SettingsError: there are two files of one task and side.
     """
     files: dict[tuple[str, Task], Rows] = {}
     for side, paths in {"train": train, "dev": dev, "test": test}.items():
@@ -189,7 +200,7 @@ def prepare(train: Sequence[str], dev: Sequence[str], test: Sequence[str], out: 
 
 
 def _without(task: Task) -> pl.Expr:
-    """What a row lacks to be a pair; null for one that lacks nothing."""
+    """Returns the fault of a row that is no complete pair; null for a complete one."""
     target, query = (normalise_expr(name) == "" for name in ("target", "query"))
     return pl.when(target).then(pl.lit(f"no {TARGETS[task]}")).when(query).then(pl.lit("no origin_query"))
 
@@ -212,9 +223,17 @@ def _by(rows: pl.DataFrame, name: str) -> dict[str, int]:
 
 
 def predict(store: Store, test: str, output: Path, version: str | None, confidence: float, score: ScoreRows) -> Result:
-    """Writes the answers of a version to the rows of a test file: the row's own fields and `prediction`, 1 from the threshold on.
+    """Writes a version's answers to the rows of a test file: the row's own fields and `prediction`, 1 from the threshold on.
 
-    Rows are scored as *prepare* cleans them, and every one is answered. version, score and errors: as in `evaluate.score_file`.
+    Rows are scored as *prepare* cleans them, and every row is answered. Errors as in `evaluate.score_file`.
+
+    Args:
+        store: holds the registry.
+        test: the test file.
+        output: the answer file to write.
+        version: as in `evaluate.score_file`.
+        confidence: as in `clean`.
+        score: as in `evaluate.score_file`.
     """
     file = read(test)
     file.places()
@@ -235,8 +254,16 @@ def predict(store: Store, test: str, output: Path, version: str | None, confiden
 def check(tests: Sequence[str], submissions: Sequence[str], labels: Sequence[str]) -> Result:
     """Holds answer files against the test files of their tasks; with labels, measures them too.
 
-    A labels file has the test file's ids and a label in every row. `average_f1` is the competition's figure, the mean of the F1 of
-    both tasks; None where one of them has no labels. Raises DataError that names the first line that is wrong and counts them all.
+    `average_f1` is the competition's figure, the mean of the F1 of both tasks; None where one of them has no labels.
+
+    Args:
+        tests: test files.
+        submissions: answer files.
+        labels: files with a test file's ids and a label in every row.
+
+    Raises:
+        DataError: an answer file is wrong; names its first wrong line and counts them all.
+        SettingsError: the files are not of the same tasks.
     """
     expected, judged = _by_task(tests, "--test"), _by_task(labels, "--labels")
     answered = {_task_of_answers(path): path for path in submissions}
@@ -275,7 +302,7 @@ def _task_of_answers(path: str) -> Task:
 
 
 def _checked(test: Rows, path: str, labelled: Rows | None) -> Result:
-    """What is counted of an answer file that is right. Raises DataError for one that is not."""
+    """Counts the answers of a correct answer file, and measures them. Raises DataError for a wrong file."""
     lines = list(_objects(path))
     given = {answer["id"]: answer["prediction"] for answer in _right(test, path, lines)}
     result: Result = {"submission": path, "rows": len(given), "relevant": sum(given.values())}
@@ -283,7 +310,7 @@ def _checked(test: Rows, path: str, labelled: Rows | None) -> Result:
 
 
 def _right(test: Rows, path: str, lines: Sequence[tuple[int, Any]]) -> list[Row]:
-    """The answers of a file that holds each row of the test file once, in order. Raises DataError that tells what is wrong."""
+    """Returns the answers of a file that holds each row of the test file once, in order. Raises DataError that names the faults."""
     places = test.places()
     faults: list[tuple[str, str]] = []
     seen: set[Any] = set()
@@ -312,7 +339,7 @@ def _right(test: Rows, path: str, lines: Sequence[tuple[int, Any]]) -> list[Row]
 
 
 def _fault(test: Rows, places: Mapping[Any, int], seen: set[Any], highest: int, answer: Any) -> tuple[str, str]:
-    """The kind of fault of one line and what it is; two empty texts for a line that is right."""
+    """Returns kind and description of the fault of one line; two empty texts for a correct line."""
     if not isinstance(answer, dict) or not _is_id(answer.get("id")):
         return "unreadable", "no JSON object with an id"
     number, prediction = answer["id"], answer.get("prediction")
@@ -332,7 +359,7 @@ def _fault(test: Rows, places: Mapping[Any, int], seen: set[Any], highest: int, 
 
 
 def _measured(given: Mapping[Any, int], labelled: Rows) -> Result:
-    """F1 and what goes with it, overall and by the languages that the labels file names."""
+    """Measures F1 and its companions, overall and by the languages that the labels file names. Raises DataError for other ids."""
     labels, ids = labelled.labels(), [row["id"] for row in labelled.rows]
     if labels is None or set(ids) != set(given):
         raise DataError("these are not the labels of the test file", where=labelled.path, expected="its ids, and a label for each")

@@ -1,4 +1,4 @@
-"""The pages of the product for a browser: an ASGI application that knows the store, and nothing of Airflow.
+"""The pages of the product for a browser: an ASGI application over the store, without Airflow.
 
-`app.create_app` makes it; the Airflow plugin (`relevance_airflow.pages`) mounts it under /relevance and says who may do what.
+`app.create_app` makes it; the Airflow plugin (`relevance_airflow.pages`) mounts it under /relevance and decides on users' rights.
 """

@@ -1,4 +1,4 @@
-"""Who may see and do what: one gate in front of every route, static file and unknown path."""
+"""Access control of the pages: one gate in front of every route, static file and unknown path."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ _RIGHTS: Final[tuple[Right, ...]] = get_args(Right)
 
 @dataclass(frozen=True)
 class User:
-    """Who asks: the name that decisions are recorded under. handle: what the login system knows them by."""
+    """The sender of a request. name: recorded with decisions. handle: the login system's object for the user."""
 
     name: str
     handle: Any = None
 
 
 class Access(Protocol):
-    """What the login system answers."""
+    """The login system's side of access control."""
 
     async def user(self, scope: Scope) -> User | None:
-        """Who sent this request; None for nobody, or a login that has ended."""
+        """Returns the sender of a request; None for nobody, or an expired login."""
 
     def may(self, user: User, right: Right) -> bool:
-        """Whether the user may read the pages, or change something through them. Called in a thread: it may wait."""
+        """Tells whether the user may read the pages, or change something through them. Called in a thread, so it may block."""
 
 
 class Gate:
     """ASGI middleware: without a login 401; without the right 403; a change from another origin 403.
 
-    Reading is GET and HEAD; every other method is a change, which needs both rights. What passes finds `user` and `may_edit` in its
-    request's state, and nothing else there. Every answer gets the policy, and may not be kept by a shared cache.
+    Reading is GET and HEAD; every other method is a change, which needs both rights. A request that passes gets a new state with
+    only `user` and `may_edit` in it. Every answer gets the policy, and may not be kept by a shared cache.
     """
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app, self._access = app, access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One connection, as ASGI has it."""
+        """Serves one ASGI connection."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -70,7 +70,7 @@ class Gate:
         if not (reads or same_origin(scope)):
             await _refuse(send, HTTPStatus.FORBIDDEN, "a change has to come from these pages themselves (Origin)")
             return
-        # A state of its own: what surrounds these pages keeps its user in the one that came.
+        # A new state: the application around these pages keeps its user in the old one.
         state = {"user": user, "may_edit": "edit" in rights}
         await self._app({**scope, "state": state}, receive, _Secured(send))
 
@@ -79,10 +79,10 @@ class Gate:
 
 
 def same_origin(scope: Scope) -> bool:
-    """Whether the request's one Origin is the host that it was sent to. A missing one is refused: browsers send it with a change.
+    """Tells whether the request's one Origin is the host that it was sent to. Without an Origin it is refused: browsers send it.
 
-    Behind a proxy that ends TLS, the scheme that the browser used is unknown here; where the browser says itself what it takes the
-    two for (Sec-Fetch-Site, on every https page), that has to be the same origin too. The proxy has to pass Host on.
+    Behind a proxy that ends TLS, the browser's scheme is unknown here; where the browser compares the two itself (Sec-Fetch-Site,
+    on every https page), its result must be same-origin too. The proxy has to pass Host on.
     """
     origins, hosts, sites = (_values(scope, name) for name in (b"origin", b"host", b"sec-fetch-site"))
     if len(origins) != 1 or len(hosts) != 1 or sites not in ([], ["same-origin"]):
@@ -111,7 +111,7 @@ class _Secured:
 _SAFE: Final = (
     (b"content-security-policy", POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"same-origin"),  # with no-referrer, a browser sends `Origin: null` with its forms
+    (b"referrer-policy", b"same-origin"),  # under no-referrer, a browser sends `Origin: null` with its forms
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"private, no-store"),
 )

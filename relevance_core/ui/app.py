@@ -19,12 +19,12 @@ from relevance_core.ui.site import Site
 
 
 def create_app(open_store: Callable[[], Store], access: Access) -> ASGIApp:
-    """The pages over a store, behind `access`."""
+    """Makes the pages over a store, behind `access`."""
     return Gate(pages(Site(open_store)), access)
 
 
 def pages(site: Site) -> FastAPI:
-    """Every route, open to whoever reaches it. No schema and no documentation of the routes is served."""
+    """Makes the application with every route, open to everybody. It serves no schema and no documentation of the routes."""
     app = FastAPI(title="Relevance", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     for part in (overview, run, review, static):
         app.include_router(part.routes(site))
@@ -33,13 +33,13 @@ def pages(site: Site) -> FastAPI:
     @app.exception_handler(json.JSONDecodeError)
     @app.exception_handler(FileNotFoundError)
     async def damaged(request: Request, error: Exception) -> Response:
-        """A record or an output that is there only in part: pages take manifests at their word."""
+        """Answers for a record or an output of which a part is gone: pages don't verify outputs."""
         what = f"what this page shows is damaged or gone: {error}; what to do: run the stage again, which makes it anew"
         return site.page(request, "error.html", status=HTTPStatus.SERVICE_UNAVAILABLE, title="This can't be shown", what=what)
 
     @app.exception_handler(RelevanceError)
     async def explain(request: Request, error: RelevanceError) -> Response:
-        """An error with its cause and what to do, as a page."""
+        """Answers with an error's cause and advice, as a page."""
         status = HTTPStatus.NOT_FOUND if isinstance(error, NotFound) else HTTPStatus.SERVICE_UNAVAILABLE
         return site.page(request, "error.html", status=status, title="This can't be shown", what=str(error))
 

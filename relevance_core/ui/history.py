@@ -1,7 +1,7 @@
-"""What a store holds of runs, versions and releases, read for a page: few requests, all of them small.
+"""A store's runs, versions and releases, read for a page: few requests, all of them small.
 
-A listing tells of every object a tag that changes when the object is written again, so a record that was read and parsed once is
-kept under its tag and never asked for twice. No artifact is opened: the record that a run keeps of each stage holds its figures.
+A listing gives for every object a tag that changes when the object is written again, so a record that was read and parsed once is
+kept under its tag and not requested again. No artifact is opened: the record that a run keeps of each stage holds its figures.
 A record that can't be read is one line in `Reader.damaged` and hides no other.
 """
 
@@ -31,12 +31,12 @@ from relevance_core.store import Entry, Store
 T = TypeVar("T")
 
 _AT_ONCE: Final = 16
-"""Requests that are under way together: what a page waits for is the network."""
+"""Requests under way at a time: a page's time is mostly the network's."""
 _KEPT: Final = 20_000
 
 
 class LanguageFigures(BaseModel):
-    """How good a version is in one language, on its judgement rows."""
+    """The quality of a version in one language, on its judgement rows."""
 
     f1: float
     auc: float | None = None
@@ -52,7 +52,7 @@ class ChampionFigures(LanguageFigures):
 
 
 class Figures(LanguageFigures):
-    """How good a version is, and how good the champion was on the same rows."""
+    """The quality of a version, and of the champion on the same rows."""
 
     threshold: float
     always_yes_f1: float
@@ -69,21 +69,21 @@ class Version:
 
 
 class Kept:
-    """Parsed records by (store, key, tag); the longest unused go first. Shared by threads."""
+    """A cache of parsed records by (store, key, tag), least recently used first out. Shared by threads."""
 
     def __init__(self, most: int) -> None:
         self._most, self._lock = most, threading.Lock()
         self._found: OrderedDict[tuple[str, ...], Any] = OrderedDict()
 
     def get(self, name: tuple[str, ...]) -> Any:
-        """What is kept under a name, or None."""
+        """Returns the value kept under a name, or None."""
         with self._lock:
             if name in self._found:
                 self._found.move_to_end(name)
             return self._found.get(name)
 
     def put(self, name: tuple[str, ...], value: Any) -> None:
-        """Keeps a value."""
+        """Keeps a value, and drops the least recently used ones above the limit."""
         with self._lock:
             self._found[name] = value
             while len(self._found) > self._most:
@@ -96,7 +96,7 @@ _APPROVAL: Final = TypeAdapter(Approval)
 
 @dataclass(frozen=True)
 class _Damage:
-    """Why a record can't be read."""
+    """The reason why a record can't be read."""
 
     text: str
 
@@ -109,9 +109,9 @@ class Reader:
     damaged: list[str] = field(default_factory=list)
 
     def read(self, entries: Iterable[Entry], parse: Callable[[bytes, str], T]) -> dict[str, T]:
-        """Key → what `parse` makes of the object, damaged ones left out.
+        """Returns key → parsed object, without the damaged ones. Raises StoreError.
 
-        parse: gets the bytes and the key; raises ValueError or RegistryError for what is damaged. Raises StoreError.
+        parse: gets the bytes and the key; raises ValueError or RegistryError for a damaged object.
         """
         wanted = {entry.key: (self.store.uri, entry.key, entry.tag, str(entry.size)) for entry in entries}
         found = {key: _RECORDS.get(name) for key, name in wanted.items()}
@@ -139,7 +139,7 @@ class Reader:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task in a run, in a word, and in a sentence of its own."""
+    """The outcome of a task in a run: a word, its tone, and a sentence."""
 
     word: str
     tone: Literal["good", "wait", "ask", "bad", "none"]
@@ -148,7 +148,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run as far as it is. entries: its objects by name without suffix; stages: records that were read (`gate-qc`)."""
+    """A run's records so far. entries: its objects by name without suffix; stages: the parsed stage records (`gate-qc`)."""
 
     run_id: str
     about: RunFile
@@ -159,25 +159,25 @@ class RunRecord:
 
     @property
     def begun(self) -> float:
-        """When it began, in seconds since 1970."""
+        """The beginning of the run, in seconds since 1970."""
         return self.entries["run"].modified
 
     @property
     def ended(self) -> bool:
-        """Whether it has come to its report, which is written whatever happened."""
+        """True once the run has its report, which is written whatever happened."""
         return "report" in self.entries
 
     def of(self, stage: str, task: Task) -> StageFile | None:
-        """The record of a task's stage."""
+        """Returns the record of a task's stage, or None."""
         return self.stages.get(stage_record(stage, task))
 
     @cached_property
     def outcomes(self) -> dict[Task, Outcome]:
-        """What became of each of its tasks."""
+        """The outcome of each of its tasks."""
         return {task: _outcome(self, task) for task in self.about.settings.tasks}
 
     def waits(self, task: Task) -> bool:
-        """Whether the run waits for a person's answer about the task."""
+        """Tells whether the run waits for a person's answer about the task."""
         gate, ended = self.of("gate", task), "rollout" in self.entries or self.ended
         return gate is not None and waits(gate.figures.get("verdict"), "", self.answers.get(task), ended)
 
@@ -200,7 +200,7 @@ def _outcome(run: RunRecord, task: Task) -> Outcome:
 
 
 def _rolled_out(run: RunRecord, task: Task, told: str) -> Outcome:
-    """What became of a version that may serve."""
+    """Returns the outcome of a version that may serve."""
     rollout = run.stages.get("rollout")
     if rollout is None and not run.ended:
         return _on_the_way(run, "rollout")
@@ -213,7 +213,7 @@ def _rolled_out(run: RunRecord, task: Task, told: str) -> Outcome:
 
 
 def _unjudged(run: RunRecord, task: Task) -> Outcome:
-    """What became of a task that has no verdict."""
+    """Returns the outcome of a task without a verdict."""
     validate = run.stages.get("validate")
     if validate is not None and validate.failure:
         return Outcome("Failed at validate", "bad", validate.failure.get("what", ""))
@@ -221,7 +221,7 @@ def _unjudged(run: RunRecord, task: Task) -> Outcome:
     missing += [name for name in PER_TASK if stage_record(name, task) not in run.entries]
     if not missing:
         return Outcome("Can't be told", "bad", "the record of its verdict can't be read")
-    # *mine* needs no base, so that a dry run may have mined.
+    # *mine* needs no base, so a dry run may have run it.
     trained = any(stage_record(name, task) in run.entries for name in PER_TASK if name != "mine")
     if run.ended and missing[0] == "base" and not trained:
         return Outcome("No model", "none", "the rows were prepared and no base was built, as in a dry run")
@@ -245,9 +245,9 @@ def _dict(value: Any) -> Mapping[str, Any]:
 
 
 def recent(reader: Reader, count: int) -> list[RunRecord]:
-    """The newest `count` runs, newest first, by the end of the window that their ids begin with, then by when they began.
+    """Returns the newest `count` runs, newest first, by the end of the window that their ids begin with, then by their beginning.
 
-    A run with a name of its own that begins with no date comes after all that do.
+    A run whose name begins with no date comes after all that do.
     """
     listed = folder.of_runs(reader.store, folder.latest_named(folder.run_ids(reader.store), count))
     begun = {name: entries[folder.RUN].modified for name, entries in listed.items() if folder.RUN in entries}
@@ -255,7 +255,7 @@ def recent(reader: Reader, count: int) -> list[RunRecord]:
 
 
 def _opened(reader: Reader, names: Sequence[str], listed: Mapping[str, Mapping[str, Entry]]) -> list[RunRecord]:
-    """The runs with the records that tell their outcomes, all of them read together."""
+    """Reads the runs with the records that their outcomes need, all of them at a time."""
     abouts = reader.read([listed[name][folder.RUN] for name in names], RunFile.parse)
     outcomes = [entry for name in names for stem, entry in listed[name].items() if _tells(stem, listed[name])]
     stages = reader.read(outcomes, StageFile.parse)
@@ -272,13 +272,13 @@ def _opened(reader: Reader, names: Sequence[str], listed: Mapping[str, Mapping[s
 
 
 def _tells(stem: str, run: Mapping[str, Entry]) -> bool:
-    """Whether a record of a run tells what became of it."""
+    """Tells whether a record of a run is needed for its outcome."""
     judged = any(name.startswith("gate-") for name in run)
     return stem.startswith(("gate-", "publish-")) or stem == "rollout" or (stem == "validate" and not judged)
 
 
 def whole(reader: Reader, run: RunRecord) -> dict[str, StageFile]:
-    """Every stage record that the run has, by name (`mine-qc`)."""
+    """Reads every stage record that the run has, by name (`mine-qc`)."""
     names = {*COMMON, *(stage_record(name, task) for name in PER_TASK for task in run.about.settings.tasks)}
     entries = {name: entry for name, entry in run.entries.items() if name in names}
     found = reader.read(entries.values(), StageFile.parse)
@@ -286,7 +286,7 @@ def whole(reader: Reader, run: RunRecord) -> dict[str, StageFile]:
 
 
 def judged(reader: Reader, records: Mapping[str, StageFile], run: RunRecord, task: Task) -> Figures | None:
-    """The figures that *evaluate* recorded in a run."""
+    """Returns the figures that *evaluate* recorded in a run, or None."""
     name = stage_record("evaluate", task)
     if name not in records:
         return None
@@ -298,7 +298,7 @@ def judged(reader: Reader, records: Mapping[str, StageFile], run: RunRecord, tas
 
 
 def versions(reader: Reader) -> dict[str, list[Version]]:
-    """The published versions of each task, oldest data first."""
+    """Reads the published versions of each task, oldest data first."""
     entries = [entry for entry in reader.store.list(ADAPTERS) if version_at(entry.key)]
     found: dict[str, list[Version]] = {}
     for version in reader.read(entries, _version).values():
@@ -309,7 +309,7 @@ def versions(reader: Reader) -> dict[str, list[Version]]:
 
 
 def releases(reader: Reader) -> list[Release]:
-    """The champion's log, oldest first."""
+    """Reads the champion's log, oldest first."""
     entries = [entry for entry in reader.store.list(LOG) if release_at(entry.key)]
     return sorted(reader.read(entries, _release).values(), key=lambda release: release.number)
 

@@ -1,4 +1,4 @@
-"""How ready each language is: its rows by where they come from, and on how much evidence it serves."""
+"""The readiness of each language: its rows by origin, and the evidence on which it serves."""
 
 from __future__ import annotations
 
@@ -30,7 +30,14 @@ HEADINGS: Final = ("F1", "AUC", "judged", "dev", "from the log", "translated", "
 def ready(
     reader: Reader, runs: Sequence[RunRecord], tasks: Sequence[Task], serving: Mapping[Task, Version]
 ) -> dict[Task, list[Ready]]:
-    """The languages of each task, by the rows of the newest run that has split them and the figures of what serves."""
+    """Returns the languages of each task, by the rows of the newest run that has split them and the champion's figures.
+
+    Args:
+        reader: reads the runs' records.
+        runs: newest first.
+        tasks: to show.
+        serving: task → champion.
+    """
     run = next((run for run in runs if "split" in run.entries), None)
     if run is None:
         return {}
@@ -52,7 +59,7 @@ def ready(
 
 
 def _rows(records: Mapping[str, StageFile], task: Task) -> dict[str, dict[str, int]]:
-    """Language → rows by where they come from and what they are for, as the stages counted them."""
+    """Returns language → rows by origin and purpose, as the stages counted them."""
 
     def counted(stage: str, *path: str) -> Mapping[str, Any]:
         value: Any = records[stage].figures if stage in records else {}
@@ -78,7 +85,16 @@ def _rows(records: Mapping[str, StageFile], task: Task) -> dict[str, dict[str, i
 def _language(
     language: str, rows: Mapping[str, int], judged: LanguageFigures | None, served: bool, wanted: int, share: float | None
 ) -> Ready:
-    """A language of a task. wanted: judged rows that make it ready; share: of its translated words that were left as they are."""
+    """Describes a language of a task.
+
+    Args:
+        language: its code.
+        rows: by origin and purpose.
+        judged: its figures, or None.
+        served: True where the champion serves it.
+        wanted: number of judged rows that make it ready.
+        share: of its translated words that were left untranslated, or None.
+    """
     enough = judged is not None and judged.rows >= wanted and 0 < judged.positives < judged.rows
     seen = judged.rows if judged else 0
     trained = any(rows.get(name) for name in ("from the log", "translated", "negatives"))
@@ -94,7 +110,7 @@ def _language(
 
 
 def _untranslated(records: Mapping[str, StageFile], language: str) -> float | None:
-    """The share of a language's words that the translator did not know; None where nothing was translated."""
+    """Returns the share of a language's words that the translator did not know; None where nothing was translated."""
     languages = records["translate"].figures.get("languages") if "translate" in records else None
     about = languages.get(language) if isinstance(languages, dict) else None
     share = about.get("untranslated_share") if isinstance(about, dict) else None

@@ -35,12 +35,12 @@ ACTIONS: Final[Mapping[str, str]] = {
 _TYPED: Final = 200
 _DIGITS: Final = 9
 _FORMULA: Final = r"^[=+\-@\t\r\n＝＋－＠]"
-"""How a text begins that a spreadsheet would run."""
+"""The beginning of a text that a spreadsheet would run as a formula."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """What is looked for. Every field but the page is empty for everything; q: a text inside the query or the target."""
+    """A search in the ledger. An empty field matches everything; q: a text inside the query or the target."""
 
     task: Task
     q: str = ""
@@ -52,7 +52,7 @@ class Search:
 
     @classmethod
     def of(cls, values: Mapping[str, str], tasks: Sequence[Task]) -> Search:
-        """What an address asks for; a value that can't be meant counts as none."""
+        """Reads a search from the values of an address; an invalid value counts as absent."""
 
         def one_of(name: str, known: Mapping[str, str], default: str = "") -> str:
             return values[name] if values.get(name) in known else default
@@ -69,12 +69,12 @@ class Search:
         )
 
     def address(self, **changed: Any) -> str:
-        """The query part of the address of this search, or of a changed one."""
+        """Returns the query part of the address of this search, or of a changed one."""
         values = asdict(self) | changed
         return urlencode({name: value for name, value in values.items() if value not in ("", None)})
 
     def filter(self) -> pl.Expr:
-        """Which rows are meant."""
+        """Returns the condition on the rows."""
         wanted = [pl.lit(value=True)]
         if self.q:
             text = self.q.lower()
@@ -89,7 +89,7 @@ class Search:
         return pl.all_horizontal(wanted)
 
     def order(self, rows: pl.LazyFrame) -> pl.LazyFrame:
-        """The rows in the order that is asked for; equal ones by their id."""
+        """Sorts the rows as requested; ties by their id."""
         if self.sort == "query":
             return rows.sort("query", "target", "pair_id")
         doubt = (pl.col("score") - pl.col("label")).abs()
@@ -98,7 +98,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Found:
-    """A page of rows, how many rows there are in all and how many of them are meant, and the languages there are."""
+    """A page of rows, the number of matching rows (`meant`) and of all rows, and the ledger's languages."""
 
     rows: list[dict[str, Any]]
     meant: int
@@ -107,12 +107,12 @@ class Found:
 
     @property
     def pages(self) -> int:
-        """How many pages the rows make that are meant, one at least."""
+        """The number of pages that the matching rows make, at least 1."""
         return max(1, -(-self.meant // ROWS))
 
 
 def look(ledger: pl.LazyFrame, search: Search) -> Found:
-    """A page of the ledger; a page after the last one is empty."""
+    """Returns a page of the ledger; a page after the last one is empty."""
     meant = ledger.filter(search.filter())
     counted = ledger.select(all=pl.len(), languages=pl.col("language").unique().sort().implode())
     page = search.order(meant).slice((search.page - 1) * ROWS, ROWS)
@@ -122,14 +122,24 @@ def look(ledger: pl.LazyFrame, search: Search) -> Found:
 
 
 def as_csv(ledger: pl.LazyFrame, search: Search) -> str:
-    """The rows that are meant as CSV. A text that a spreadsheet would take for a formula gets an apostrophe before it."""
+    """Returns the matching rows as CSV. A text that a spreadsheet would take for a formula gets an apostrophe before it."""
     rows = search.order(ledger.filter(search.filter())).collect()
     text = pl.col(pl.String)
     return rows.with_columns(pl.when(text.str.contains(_FORMULA)).then("'" + text).otherwise(text).name.keep()).write_csv()
 
 
 def answer(site: Site, request: Request, run: Run, search: Search) -> Response:
-    """The page of the ledger, or with `format=csv` all rows that are meant as a file. Raises NotFound before *denoise* is done."""
+    """Answers with the page of the ledger, or with `format=csv` with all matching rows as a file.
+
+    Args:
+        site: the pages' surroundings.
+        request: of the browser.
+        run: whose ledger it is.
+        search: the rows to show.
+
+    Raises:
+        NotFound: *denoise* is not done.
+    """
     ledger = pl.scan_parquet(run.artifact("denoise", search.task, verify=False).path("ledger.parquet"))
     if request.query_params.get("format") == "csv":
         name = f"ledger-{search.task.lower()}.csv"

@@ -1,4 +1,4 @@
-"""The first page: what serves, what the last runs came to, what waits for a person, and how ready each language is."""
+"""The first page: the champions, the outcomes of the last runs, the work that waits for people, and each language's readiness."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _SIGNS: Final = {"good": "✓", "wait": "–", "ask": "?", "bad": "✕", "none":
 
 @dataclass(frozen=True)
 class Champion:
-    """What serves a task. since: the release that brought it. languages: (name, whether it was onboarded)."""
+    """The version that serves a task. since: the release that promoted it. languages: (name, True for an onboarded one)."""
 
     version: Version
     since: Release
@@ -49,14 +49,14 @@ class Champion:
 
     @property
     def figures(self) -> list[tuple[str, str]]:
-        """The few numbers that matter."""
+        """Its main numbers, by name."""
         figures = self.version.figures
         shown = [("F1", f"{figures.f1:.3f}"), ("always yes", f"{figures.always_yes_f1:.3f}")] if figures else []
         return [*shown, ("threshold", f"{self.version.manifest.threshold:.3f}")]
 
     @property
     def tone(self) -> str:
-        """Good when it is better than answering always yes."""
+        """ "good" when it is better than answering always yes."""
         figures = self.version.figures
         return "good" if figures and figures.f1 > figures.always_yes_f1 else "wait"
 
@@ -73,7 +73,7 @@ class Square:
 
 @dataclass(frozen=True)
 class Latest:
-    """The newest run. came, made: rows that the logs had, and that stages made; lost: (stage and reason, what happened, rows)."""
+    """The newest run. came, made: rows from the logs, and rows that stages made; lost: (stage and reason, fate, rows)."""
 
     run: RunRecord
     changes: Mapping[Task, Sequence[tuple[str, str, str]]]
@@ -84,17 +84,17 @@ class Latest:
 
     @property
     def thrown(self) -> int:
-        """Rows that were quarantined or dropped."""
+        """The number of rows that were quarantined or dropped."""
         return sum(rows for _, _, rows in self.lost)
 
 
 def routes(site: Site) -> APIRouter:
-    """`/`."""
+    """Routes `/`."""
     router = APIRouter()
 
     @router.get("/")
     def overview(request: Request) -> Response:
-        """The page; one for an empty store says how to begin."""
+        """Shows the page; the page of an empty store explains how to begin."""
         values = view(site.store, site.dag_id)
         return site.page(request, "overview.html", place="overview", **values)
 
@@ -102,7 +102,10 @@ def routes(site: Site) -> APIRouter:
 
 
 def view(store: Store, dag_id: str) -> dict[str, Any]:
-    """What the template shows of a store. Raises StoreError for a store that can't be read; damaged records are in `damaged`."""
+    """Returns the template's values for a store; damaged records are in `damaged`.
+
+    Raises StoreError for a store that can't be read.
+    """
     reader = Reader(store)
     with ThreadPoolExecutor(2) as pool:
         listed, manifests = pool.submit(history.recent, reader, SHOWN), pool.submit(history.versions, reader)
@@ -127,7 +130,7 @@ def view(store: Store, dag_id: str) -> dict[str, Any]:
 
 
 def headline(run: RunRecord) -> str:
-    """What the newest run came to, in a sentence."""
+    """Sums up the newest run in a sentence."""
     words = {task: outcome.word for task, outcome in run.outcomes.items()}
     if len(set(words.values())) == 1 and (word := next(iter(words.values()))) not in _TOLD:
         return f"The newest run {'is ' if word.startswith('At ') else ''}{word.lower()}"
@@ -137,7 +140,7 @@ def headline(run: RunRecord) -> str:
 
 
 def _champion(versions: Sequence[Version], log: Sequence[Release], task: Task) -> Champion | None:
-    """What serves a task, or None: nothing does, or its record is damaged."""
+    """Returns the version that serves a task; None where nothing serves or its record is damaged."""
     serving = [release for release in log if task in release.versions]
     if not serving:
         return None
@@ -171,7 +174,7 @@ def _latest(reader: Reader, run: RunRecord) -> Latest:
 
 
 def _changes(run: RunRecord, figures: Figures) -> list[tuple[str, str, str]]:
-    """(language, change of F1 against the champion or what it is, tone) of each language, the largest change first."""
+    """Returns (language, change of F1 against the champion or a word instead, tone) of each language, the largest change first."""
     champion = figures.champion
     if champion is None:
         return [(named(name), f"{of.f1:.3f}", "none") for name, of in sorted(figures.per_language.items())]
@@ -186,7 +189,7 @@ def _changes(run: RunRecord, figures: Figures) -> list[tuple[str, str, str]]:
 
 
 def _strip(runs: Sequence[RunRecord], task: Task) -> list[Square | None]:
-    """The runs of a task, oldest first; None for a run without it."""
+    """Returns the runs of a task, oldest first; None for a run without it."""
     return [_square(run, task) for run in reversed(runs)]
 
 
@@ -200,7 +203,7 @@ def _square(run: RunRecord, task: Task) -> Square | None:
 
 
 def _trend(task: Task, versions: Sequence[Version], log: Sequence[Release]) -> Plot:
-    """F1 of a task over its versions, overall and by language, with marks for those that served."""
+    """Plots F1 of a task over its versions, overall and by language, with marks for those that served."""
     numbers: dict[str, list[int]] = {}
     for release in log:
         if task in release.versions:

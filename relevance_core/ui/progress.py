@@ -1,4 +1,4 @@
-"""How far a run is: what its page and the page's script look at."""
+"""The progress of a run, for its page and the page's script."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _STAGES: Final = (*COMMON, *PER_TASK, *TOGETHER, REPORT.name)
 
 @dataclass(frozen=True)
 class State:
-    """What one listing tells of a run. digest: another one when the page is; finished: stages as people name them, `mine QC`."""
+    """The state of a run from one listing. digest: changes with the page; finished: stages as people name them, `mine QC`."""
 
     digest: str = ""
     finished: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, store: Store, run_id: str) -> State:
-        """The state of a run; the empty one before it has begun, or for a name that can't be that of a run."""
+        """Reads the state of a run; the empty state before it has begun, or for a name that no run can have."""
         records = folder.entries(store, run_id) if folder.NAME.fullmatch(run_id) else {}
         if folder.RUN not in records:
             return cls()
@@ -40,27 +40,27 @@ class State:
 
     @property
     def begun(self) -> bool:
-        """Whether the run is there at all."""
+        """True once the run has begun."""
         return bool(self.digest)
 
     @property
     def over(self) -> bool:
-        """Whether the run has ended: its report is the last thing that it writes, whatever went wrong."""
+        """True once the run has ended: its report is the last thing that it writes, whatever went wrong."""
         return "report" in self.finished
 
     def as_json(self) -> dict[str, Any]:
-        """What the page's script asks for every few seconds."""
+        """Returns the JSON that the page's script polls every few seconds."""
         return {"begun": self.begun, "over": self.over, "digest": self.digest, "finished": self.finished}
 
 
 def opened(store: Store, run_id: str) -> Run:
-    """A run that has begun, to be read: no setting of this machine matters."""
+    """Opens a run that has begun, for reading: no setting of this machine matters."""
     return open_run(store, run_id, Settings())
 
 
 @dataclass(frozen=True)
 class View:
-    """A run as far as it is. finished: what the finished stages say of themselves (`Run.finished`). plan: its lines."""
+    """A run so far. finished: the reports of the finished stages (`Run.finished`). plan: its lines."""
 
     run: Run
     dag_run: str
@@ -70,7 +70,7 @@ class View:
 
     @classmethod
     def of(cls, store: Store, run_id: str) -> View:
-        """The view of a run that has begun."""
+        """Reads the view of a run that has begun."""
         run = opened(store, run_id)
         lines = folder.read(store, run_id, folder.PLAN)["text"] if folder.has(store, run_id, folder.PLAN) else ()
         dag_run = folder.read_run(store, run_id)["dag_run"]
@@ -78,37 +78,37 @@ class View:
 
     @property
     def over(self) -> bool:
-        """Whether the run has ended: its report is the last thing that it writes, whatever went wrong."""
+        """True once the run has ended: its report is the last thing that it writes, whatever went wrong."""
         return "report" in self.finished
 
     def outputs(self) -> dict[str, Artifact]:
-        """The outputs of the finished stages, by their manifests' word; one that is gone is left out."""
+        """Returns the outputs of the finished stages, unverified; leaves out those that are gone."""
         addresses = {name: report["address"] for name, report in self.finished.items() if name != "report"}
         with ThreadPoolExecutor() as pool:
             found = pool.map(lambda address: open_artifact(self.run.store, address, verify=False), addresses.values())
             return {name: artifact for name, artifact in zip(addresses, found, strict=True) if artifact is not None}
 
     def asks(self, task: Task) -> bool:
-        """Whether a person has to answer, or had to."""
+        """Tells whether the verdict needs a person's answer, given or not."""
         gate = self.finished.get(f"gate:{task}")
         return gate is not None and gate["figures"]["verdict"] == NEEDED
 
     def waits_for_person(self, task: Task) -> bool:
-        """Whether somebody has to answer now."""
+        """Tells whether a person's answer is needed now."""
         gate, ended = self.finished.get(f"gate:{task}"), "rollout" in self.finished or self.over
         return gate is not None and approval.waits(gate["figures"]["verdict"], "", self.approvals.get(task), ended)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One stage on the way. state: done, failed, next (all that it reads is there), waiting, or left where the run is over."""
+    """A stage on the strip. state: done, failed, next (its inputs are there), waiting, or left where the run is over."""
 
     name: str
     state: str
 
 
 def way(view: View) -> list[tuple[str, list[Step]]]:
-    """The stages in the rows that they are shown in: those of both tasks, those of each, and those after."""
+    """Returns the stages in the rows of the strip: common ones, those of each task, and those after."""
     tasks = view.run.settings.tasks
     rows: list[tuple[str, list[Step]]] = [("rows", [_step(view, name, None) for name in COMMON])]
     rows += [(task, [*(_step(view, name, task) for name in PER_TASK), *_answer(view, task)]) for task in tasks]
@@ -131,7 +131,7 @@ def _step(view: View, name: str, task: Task | None) -> Step:
 
 
 def _ready(view: View, name: str, task: Task | None) -> bool:
-    """Whether all that the stage reads is finished, and nobody has to answer first."""
+    """Tells whether all inputs of the stage are finished, and no answer is needed first."""
     if name == "report":
         return "rollout" in view.finished
     if name in TOGETHER and any(view.waits_for_person(task) for task in view.run.settings.tasks):

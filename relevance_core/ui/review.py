@@ -1,4 +1,4 @@
-"""The review queue as a page: rows whose label a model doubts, decided one by one."""
+"""The review queue as a page: rows whose label a model doubts, for a decision on each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ANSWERS: Final = (("yes", "y", "Yes, relevant"), ("no", "n", "No, not relevant"
 
 
 def routes(site: Site) -> APIRouter:
-    """GET and POST `/review`."""
+    """Routes GET and POST `/review`."""
     router = APIRouter()
 
     @router.get("/review")
@@ -36,15 +36,15 @@ def routes(site: Site) -> APIRouter:
         page: Annotated[int, Query(ge=1)] = 1,
         pair: Annotated[str, Query(max_length=64)] = "",
     ) -> Response:
-        """A page of the queue, and one pair to decide: `pair`, or the page's first."""
+        """Shows a page of the queue, and one pair to decide: `pair`, or the page's first."""
         answer = site.page(request, "review.html", title="Review queue", **view(site.store, task, language, page, pair))
-        # Under no-referrer a browser sends the form with the Origin "null", which no change may have.
+        # Under no-referrer a browser sends the form with the Origin "null", with which a change is refused.
         answer.headers["referrer-policy"] = "same-origin"
         return answer
 
     @router.post("/review")
     def decide(request: Request, form: Annotated[dict[str, str], Depends(_form)]) -> Response:
-        """Records the decision of a form (task, pair_id, decision) for the user, and leads back to the page it came from."""
+        """Records the decision of a form (task, pair_id, decision) for the user, and redirects to the page that it came from."""
         task, pair, word = form.get("task", ""), form.get("pair_id", ""), form.get("decision", "")
         if task not in TASKS or word not in review.WORDS or not pair:
             expected = f"Expected: a task of {', '.join(TASKS)}, a pair id, and a decision of {', '.join(review.WORDS)}."
@@ -57,12 +57,23 @@ def routes(site: Site) -> APIRouter:
 
 
 async def _form(request: Request) -> dict[str, str]:
-    """The fields of a form that a browser sent."""
+    """Reads the fields of a form that a browser sent."""
     return dict(parse_qsl((await request.body()).decode(errors="replace"), keep_blank_values=True))
 
 
 def view(store: Store, task: Task, language: str, page: int, pair: str) -> dict[str, Any]:
-    """What the page shows. A page behind the last one is the last one. Raises NotFound for a pair that nobody was asked about."""
+    """Returns the template's values. A page past the end shows the last page.
+
+    Args:
+        store: holds queue and decisions.
+        task: QC or QI.
+        language: shows only its rows; "" for all.
+        page: from 1.
+        pair: id of the pair to decide; "" for the page's first.
+
+    Raises:
+        NotFound: the pair is not in the queue.
+    """
     queues = {name: review.queue(store, name) for name in TASKS}
     languages = queues[task].group_by("language").len().sort("len", "language", descending=[True, False]).rows()
     waiting = queues[task].filter(pl.col("language") == language) if language else queues[task]
@@ -90,7 +101,18 @@ def view(store: Store, task: Task, language: str, page: int, pair: str) -> dict[
 
 
 def _chosen(store: Store, task: Task, rows: list[dict[str, Any]], history: pl.DataFrame, pair: str) -> dict[str, Any] | None:
-    """The pair to decide, with `decided`: the decision that it has; None where nothing waits."""
+    """Returns the pair to decide, with its decision as `decided`; None where nothing waits.
+
+    Args:
+        store: holds the queue.
+        task: QC or QI.
+        rows: of the page.
+        history: the decisions so far.
+        pair: its id; "" for the page's first.
+
+    Raises:
+        NotFound: the pair is not in the queue.
+    """
     if not pair:
         return rows[0] | {"decided": None} if rows else None
     decided = history.filter(pair_id=pair).tail(1).to_dicts()

@@ -1,4 +1,4 @@
-"""The page of a run: what it made of the logs, live while it goes on."""
+"""The page of a run: its results, live while it goes on."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from relevance_core.ui.site import Site, airflow_root, root
 
 DOCS: Final = "data_docs/"
 DOCS_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'; sandbox allow-same-origin"
-"""Data Docs run no script at all. Their own origin stays, or a link inside an inner frame would lose the login's cookie."""
+"""The policy of Data Docs: no scripts, but their own origin, or a link inside an inner frame would lose the login's cookie."""
 
 _NEWEST: Final = 8
 _KEPT: Final = 32
-"""Rendered pages that are kept: about 300 kB each."""
+"""Rendered pages in the cache: about 300 kB each."""
 
 
 def routes(site: Site) -> APIRouter:
-    """`/run/ID` and `/dag-run/AIRFLOW'S ID` with what belongs to them: `/state`, `/ledger`, `/data-docs/FILE`."""
+    """Routes `/run/ID` and `/dag-run/AIRFLOW'S ID`, and below them `/state`, `/ledger` and `/data-docs/FILE`."""
     router, pages = APIRouter(), _Pages(site)
     _by_store(router, pages)
     _by_airflow(router, pages)
@@ -47,14 +47,14 @@ def _by_store(router: APIRouter, pages: _Pages) -> None:
 
     @router.get("/run/{run_id}")
     def run(request: Request, run_id: str, part: str = "") -> HTMLResponse:
-        """The page of a run of the store. part: `main` for what changes while it goes on, without the frame."""
+        """Shows a run by its name in the store. part: `main` for the part that changes while the run goes on, without the frame."""
         if (state := State.of(site.store, run_id)).begun:
             return pages.show(request, run_id, state, part)
         return pages.nowhere(request, "No such run", f"There is no run {run_id} in the store.", HTTPStatus.NOT_FOUND)
 
     @router.get("/run/{run_id}/state")
     def state(run_id: str) -> JSONResponse:
-        """How far the run is; changes whenever the page does."""
+        """Returns the state of the run; its digest changes whenever the page does."""
         return JSONResponse(State.of(site.store, run_id).as_json())
 
 
@@ -63,7 +63,7 @@ def _by_airflow(router: APIRouter, pages: _Pages) -> None:
 
     @router.get("/dag-run/{dag_run}")
     def run(request: Request, dag_run: str, part: str = "", dag_id: str = "") -> HTMLResponse:
-        """The page of a run by Airflow's name of it. dag_id: its DAG, where it is known."""
+        """Shows a run by Airflow's name of it. dag_id: its DAG, where it is known."""
         if dag_id not in ("", site.dag_id):
             what = f"{dag_run} is a run of {dag_id}. The loop's runs are those of {site.dag_id}."
             return pages.nowhere(request, "Not a run of the loop", what)
@@ -74,7 +74,7 @@ def _by_airflow(router: APIRouter, pages: _Pages) -> None:
 
     @router.get("/dag-run/{dag_run}/state")
     def state(dag_run: str) -> JSONResponse:
-        """The same as `/run/ID/state`, of a run that may not have begun."""
+        """Returns the state as `/run/ID/state` does, also for a run that may not have begun."""
         run_id = of_dag_run(site.store, dag_run)
         return JSONResponse((State() if run_id is None else State.of(site.store, run_id)).as_json())
 
@@ -82,26 +82,26 @@ def _by_airflow(router: APIRouter, pages: _Pages) -> None:
 def _files(router: APIRouter, site: Site) -> None:
     @router.get("/run/{run_id}/data-docs/{file}")
     def data_docs(run_id: str, file: str) -> Response:
-        """A page of the Data Docs of the run's *validate*. Only what the stage's manifest names is there."""
+        """Serves a page of the Data Docs of the run's *validate*, if the stage's manifest names it."""
         artifact = opened(site.store, known(site.store, run_id)).artifact("validate", verify=False)
         return HTMLResponse(site.store.read(artifact.key(DOCS + file)), headers={"content-security-policy": DOCS_POLICY})
 
     @router.get("/run/{run_id}/ledger")
     def search(request: Request, run_id: str) -> Response:
-        """The filter's ledger of a task: searched, sorted and paged where it lies (`ui.ledger`)."""
+        """Serves the filter's ledger of a task: searched, sorted and paged in its file (`ui.ledger`)."""
         run = opened(site.store, known(site.store, run_id))
         return ledger.answer(site, request, run, ledger.Search.of(request.query_params, run.settings.tasks))
 
 
 class _Pages:
-    """The pages of runs; what was rendered for a state of a run is kept."""
+    """The pages of runs, with a cache of those rendered by the state of the run."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
         self._shown = functools.lru_cache(_KEPT)(self._rendered)
 
     def show(self, request: Request, run_id: str, state: State, part: str) -> HTMLResponse:
-        """The page of a run that has begun."""
+        """Shows the page of a run that has begun."""
         shown = self._shown(run_id, state.digest, f"{root(request)}/run/{quote(run_id)}", airflow_root(request))
         if part == "main":
             return HTMLResponse(shown.body)
@@ -113,12 +113,12 @@ class _Pages:
     def nowhere(
         self, request: Request, title: str, what: str, status: HTTPStatus = HTTPStatus.OK, live: bool = False
     ) -> HTMLResponse:
-        """A page that says why there is no run to show, with the newest ones. live: becomes the run's page when it begins."""
+        """Shows why there is no run, with the newest runs. live: the page becomes the run's when it begins."""
         newest = folder.run_ids(self.site.store)[: -_NEWEST - 1 : -1]
         return self.site.page(request, "no_run.html", status=status, title=title, what=what, newest=newest, live=live)
 
     def _rendered(self, run_id: str, digest: str, address: str, airflow: str) -> _Shown:
-        """What a run's page says. digest: of the state that it is kept for."""
+        """Renders the content of a run's page. digest: of the state, the cache's key."""
         view = View.of(self.site.store, run_id)
         settings, artifacts = view.run.settings, view.outputs()
         page = _answered(build_page(artifacts, settings.tasks, *titles(settings)), view)
@@ -130,7 +130,7 @@ class _Pages:
 
 
 class _Shown(NamedTuple):
-    """A run's page without its frame. body: what changes while the run goes on."""
+    """A run's page without its frame. body: the part that changes while the run goes on."""
 
     title: str
     subtitle: str
@@ -139,17 +139,17 @@ class _Shown(NamedTuple):
 
 
 def known(store: Store, run_id: str) -> str:
-    """The name of a run that the store has. Raises NotFound."""
+    """Returns the name of a run of the store. Raises NotFound for any other."""
     if not State.of(store, run_id).begun:
         raise NotFound(f"there is no run {run_id!r}")
     return run_id
 
 
 def of_dag_run(store: Store, dag_run: str) -> str | None:
-    """The store's run of an Airflow run, or None before it has begun.
+    """Returns the store's run of an Airflow run, or None before it has begun.
 
-    The store's name of it ends with a digest of Airflow's (`relevance_airflow.params.run_id_of`); what begins it is the window's
-    end, which Airflow's name does not tell.
+    The store's name ends with a digest of Airflow's (`relevance_airflow.params.run_id_of`); it begins with the window's end, which
+    Airflow's name lacks.
     """
     ending = "-" + hashlib.sha256(dag_run.encode()).hexdigest()[:8]
     found = [name for name in folder.run_ids(store) if name.endswith(ending) and State.of(store, name).begun]
@@ -170,7 +170,7 @@ def _ledgers(artifacts: Mapping[str, Artifact], address: str) -> list[tuple[str,
 
 
 def _answered(page: Page, view: View) -> Page:
-    """The page with the answers of people on the cards of their tasks, and no word of a verdict that can still come."""
+    """Adds people's answers to the cards of their tasks, and hides a verdict that this run may still replace."""
     cards = []
     for task, card in zip(view.run.settings.tasks, page.cards, strict=True):
         answer = view.approvals.get(task)
@@ -188,7 +188,7 @@ def _answered(page: Page, view: View) -> Page:
 
 
 def _neighbours(store: Store, run_id: str) -> tuple[str, str]:
-    """The runs before and after, by the end of their windows; empty where there is none."""
+    """Returns the runs before and after, by the end of their windows; empty where there is none."""
     names = folder.run_ids(store)
     at = names.index(run_id)
     return (names[at - 1] if at else "", names[at + 1] if at + 1 < len(names) else "")

@@ -1,4 +1,4 @@
-"""What the pages share: the store, the templates, the user of a request, and addresses."""
+"""The base of all pages: the store, the templates, the user of a request, and addresses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RETRAIN: Final = "relevance_retrain"
 
 @dataclass(frozen=True)
 class Site:
-    """The pages' surroundings. open_store: opens the product's store; asked on every request, so it should keep what it opens.
+    """The pages' surroundings. open_store: opens the product's store; called on every request, so it should cache the store.
 
     dag_id: the DAG of the loop.
     """
@@ -38,10 +38,10 @@ class Site:
         return self.open_store()
 
     def page(self, request: Request, template: str, /, status: int = HTTPStatus.OK, **values: Any) -> HTMLResponse:
-        """A template of `templates/` as an answer.
+        """Renders a template of `templates/` as an answer.
 
-        The template knows `root` (what addresses of these pages begin with), `airflow` (the same for Airflow's), `dag_id`, `user`
-        (a name) and `may_edit` beside `values`.
+        Besides `values`, the template has `root` (the prefix of these pages' addresses), `airflow` (the prefix of Airflow's),
+        `dag_id`, `user` (a name) and `may_edit`.
         """
         text = (
             _templates()
@@ -58,7 +58,7 @@ class Site:
         return HTMLResponse(text, status)
 
     def text(self, template: str, /, **values: Any) -> Markup:
-        """A template as the part of a page; it knows `values` alone."""
+        """Renders a template as a part of a page; it has `values` alone."""
         return Markup(_templates().get_template(template).render(**values))  # noqa: S704  # every value was escaped in it
 
 
@@ -72,21 +72,21 @@ def _templates() -> Environment:
 
 
 def root(request: Request) -> str:
-    """What the addresses of the pages begin with, as the browser sees them: /relevance, after a proxy's prefix if there is one."""
+    """Returns the prefix of the pages' addresses, as the browser sees them: /relevance, after a proxy's prefix if there is one."""
     return str(request.scope.get("root_path", "")).rstrip("/")
 
 
 def airflow_root(request: Request) -> str:
-    """What the addresses of Airflow's own pages begin with: empty, or a proxy's prefix."""
+    """Returns the prefix of the addresses of Airflow's own pages: empty, or a proxy's prefix."""
     return root(request).rpartition("/")[0]
 
 
 def user_of(request: Request) -> User:
-    """Who asks."""
+    """Returns the sender of a request."""
     found: User = request.state.user
     return found
 
 
 def may_edit(request: Request) -> bool:
-    """Whether the user may change something."""
+    """Tells whether the user may change something."""
     return bool(request.state.may_edit)

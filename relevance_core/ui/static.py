@@ -1,4 +1,4 @@
-"""The static files: our style and scripts, and plotly as its package ships it. Nothing comes from another host."""
+"""The static files: our style and scripts, and plotly from its package. Nothing comes from another host."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ PLOTLY: Final = "plotly.js"
 
 
 def routes(site: Site) -> APIRouter:
-    """`/static/NAME`."""
+    """Routes `/static/NAME`."""
     router = APIRouter()
 
     @router.get("/static/{name}")
     def static(request: Request, name: str) -> Response:
-        """A file, with its digest as its tag, so that a browser asks but does not fetch it twice."""
+        """Serves a file with its digest as its tag, so that a browser revalidates it but does not download it twice."""
         data, tag = content(name)
         headers = {"etag": tag, "cache-control": "private, no-cache"}
         if tag in request.headers.get("if-none-match", ""):
@@ -35,14 +35,14 @@ def routes(site: Site) -> APIRouter:
 
 
 def names() -> list[str]:
-    """Every static file there is."""
+    """Lists every static file."""
     own = [item.name for item in resources.files("relevance_core.ui").joinpath("static").iterdir()]
     return sorted([*own, *_OF_THE_REPORT, PLOTLY])
 
 
 @functools.cache
 def content(name: str) -> tuple[bytes, str]:
-    """The bytes of a static file, and the tag that stands for them. Raises NotFound."""
+    """Returns the bytes of a static file and its tag, a digest of them. Raises NotFound for an unknown name."""
     if name not in names():
         raise NotFound(f"no file {name!r}", expected=", ".join(names()))
     data = _read(name)

@@ -1,4 +1,4 @@
-"""What waits for a person: verdicts without an answer, and labels without a decision."""
+"""The work that waits for people: verdicts without an answer, and labels without a decision."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from relevance_core.store import Entry, Store
 from relevance_core.ui.history import Kept, Reader, RunRecord, Version
 
 _REQUIRED: Final = "/dags/{}/runs/{}/required_actions?response_received=false"
-"""Airflow's page of what a DAG run asks people."""
+"""Airflow's page of a DAG run's questions to people."""
 _QUEUES: Final = Kept(64)
-"""The lengths of review queues."""
+"""A cache of the lengths of review queues."""
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """Something that a person has to do. to: where its link leads, below the root of these pages or, if `airflow`, of Airflow's."""
+    """A task for a person. to: the link's address, below the root of these pages or, if `airflow`, of Airflow's."""
 
     text: str
     link: str
@@ -35,7 +35,13 @@ class Waiting:
 
 
 def approvals(runs: Sequence[RunRecord], serving: Mapping[Task, Version], dag_id: str) -> Iterator[Waiting]:
-    """Verdicts that only a person can turn into a release: asked in Airflow, or left behind by a run from the command line."""
+    """Yields the verdicts that need a person: asked in Airflow, or left behind by a run from the command line.
+
+    Args:
+        runs: newest first.
+        serving: task → champion.
+        dag_id: the DAG of the loop.
+    """
     judged: set[Task] = set()
     for run in runs:
         for task, outcome in run.outcomes.items():
@@ -55,7 +61,7 @@ def _version_of(run: RunRecord, task: Task) -> str:
 
 
 def _left(run: RunRecord, task: Task) -> bool:
-    """Whether the run left a version that needs an approval, and ended without anybody's answer: nobody was asked."""
+    """Tells whether the run ended with a version that needs an approval, without asking anybody."""
     gate = run.of("gate", task)
     return gate is not None and run.ended and waits(gate.figures.get("verdict"), "", run.answers.get(task))
 
@@ -65,12 +71,18 @@ def _serves(serving: Version | None, version: str) -> bool:
 
 
 def reviews(reader: Reader, runs: Sequence[RunRecord], tasks: Sequence[Task]) -> Iterator[Waiting]:
-    """The rows that the newest filtered run lists for review, without the decided ones."""
+    """Yields the rows that the newest filtered run lists for review, without the decided ones.
+
+    Args:
+        reader: reads the runs' records.
+        runs: newest first.
+        tasks: to look at.
+    """
     listing = {task: entries for task in tasks if (entries := _listing(reader, runs, task))}
     if not listing:
         return
     decided = reader.store.list("review/decisions/")
-    # Objects with decisions only come, and are never written again: their number and the last one tell whether there are others.
+    # Objects with decisions are only added, never rewritten: their number and the last name change with every new one.
     state = (str(len(decided)), decided[-1].key if decided else "")
     rows = {task: count for task, entries in listing.items() if (count := _queued(reader, task, entries, state))}
     if rows:
@@ -79,7 +91,7 @@ def reviews(reader: Reader, runs: Sequence[RunRecord], tasks: Sequence[Task]) ->
 
 
 def _listing(reader: Reader, runs: Sequence[RunRecord], task: Task) -> dict[str, Entry]:
-    """The records, by stage, of what the newest run with a finished filter lists for review."""
+    """Returns the records, by stage, of the newest run with a finished filter that list rows for review."""
     run = next((run for run in runs if stage_record("denoise", task) in run.entries), None)
     if run is None:
         return {}
@@ -105,7 +117,14 @@ def _queued(reader: Reader, task: Task, entries: Mapping[str, Entry], decided: t
 
 
 def _undecided(store: Store, task: Task, stage: str, record: StageFile) -> int:
-    """The rows that a stage listed for review, without those that were decided since; its table is opened only if some were."""
+    """Counts the rows that a stage listed for review and that are not decided; opens its table only if any row was decided.
+
+    Args:
+        store: holds the table and the decisions.
+        task: QC or QI.
+        stage: that listed the rows.
+        record: of the stage.
+    """
     decided = review.decisions(store).filter(task=task).lazy().select("pair_id")
     found = open_artifact(store, record.address, verify=False) if decided.collect().height else None
     if found is None:

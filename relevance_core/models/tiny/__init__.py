@@ -1,1 +1,1 @@
-"""The embedded base model: a small Qwen3 that is built from click logs and the catalogue."""
+"""The builtin base model: a small Qwen3 that is built from click logs and the catalogue."""

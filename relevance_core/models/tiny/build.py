@@ -3,13 +3,13 @@
 How it works. Plain language modelling teaches a model this small nothing about relevance, so it is pretrained on the task's own
 text, in three steps. (1) A byte-level BPE of the corpus. (2) Token embeddings by contrast: a query and a target are bags of tokens,
 and each query must find its own target among those of its batch (InfoNCE, arXiv 1807.03748), so that words of different languages
-that lead to the same targets become neighbours. (3) The transformer, with those embeddings, reads documents (`tiny_documents`): a
+that lead to the same targets become neighbours. (3) The transformer, with those embeddings, reads documents (`tiny.documents`): a
 query and four candidates, each as the very prompt that it is served with, answered ` yes` or ` no`. The loss is the answer's, plus
-a little language modelling, plus a linear probe at the end of each level of the target that fades and is thrown away. Queries and
-keys start out alike, so that attention finds similar words from the first step.
+a little language modelling, plus that of a linear probe at the end of each level of the target, whose weight decays and which is
+discarded. Queries and keys start out alike, so that attention finds similar words from the first step.
 
-What it does not do. It reads no label but, where there are no clicks, the positive ones of the training side. It is weakly
-supervised for the task by construction: what LoRA adds on top of it is less than what LoRA adds to a general base.
+What it does not do. It reads no labels except, where there are no clicks, the positive ones of the training side. It is weakly
+supervised for the task by construction: LoRA adds less on top of it than on top of a general base.
 
 Known limits. A language that is not in the corpus is bytes without meaning to it: onboarding a language means building again.
 """
@@ -44,7 +44,7 @@ _CONTRAST: Final = 384
 
 @dataclass(frozen=True)
 class Size:
-    """How big the base is and how long it is trained."""
+    """The size of the base and the length of its training."""
 
     vocabulary: int
     hidden: int
@@ -55,7 +55,7 @@ class Size:
 
 
 def size_of(corpus: Corpus, settings: BuiltinSettings) -> Size:
-    """The size that the settings ask for; what they leave to the corpus (0) follows from its distinct words.
+    """Returns the size that the settings ask for; values left to the corpus (0) follow from its distinct words.
 
     Up to 3,000 distinct words (a shop's vocabulary) make the small size, more of them the large one.
     """
@@ -83,10 +83,22 @@ def build(
 ) -> dict[str, Any]:
     """Builds the base in `folder` as transformers files (model.safetensors, config.json, tokenizer files).
 
-    share: the part of the documents that is read; less for a base that only judges a fold. halves: what of step 3 this process
-    computes; the bytes do not depend on it, and one process writes them.
-    Returns its figures: parameters, vocabulary, documents, accuracy on held-out documents. The same corpus, settings, prompt and
-    seed give the same bytes. Raises ModelError for a corpus without positives.
+    The same corpus, settings, prompt and seed give the same bytes.
+
+    Args:
+        corpus: the text.
+        settings: of the builtin base.
+        prompt: the template that the base will be served with.
+        seed: of every random draw.
+        folder: to write to.
+        share: of the documents to read; less for a base that only judges a fold.
+        halves: the part of step 3 that this process computes; the bytes do not depend on it, and one process writes them.
+
+    Returns:
+        Parameters, vocabulary, documents, and the accuracy on held-out documents.
+
+    Raises:
+        ModelError: the corpus has no positives.
     """
     if corpus.positives.is_empty():
         raise ModelError("the builtin base has no text to learn from", expected="clicks, or positive training rows")
@@ -113,7 +125,7 @@ def build(
 
 
 def new_model(tokenizer: Any, size: Size, prompt: Prompt) -> Any:
-    """An untrained Qwen3 with tied embeddings, its queries and keys alike."""
+    """Makes an untrained Qwen3 with tied embeddings, its queries and keys alike."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     heads = size.hidden // HEAD_DIM
@@ -141,10 +153,10 @@ def new_model(tokenizer: Any, size: Size, prompt: Prompt) -> Any:
 
 
 def _look_for_the_like(attention: Any) -> None:
-    """Makes queries of keys, so that a token looks for tokens like itself, but elsewhere.
+    """Copies keys to queries, so that a token attends to similar tokens, but elsewhere.
 
-    At distance 0 all rotary frequencies agree, so that a token would look at itself alone. The fastest ones, which only tell what
-    is near, are turned over: then what is alike counts at any distance but none.
+    At distance 0 all rotary frequencies agree, so that a token would attend to itself alone. The fastest frequencies, which only
+    encode short distances, are negated: then similar tokens attend to each other at any distance but 0.
     """
     keys = attention.k_proj.weight.detach().view(-1, HEAD_DIM, attention.k_proj.in_features)
     queries = keys.repeat_interleave(attention.q_proj.out_features // attention.k_proj.out_features, dim=0).clone()
@@ -155,7 +167,7 @@ def _look_for_the_like(attention: Any) -> None:
 
 
 def contrast(model: Any, tokenizer: Any, respelling: Respelling, corpus: Corpus, size: Size, seed: int) -> None:
-    """Step 2: token embeddings from the positives, copied into the model, scaled to the spread of a fresh embedding."""
+    """Runs step 2: trains token embeddings on the positives, and copies them into the model at the spread of a fresh embedding."""
     pairs = _contrast_pairs(corpus)
     texts = sorted({text for pair in pairs for text in pair})
     number = {text: n for n, text in enumerate(texts)}
@@ -188,9 +200,9 @@ def contrast(model: Any, tokenizer: Any, respelling: Respelling, corpus: Corpus,
 
 
 def _contrast_pairs(corpus: Corpus) -> list[tuple[str, str]]:
-    """(query, target) of every positive, (query, last level) of a category, and the same with the query's translation.
+    """Lists (query, target) of every positive, (query, last level) of a category, and the same with the query's translation.
 
-    The last level is what tells a category from its siblings; in the whole path it would be a few words of many.
+    The last level tells a category from its siblings; in the whole path it would be a few words of many.
     """
     pairs: list[tuple[str, str]] = []
     for task, query, target, english in corpus.positives.select("task", "query", "target", "english").iter_rows():
@@ -209,7 +221,7 @@ class _Bags:
     lengths: NDArray[np.int64]
 
     def of(self, chosen: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """The ids of the chosen texts in a row, and where each begins: what an EmbeddingBag takes."""
+        """Returns the ids of the chosen texts in a row, and the offset of each text: the input of an EmbeddingBag."""
         lengths = self.lengths[chosen]
         offsets = np.cumsum(lengths) - lengths
         within = np.arange(lengths.sum()) - np.repeat(offsets, lengths)
@@ -226,7 +238,7 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    # transformers writes its own version beside the settings: no part of the model.
+    # transformers writes its own version among the settings; it is no part of the model.
     for name in ("config.json", "generation_config.json"):
         path = folder / name
         values = json.loads(path.read_text())

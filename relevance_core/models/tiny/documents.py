@@ -1,15 +1,16 @@
 """The documents that the builtin base is pretrained on: one query and four candidates, each answered yes or no.
 
 Nobody labelled them. A query's positives are the targets that were clicked for it (or that a training label calls relevant); its
-negatives come from the catalogue. What makes a target a negative follows from the task:
+negatives come from the catalogue. The task decides which targets are negatives:
 
 QC  a category that is neither a known one of the query, nor above or below one: half of them siblings of a known one.
-QI  an item that lacks what the query states. A query word *states* something if the items clicked for it nearly all hold one of a
-    few words (`amarilla`: yellow; `vestido`: dress or dresses), the word's associates. An item that has none of a stated word's
-    associates was not clicked for a reason; half of the negatives lack exactly one. Items that lack nothing are never negatives.
+QI  an item that lacks a property that the query states. A query word *states* something if the items clicked for it nearly all hold
+    one of a few words (`amarilla`: yellow; `vestido`: dress or dresses), the word's associates. An item that has none of a stated
+    word's associates was not clicked for a reason; half of the negatives lack exactly one. Items that lack nothing are never
+    negatives.
 
-Early documents are short: the last level of a category, a few words of an item. BPE dropout needs real words and typos alike to be
-known by their parts.
+Early documents are short: the last level of a category, a few words of an item. BPE dropout teaches the parts of words too, for
+real words and typing errors alike.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Row(NamedTuple):
     """A candidate of a document: its label, and the marks that the probe learns from.
 
     A mark is (word, question, answer) at the end of a word of the prompt's last field, which is the target of QC and the query of
-    QI: whether what was read so far is RIGHT, or whether the item has what this word states (MATCH).
+    QI. Its question is RIGHT (the text so far is right) or MATCH (the item has the property that this word states).
     """
 
     task: str
@@ -53,13 +54,13 @@ RIGHT, MATCH = 0, 1
 
 
 def token_words(text: str) -> list[str]:
-    """The words of a text as its tokens show them: parts between white space, which follows every comma."""
+    """Splits a text into words as its tokens do: at white space, which follows every comma."""
     return text.replace(",", ", ").split()
 
 
 @dataclass(frozen=True)
 class Query:
-    """A query of one task with the targets that it was clicked for."""
+    """A query of one task with the targets that were clicked for it."""
 
     text: str
     english: str | None
@@ -67,12 +68,12 @@ class Query:
 
     @property
     def said(self) -> str:
-        """What stands last of it in a prompt: the translation, where there is one."""
+        """The query's last text in a prompt: the translation, where there is one."""
         return self.english or self.text
 
 
 def sampler(task: str, corpus: Corpus) -> Categories | Items | None:
-    """What draws the documents of a task; None when the corpus has no positives of it."""
+    """Makes the sampler of a task's documents; None when the corpus has no positives of it."""
     positives = corpus.positives.filter(pl.col("task") == task)
     if positives.is_empty():
         return None
@@ -86,7 +87,7 @@ def sampler(task: str, corpus: Corpus) -> Categories | Items | None:
 
 
 def prefixes(path: str) -> list[str]:
-    """A category and all above it, the top first."""
+    """Lists a category and all above it, the top first."""
     return list(accumulate(path.split(","), lambda above, level: f"{above},{level}"))
 
 
@@ -103,7 +104,7 @@ class Categories:
             self.below[path.rpartition(",")[0]].append(path)
 
     def document(self, random: Random, progress: float) -> list[Row]:
-        """One query and its candidates, for the moment when that share of the training is done."""
+        """Draws one query and its candidates. progress: the share of the training that is done."""
         short = random.random() < max(0.4, 1 - progress)
         at = random.randrange(len(self.queries))
         query, right = self.queries[at], self.right[at]
@@ -153,7 +154,7 @@ class Items:
         self.queries = [self._candidates(query, everything) for query in queries]
 
     def document(self, random: Random, progress: float) -> list[Row]:
-        """One query and its candidates, for the moment when that share of the training is done."""
+        """Draws one query and its candidates. progress: the share of the training that is done."""
         short = random.random() < max(0.15, 1 - 2 * progress)
         query, stated, right, near, far = random.choice(self.queries)
         part = sorted(random.sample(range(len(stated)), min(len(stated), random.choice((1, 1, 2, 2, 3))))) if short else []
@@ -169,15 +170,15 @@ class Items:
         return rows
 
     def _short(self, random: Random, stated: list[str], item: int) -> Row:
-        """Some of the words that the query states against some of the item's words."""
+        """Returns some of the words that the query states against some of the item's words."""
         holding = {v for w in stated for v in self.associates[w]}
         kept = [v for v in self.words[item] if v in holding or random.random() < 0.4] or self.words[item]
         return self._row(Query(" ".join(stated), None, ()), " ".join(kept), True)
 
     def _row(self, query: Query, target: str, clicked: bool) -> Row:
-        """The query against a target, every word that states something marked; right is a target that has them all.
+        """Marks every word of the query that states something; a target is right if it has them all.
 
-        A query that states nothing is judged by whether the target was clicked for it.
+        A query that states nothing is judged by `clicked`.
         """
         has = set(words(target))
         marks = []
@@ -189,7 +190,10 @@ class Items:
         return Row("QI", query.text, target, query.english, label, (*marks, (len(token_words(query.said)) - 1, RIGHT, label)))
 
     def _associates(self, queries: Sequence[Query]) -> dict[str, frozenset[str]]:
-        """Query word → the target words of which its clicked targets nearly all hold one; only words that state something."""
+        """Returns query word → its associates, the target words of which its clicked targets nearly all hold one.
+
+        Only for words that state something.
+        """
         seen: dict[str, list[int]] = defaultdict(list)
         for query in queries:
             for word in sorted(set(words(query.said))):
@@ -198,7 +202,7 @@ class Items:
         return {word: found for word, found in stated.items() if found}
 
     def _stated(self, targets: NDArray[np.int64]) -> frozenset[str]:
-        """The fewest words, best first, that nearly all of the targets hold; empty when there are none."""
+        """Returns the fewest words, best first, that nearly all of the targets hold; empty when there are none."""
         counts: dict[str, int] = defaultdict(int)
         for target in targets:
             for word in set(self.words[target]):
@@ -218,7 +222,7 @@ class Items:
         return frozenset(chosen) if covered.mean() >= _STATED else frozenset()
 
     def _candidates(self, query: Query, everything: NDArray[np.int64]) -> tuple[Query, list[str], list[int], list[int], list[int]]:
-        """The query, what it states, and the items that have it all, lack one of it, lack more."""
+        """Returns the query, its stated words, and the items that have all of them, lack one, and lack more."""
         stated = [word for word in dict.fromkeys(words(query.said)) if word in self.associates]
         clicked = [self.number[target] for target in query.positives]
         if not stated:
@@ -245,7 +249,7 @@ class Items:
 
 
 def _holders(texts: Sequence[Sequence[str]]) -> dict[str, NDArray[np.int64]]:
-    """Word → the numbers of the texts that hold it."""
+    """Returns word → the numbers of the texts that hold it."""
     found: dict[str, list[int]] = defaultdict(list)
     for number, text in enumerate(texts):
         for word in set(text):

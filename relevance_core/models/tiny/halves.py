@@ -1,7 +1,7 @@
-"""A long training on two processes: each computes one half of every step, and the gradients are added up.
+"""A long training in two processes: each computes one half of every step, and the gradients are added up.
 
-Both processes do all the rest alike (the same text, the same batches, the same optimiser), so that nothing but gradients passes
-between them, and the same bits come out as when one process computes both halves, one after the other: a sum of two does not depend
+Both processes do all the rest alike (the same text, the same batches, the same optimiser), so that only gradients pass between
+them, and the bits are those of a single process that computes both halves, one after the other: a sum of two terms does not depend
 on their order.
 """
 
@@ -27,17 +27,17 @@ _LONGEST_WAIT: Final = timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class Halves:
-    """mine: the halves of a step, of 0 and 1, that this process computes."""
+    """The halves of a step, of 0 and 1, that this process computes."""
 
     mine: tuple[int, ...]
 
     @property
     def writes(self) -> bool:
-        """Whether it is for this process to write what comes of the training: one of the two does."""
+        """True for the process, of the two, that writes the result of the training."""
         return 0 in self.mine
 
     def add_up(self, parameters: Sequence[Tensor], *figures: Tensor) -> None:
-        """Makes the gradients of `parameters`, and `figures`, the sums over both halves, in place.
+        """Sums the gradients of `parameters`, and `figures`, over both halves, in place.
 
         Every parameter needs a gradient. Raises ModelError when the other process is gone.
         """
@@ -64,9 +64,9 @@ ALONE: Final = Halves((0, 1))
 
 @contextlib.contextmanager
 def with_another(work: Callable[[Halves], object]) -> Iterator[Halves]:
-    """Starts a process that does `work` with the second halves, and yields what is left for this one, which has to do the same.
+    """Starts a process that runs `work` with the second halves, and yields the first halves for this one, which has to do the same.
 
-    work: importable by name, it travels to the other process. That one ends with the block.
+    work: importable by name, since it is pickled. The other process ends with the block.
     """
     with tempfile.TemporaryDirectory() as folder:
         meeting = Path(folder) / "meeting"
@@ -88,7 +88,7 @@ def _second(environment: dict[str, str], work: Callable[[Halves], object], meeti
 
 @contextlib.contextmanager
 def _met(meeting: Path, half: int) -> Iterator[Halves]:
-    # Without it, gloo looks this machine's own name up, which need not have an address.
+    # Without it, gloo looks up this machine's own name, which may have no address.
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=half, world_size=2, timeout=_LONGEST_WAIT)
     try:

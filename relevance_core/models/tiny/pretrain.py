@@ -36,10 +36,11 @@ _LAST_LOSSES: Final = 100
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows as tensors: ids (n, length), padded on the right; the last position of each prompt (n) and the answer's token (n).
+    """Rows as tensors.
 
-    marks: (4, m), the columns being row, position, question, answer of the probe. reading: (2, k), row and position of the tokens
-    whose successors the language model guesses. tasks: the task of each row.
+    ids: (n, length), padded on the right. last: (n,), the last position of each prompt. answers: (n,), the answer's token. marks:
+    (4, m), with the columns row, position, question and answer of the probe. reading: (2, k), row and position of the tokens whose
+    successors the language model predicts. tasks: the task of each row.
     """
 
     ids: Tensor
@@ -51,11 +52,11 @@ class Batch:
 
 
 def pretrain(model: Any, reader: Reader, documents: int, halves: Halves) -> dict[str, float]:
-    """Trains the model on so many documents; returns the accuracy by task on documents drawn afterwards.
+    """Trains the model on `documents` documents; returns the accuracy by task on documents drawn afterwards.
 
-    AdamW (Loshchilov and Hutter, 2019, arXiv 1711.05101), warm-up and cosine. The gradient of a step is the sum of those of its two
-    halves, whoever computes them (`halves`). Matrix products are in bfloat16 where the processor has them, weights and everything
-    else in float32.
+    AdamW (Loshchilov and Hutter, 2019, arXiv 1711.05101), warm-up and cosine. The gradient of a step is the sum of its two halves'
+    gradients, on one process or two (`halves`). Matrix products are in bfloat16 where the processor supports it, weights and
+    everything else in float32. Raises ModelError when the other process is gone.
     """
     steps = max(1, documents * CANDIDATES // (2 * _HALF))
     probe = nn.Linear(model.config.hidden_size, 2)
@@ -87,7 +88,7 @@ def pretrain(model: Any, reader: Reader, documents: int, halves: Halves) -> dict
 
 
 def _cosine(step: int, steps: int) -> float:
-    """Linear warm-up over 3 % of the steps, then a cosine to 2 %."""
+    """Returns the learning rate's factor: linear warm-up over 3 % of the steps, then a cosine to 2 %."""
     warm = max(1, int(0.03 * steps))
     if step < warm:
         return (step + 1) / warm
@@ -97,9 +98,10 @@ def _cosine(step: int, steps: int) -> float:
 def _loss(
     model: Any, probe: nn.Linear, batches: tuple[Batch, Batch], half: int, probe_weight: float, reader: Reader
 ) -> tuple[Tensor, Tensor]:
-    """What a half adds to the step's loss, and `Reader.wrong` of it.
+    """Computes a half's part of the step's loss, and `Reader.wrong` of it.
 
-    The loss is the mean cross-entropy of the step's answers over the whole vocabulary, some of language modelling, and the probe's.
+    The loss is the mean cross-entropy of the step's answers over the whole vocabulary, plus shares of the language model's and of
+    the probe's.
     """
     batch = batches[half]
     hidden = model.model(input_ids=batch.ids, use_cache=False).last_hidden_state
@@ -120,7 +122,7 @@ def _loss(
 
 
 class _HalfProduct(torch.autograd.Function):
-    """`x @ weight.T` and its gradients with factors rounded to bfloat16 and sums in float32."""
+    """Computes `x @ weight.T` and its gradients with factors rounded to bfloat16 and sums in float32."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
@@ -145,13 +147,13 @@ def _product(x: Tensor, weight: Tensor) -> Tensor:
 
 @functools.cache
 def _has_half() -> bool:
-    """Whether this processor multiplies bfloat16 natively: twice as fast there, far slower elsewhere."""
+    """Tells whether this processor multiplies bfloat16 natively: twice as fast there, far slower elsewhere."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 @contextmanager
 def _half_precision(model: nn.Module) -> Iterator[None]:
-    """Linear layers multiply in bfloat16 inside it."""
+    """Makes linear layers multiply in bfloat16 inside the context."""
     linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
     for linear in linears:
         vars(linear)["forward"] = functools.partial(_product, weight=linear.weight)
@@ -176,7 +178,7 @@ def _accuracy(model: Any, reader: Reader) -> dict[str, float]:
 
 
 class Reader:
-    """Draws documents, makes prompts of them and batches of those, rows of like length together.
+    """Draws documents, turns them into prompts, and batches rows of similar length together.
 
     The task that errs more gets more of the documents.
     """
@@ -193,7 +195,7 @@ class Reader:
         self.errors = dict.fromkeys(sorted(self.samplers), 0.5)
 
     def steps(self, steps: int) -> Iterator[tuple[Batch, Batch]]:
-        """The two halves of each step, half of the steps respelled, because words must be known whole and by their parts."""
+        """Yields the two halves of each step, half of the steps respelled, because words must be known whole and by their parts."""
         made = 0
         while made < steps:
             rows = self._draw(made / steps)
@@ -204,22 +206,22 @@ class Reader:
             made += len(chunk)
 
     def held_out(self, task: str) -> list[Batch]:
-        """Batches of whole documents of a task, drawn anew."""
+        """Draws new whole documents of a task, as batches."""
         sampler = self.samplers[task]
         return self._batches([row for _ in range(_HELD_OUT) for row in sampler.document(self.random, 1.0)], self.plain)
 
     def nothing(self) -> Tensor:
-        """No rows and no errors of any task yet: (tasks, 2)."""
+        """Returns zero rows and errors for every task: (tasks, 2)."""
         return torch.zeros(len(self.errors), 2)
 
     def wrong(self, batch: Batch, logits: Tensor) -> Tensor:
-        """How many rows of each task, in their order, were answered wrong, and how many there were: (tasks, 2)."""
+        """Counts the wrong answers and the rows of each task, in the tasks' order: (tasks, 2)."""
         wrong = logits.argmax(-1) != batch.answers
         of_tasks = [torch.tensor([task == other for other in batch.tasks]) for task in self.errors]
         return torch.tensor([[float((wrong & rows).sum()), float(rows.sum())] for rows in of_tasks])
 
     def note(self, errors: Tensor) -> None:
-        """Keeps count of how often each task errs, from what `wrong` said of a step."""
+        """Updates each task's moving error rate by the counts of a step."""
         for task, (wrong, rows) in zip(self.errors, errors.tolist(), strict=True):
             if rows:
                 self.errors[task] += 0.02 * (wrong / rows - self.errors[task])
@@ -231,7 +233,7 @@ class Reader:
         return [row for task in tasks for row in self.samplers[task].document(self.random, progress)]
 
     def _pairs(self, rows: Sequence[Row], tokenizer: Any) -> list[tuple[Batch, Batch]]:
-        """Steps: two batches of about the same length each."""
+        """Makes steps: two batches of similar length each."""
         batches = self._batches(rows, tokenizer)
         return list(zip(batches[::2], batches[1::2], strict=True))
 
@@ -258,9 +260,9 @@ class Reader:
         return Batch(id_rows, lasts, tokens_of_answers, marked, read, tuple(row.task for row in rows))
 
     def _marks(self, n: int, row: Row, tokens: NDArray[np.int64]) -> list[tuple[int, int, int, int]]:
-        """(row, position, question, answer) of each mark: the last token of its word, a comma not counted.
+        """Returns (row, position, question, answer) of each mark: the last token of its word, a comma not counted.
 
-        The words of the prompt's last field are the last ones before its end; a field that was cut has lost some of them.
+        The words of the prompt's last field are the last ones before its end; a truncated field has lost some of them.
         """
         begins = np.flatnonzero(self.begins[tokens])
         field = row.target if row.task == "QC" else row.english or row.query

@@ -18,13 +18,13 @@ from relevance_core.prompts import ANSWERS, Prompt
 PAD, END = "<|pad|>", "<|end|>"
 _SPELLINGS: Final = 8
 _WORD = re.compile(r"[^\W_]+(?:['’]s\b)?")
-# Between kana, Han and everything else, because scripts change where a Japanese word ends.
+# Between kana, Han and everything else: in Japanese a change of script ends a word.
 _SCRIPTS: Final = r"[\p{Katakana}ー]+|\p{Hiragana}+|\p{Han}+"
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """What the builtin base is pretrained on: no labels, or positive ones only.
+    """The text that the builtin base is pretrained on: no labels, or positive ones only.
 
     positives: columns task, language, query, target, english (null for none) and optionally weight (clicks); one row per distinct
     pair that was clicked, or that a training label calls relevant.
@@ -35,18 +35,18 @@ class Corpus:
     catalogue: pl.DataFrame
 
     def texts(self) -> list[str]:
-        """Every distinct text, sorted: queries, their translations, targets."""
+        """Returns every distinct text, sorted: queries, their translations, targets."""
         columns = (self.positives["query"], self.positives["target"], self.positives["english"], self.catalogue["target"])
         return sorted({text for column in columns for text in column.drop_nulls().unique().to_list()})
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, lower-cased, a possessive s kept with its word."""
+    """Splits a text into lower-cased words; a possessive s stays with its word."""
     return _WORD.findall(text.lower())
 
 
 def train_tokenizer(corpus: Corpus, prompt: Prompt, size: int) -> Any:
-    """A lower-casing byte-level BPE of at most `size` tokens (Sennrich et al., 2016, arXiv 1508.07909) as a transformers tokenizer.
+    """Trains a lower-casing byte-level BPE of at most `size` tokens (Sennrich et al., 2016, arXiv 1508.07909), for transformers.
 
     A comma is a token of its own with white space after it, so that a level of a category path and a word of a query share their
     tokens. The answers and the template's pieces are single tokens: whole pre-tokens, far more frequent than anything else.
@@ -74,7 +74,7 @@ def train_tokenizer(corpus: Corpus, prompt: Prompt, size: int) -> Any:
 
 
 def _with_template(corpus: Corpus, prompt: Prompt) -> Iterable[str]:
-    """The corpus' texts as fields, and the template often enough that all of its words become tokens."""
+    """Yields the corpus' texts as fields, and the template often enough that all of its words become tokens."""
     texts = [f" {text}" for text in corpus.texts()]
     yield from texts
     template = [prompt.text(task, "", "", "") for task in ("QC", "QI")]
@@ -82,11 +82,11 @@ def _with_template(corpus: Corpus, prompt: Prompt) -> Iterable[str]:
 
 
 class Respelling:
-    """A tokenizer that spells a word another way each time, to teach that a word is also its parts.
+    """A tokenizer that spells a word another way each time, to teach the parts of words.
 
     BPE dropout (Provilkov et al., 2020, arXiv 1910.13267): each merge is left out with probability `share`. The template's words
     are never respelled. Unlike the dropout of the tokenizers library it follows a seed: the same calls give the same ids. It
-    answers what `Prompt.encode` asks of a tokenizer.
+    offers the part of a tokenizer that `Prompt.encode` uses.
     """
 
     bos_token_id = None
@@ -104,11 +104,11 @@ class Respelling:
         self._fixed = frozenset(self._split(template)) | frozenset(self._split(f" {template}"))
 
     def __call__(self, texts: Sequence[str] | str, **_: Any) -> dict[str, Any]:
-        """`{"input_ids": …}`: a list of ids for each text."""
+        """Returns `{"input_ids": …}`: a list of ids for each text."""
         return {"input_ids": [] if isinstance(texts, str) else [self._ids(text) for text in texts]}
 
     def get_added_vocab(self) -> dict[str, int]:
-        """No token is added to it."""
+        """Returns no tokens: none is added."""
         return {}
 
     def _ids(self, text: str) -> list[int]:
@@ -119,7 +119,7 @@ class Respelling:
         return tuple(piece for piece, _ in self._backend.pre_tokenizer.pre_tokenize_str(normalised))
 
     def _spell(self, piece: str) -> list[list[int]]:
-        """Several spellings of a piece; only the usual one where it belongs to the template."""
+        """Returns several spellings of a piece; only the usual one for a piece of the template."""
         random = Random(f"{self._seed} {piece}")  # noqa: S311 - pseudo-random on purpose
         share = 0.0 if piece in self._fixed else self._share
         return [self._merge(list(piece), share, random) for _ in range(_SPELLINGS if share else 1)]
@@ -136,6 +136,6 @@ class Respelling:
 
 
 def field_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """The ids of each text as it stands in a prompt's field. tokenizer: a transformers tokenizer or a `Respelling`."""
+    """Returns the ids of each text as it stands in a prompt's field. tokenizer: a transformers tokenizer or a `Respelling`."""
     encoded: list[list[int]] = tokenizer([f" {text}" for text in texts], add_special_tokens=False)["input_ids"]
     return encoded

@@ -30,10 +30,10 @@ REASONS: Final[Mapping[str, str]] = {
     "cleanlab": "confident learning contradicts the label",
     "both": "a confident prediction and confident learning contradict the label",
 }
-"""What the ledger says, by detector."""
+"""The ledger's reason, by detector."""
 
 LEAST_WEIGHT: Final = 0.05
-"""A row that is weighted keeps this share of its weight, however sure the model is: one of weight 0 would not be trained on."""
+"""Share of its weight that a down-weighted row keeps, however sure the model is: a row of weight 0 would not be trained on."""
 
 LEDGER: Final = {
     "pair_id": pl.String(),
@@ -46,17 +46,18 @@ LEDGER: Final = {
     "action": pl.String(),
     "model": pl.String(),
 }
-"""The columns of the ledger: `score` is p(yes), of several models the mean, `label` the one the row came with, `model` the fold and
-digest of who said so, several joined by +."""
+"""The columns of the ledger. `score` is p(yes), averaged over several models; `label` is the label that the row came with; `model`
+is the fold and the adapter's digest, several joined by +.
+"""
 
 _SCORES: Final = {"pair_id": pl.String(), "p": pl.Float64(), "model": pl.String()}
 _GROUP: Final = ("label", "language")
 _DOUBT: Final = pl.when(pl.col("label") == 1).then(1 - pl.col("p")).otherwise(pl.col("p"))
 _APART: Final = 1000
-"""Between the seeds of a row's models, so that seeds next to each other do not share one."""
+"""Distance between the seeds of a row's models, so that runs with neighbouring seeds do not share a model."""
 
 
-#: What does not concern the filter's adapters: they begin from nothing, and for how long they train is the filter's own setting.
+#: Settings of *train* that the filter's adapters don't use: they start from scratch, and the filter has its own number of epochs.
 _NOT_ITS_TRAINING: Final = {"epochs", "save_steps", "tapt", "tapt_epochs"}
 _USES: Final = (
     *("denoise", "prompt", "base.model", "base.dtype", "engine.scorer", "seed"),
@@ -73,21 +74,21 @@ _USES: Final = (
     pinned=("decisions",),
 )
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
-    """Self-validation filtering (arXiv 2510.21671, strategy 3): `train`, `ledger` of the rows acted on, `scores` of all.
+    """Self-validation filtering (arXiv 2510.21671, strategy 3): `train`, `ledger` of the rows acted on, `scores` of all rows.
 
     How: training rows are dealt into folds by their query's group, so that a query, its translations and its negatives are in one
     fold. For each fold an adapter is trained on the other folds (on the base that has not seen this fold's labels, where there is
-    one) and scores it; in-sample, the paper's way, one adapter is trained on all rows and scores them. A row is contradicted when p
-    of the other label reaches `confidence`, when confident learning says so, or both (`detector`). With several `votes` each fold
-    has that many adapters, of other seeds, and more than half of them must contradict the row. Of each label and language the most
-    contradicted rows, up to `max_share` of all its rows, are dropped, get the other label (flip), get a lower weight, or stay in
-    training and are listed (review). A pair that a person has decided has the decided label, translations and negatives too, and is
-    never acted on.
+    such a base) and scores the fold; in-sample, the paper's way, a single adapter is trained on all rows and scores them. A row is
+    contradicted when p of the other label reaches `confidence`, when confident learning finds an issue, or both (`detector`). With
+    several `votes` each fold has that many adapters, with different seeds, and more than half of them must contradict the row. For
+    each label and language the most contradicted rows, up to `max_share` of all its rows, are dropped, get the other label (flip),
+    get a lower weight, or stay in training and are listed (review). A pair that a person has decided keeps the decided label, as do
+    its translations and negatives, and is never acted on.
     What it does not do: touch dev rows, judge a label that nothing contradicts, tell a wrong label from a hard pair.
-    Known limits: errors that many rows share fool the model too; in-sample the model has learned part of the noise by heart; a base
-    without models of its own for each fold may have seen held-out positives in its pretraining, which costs recall; confident
-    learning measures a model by its own average, so one that knows nothing contradicts many labels; voters differ by the seed of
-    their adapter alone, so what the base or the rows get wrong, they get wrong together.
+    Known limits: errors that many rows share fool the model too; in-sample the model has memorised part of the noise; a base
+    without a model for each fold may have seen held-out positives in its pretraining, which lowers recall; confident learning
+    compares a model with its own average, so an untrained model contradicts many labels; voters differ only in the seed of their
+    adapter, so they share the errors of the base and of the rows.
     """
     decided = review.decisions(out.store, inputs.decisions).filter(task=inputs.task)
     rows = review.labelled(inputs["rows"].table("train"), decided)
@@ -114,23 +115,33 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
 
 
 def _leave(out: Output, rows: pl.DataFrame, kept: pl.DataFrame, reasons: dict[str, int], figures: dict[str, Any]) -> Report:
-    """Writes what trains, `kept` of `rows`, and reports it. reasons: why the others are not kept."""
+    """Writes the training rows, `kept` of `rows`, and reports them.
+
+    Args:
+        out: the stage's output.
+        rows: the rows that came in.
+        kept: the rows to train on.
+        reasons: reason → number of rows that are not kept.
+        figures: of the report.
+    """
     out.table("train", kept)
     return Report(Rows(len(rows), kept=len(kept), dropped=sum(reasons.values()), reasons=reasons), figures)
 
 
 def together(scores: pl.DataFrame) -> pl.DataFrame:
-    """A row for each pair of `scores` (pair_id, p, model; a row a model): `p`, the mean, `votes`, p of each, and `model`, all."""
+    """Merges the models' scores of each pair: `p` is the mean, `votes` each model's p, `model` their names joined by +.
+
+    scores: pair_id, p and model, a row a pair and model.
+    """
     by_pair = scores.group_by("pair_id", maintain_order=True)
     return by_pair.agg(pl.col("p").mean(), pl.col("model").str.join("+"), votes=pl.col("p"))
 
 
 def contradictions(scored: pl.DataFrame, settings: DenoiseSettings) -> pl.DataFrame:
-    """The rows whose label more than half of the models contradict, with `doubt` (p of the other label) and `acted`: whether the
-    cap leaves them in.
+    """Returns the rows whose label more than half of the models contradict, with `doubt` (p of the other label) and `acted`.
 
-    scored: a row's pair_id, label, language, p(yes) and `votes`, the `settings.votes` values of p(yes) whose mean it is. Of each
-    label × language at most `max_share` of its rows are acted on, the most doubtful first, equal ones by pair_id.
+    scored: a row's pair_id, label, language, p(yes) and `votes`, the `settings.votes` values of p(yes) whose mean is p. In each
+    label × language at most `max_share` of its rows are `acted` on, the most doubtful first, ties by pair_id.
     """
     cap = (pl.len().over(_GROUP) * settings.max_share + 1e-9).floor()
     votes = [contradicted(scored.with_columns(p=pl.col("votes").list.get(n)), settings) for n in range(settings.votes)]
@@ -141,7 +152,7 @@ def contradictions(scored: pl.DataFrame, settings: DenoiseSettings) -> pl.DataFr
 
 
 def contradicted(scored: pl.DataFrame, settings: DenoiseSettings) -> pl.Series:
-    """Whether one model's p(yes) contradicts a row's label (columns `p` and `label`), by the settings' detector."""
+    """Marks the rows (columns `p` and `label`) whose label one model's p(yes) contradicts, by the settings' detector."""
     relevant, other = settings.confidence, settings.confidence_not_relevant
     limit = pl.when(pl.col("label") == 1).then(relevant).otherwise(relevant if other is None else other)
     confident = scored.with_columns(doubt=_DOUBT).select(pl.col("doubt") >= limit).to_series()
@@ -152,26 +163,30 @@ def contradicted(scored: pl.DataFrame, settings: DenoiseSettings) -> pl.Series:
 
 
 def confident_learning(scored: pl.DataFrame) -> pl.Series:
-    """Whether a row's label (columns `p` and `label`) is off the diagonal of the confident joint (arXiv 1911.00068), by cleanlab.
+    """Marks the rows (columns `p` and `label`) that are off the diagonal of the confident joint (arXiv 1911.00068), by cleanlab.
 
-    A label's threshold is the mean p of that label over the rows that have it. All languages share the two thresholds: by its own
-    rows a language that the model hardly knows would get lower ones, and lose the most where the model is the least to be believed.
-    Where only one label occurs there is nothing to compare with, and no row is found.
+    A label's threshold is the mean p of that label over the rows that have it. All languages share the two thresholds: thresholds
+    by language would be lower in a language that the model hardly knows, and take most rows where the model is least reliable.
+    Where only one label occurs there is nothing to compare with, and no row is marked.
     """
     if scored["label"].n_unique() < 2:
         return pl.repeat(value=False, n=len(scored), eager=True)
     from cleanlab.filter import find_label_issues
 
     p = scored["p"].to_numpy()
-    # One job: its processes would be forks of one that has used torch's threads.
+    # One job: cleanlab would fork this process, which has used torch's threads.
     found = find_label_issues(scored["label"].to_numpy(), np.column_stack([1 - p, p]), filter_by="confident_learning", n_jobs=1)
     return pl.Series(found)
 
 
 def act(rows: pl.DataFrame, acted: pl.DataFrame, action: str) -> pl.DataFrame:
-    """The rows after `action` (drop, flip, weight or review) on those in `acted` (pair_id and `score`, p(yes)).
+    """Returns the rows after `action` (drop, flip, weight or review) on the rows of `acted`.
 
-    weight: a row keeps its label, and of its weight the share that is p of its label, `LEAST_WEIGHT` at least.
+    Args:
+        rows: the training rows.
+        acted: pair_id and `score`, p(yes), of the rows to act on.
+        action: drop removes, flip sets the other label, weight multiplies the weight by p of the label, at least by
+            `LEAST_WEIGHT`; review changes nothing.
     """
     chosen = pl.col("pair_id").is_in(acted["pair_id"].implode())
     if action == "drop":
@@ -189,7 +204,7 @@ def act(rows: pl.DataFrame, acted: pl.DataFrame, action: str) -> pl.DataFrame:
 
 @dataclass(frozen=True)
 class Fold:
-    """One adapter to train and the rows that it scores; `job` says where it works. Travels to a process of its own."""
+    """An adapter to train and the rows that it scores, picklable for a process of its own; `job` holds its folders."""
 
     name: str
     train: pl.DataFrame
@@ -199,12 +214,12 @@ class Fold:
 
     @property
     def scores(self) -> Path:
-        """Where its scores lie once it is finished; a stage that was killed finds them there."""
+        """The file that holds the fold's scores once it is finished; a stage that was killed finds them there."""
         return self.job.work / f"{self.name}.parquet"
 
 
 def score_fold(fold: Fold) -> pl.DataFrame:
-    """Trains the fold's adapter and scores its held-out rows: pair_id, p, model. Finished scores are read again."""
+    """Trains the fold's adapter and scores its held-out rows: pair_id, p, model. Reads finished scores again."""
     if not fold.scores.exists():
         fold.job.work.mkdir(parents=True, exist_ok=True)
         unfinished = fold.scores.with_suffix(".part")
@@ -228,7 +243,7 @@ def _train_and_score(fold: Fold) -> pl.DataFrame:
 
 
 def _scores(settings: Settings, inputs: Inputs, out: Output, rows: pl.DataFrame) -> pl.DataFrame:
-    """p(yes) of every row and the model that said so, by pair_id; several models' in the order of their votes."""
+    """Returns p(yes) and the model for every row, by pair_id; the scores of several models in the order of their votes."""
     base = open_base(inputs["base"], settings.base.dtype)
     folds = _folds(settings, base, out, rows)
     tables = map_processes(score_fold, folds, settings.engine.workers)
@@ -236,7 +251,10 @@ def _scores(settings: Settings, inputs: Inputs, out: Output, rows: pl.DataFrame)
 
 
 def _folds(settings: Settings, base: BaseRef, out: Output, rows: pl.DataFrame) -> list[Fold]:
-    """The adapters to train, one for each vote; a fold without rows needs none."""
+    """Lists the adapters to train, one for each fold and vote; skips a fold without rows.
+
+    Raises SettingsError for a base that was built for another number of folds.
+    """
     from relevance_core.models.trainer import Job
 
     def voters(name: str, train: pl.DataFrame, held_out: pl.DataFrame, ref: BaseRef) -> list[Fold]:
@@ -287,5 +305,5 @@ def _figures(scored: pl.DataFrame, found: pl.DataFrame, settings: DenoiseSetting
 
 
 def _weight(rows: pl.DataFrame, acted: pl.DataFrame) -> float:
-    """What the rows in `acted` (by pair_id) weigh together."""
+    """Sums the weights of the rows whose pair_id is in `acted`."""
     return round(float(rows.join(acted, on="pair_id", how="semi")["weight"].cast(pl.Float64).sum()), 4)

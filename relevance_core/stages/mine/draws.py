@@ -1,4 +1,4 @@
-"""Which of the usable candidates become negatives: a draw without replacement that is the same on every machine."""
+"""The draw of negatives from the usable candidates: without replacement, and the same on every machine."""
 
 from __future__ import annotations
 
@@ -11,18 +11,24 @@ from relevance_core.config import MineSettings, NegativeKind
 from relevance_core.stages.mine.index import Vectors, similarities
 
 _KINDS: Final[tuple[NegativeKind, ...]] = ("random", "easy", "hard")
-"""In the order in which they are drawn: what the others lack is made up for by hard ones."""
+"""The order in which the kinds are drawn: hard negatives, drawn last, fill what the others lack."""
 _ONCE: Final = ("query", "language", "candidate")
 
 
 def sample(usable: pl.DataFrame, train: pl.DataFrame, mine: MineSettings, seed: int = 0) -> pl.DataFrame:
-    """Draws from `usable` in each language `mine.ratio` times its positives, as far as there are hard ones.
+    """Draws from `usable` in each language `mine.ratio` times its positives, as far as there are hard candidates.
 
-    Of that number each kind gets its share of `mine.mix`; hard ones, of which there are enough, make up for what the others lack,
-    so that the mix does not change the number. No (query, language, candidate) is drawn twice, and a first one is drawn for each
-    positive before any second one. Hard ones are drawn in proportion to 1 / rank², easy and random ones evenly, by the keys
-    -ln(u) / weight of Efraimidis and Spirakis (2006), smallest first; u in (0, 1] is a hash of positive and candidate, of random
-    ones with the seed.
+    Of that number each kind gets its share of `mine.mix`; hard candidates fill what the other kinds lack, so that the mix does not
+    change the number. No (query, language, candidate) is drawn twice, and every positive gets its first negative before any gets a
+    second. Hard candidates are drawn in proportion to 1 / rank², easy and random ones evenly, by the keys -ln(u) / weight of
+    Efraimidis and Spirakis (2006), smallest first; u in (0, 1] is a hash of positive and candidate, for random ones also of the
+    seed.
+
+    Args:
+        usable: the candidates that the guards let through.
+        train: the training rows, for the number of positives.
+        mine: ratio and mix.
+        seed: of random negatives.
     """
     rows = usable.with_columns(kind=kind_of(mine.top_k))
     pools = {kind: _in_order(rows.filter(kind=kind), "mine" if kind != "random" else f"random {seed}") for kind in _KINDS}
@@ -39,10 +45,16 @@ def sample(usable: pl.DataFrame, train: pl.DataFrame, mine: MineSettings, seed: 
 
 
 def at_random(positives: pl.DataFrame, vectors: Vectors, each: int, seed: int) -> pl.DataFrame:
-    """Up to `each` candidates of every positive, drawn evenly from all targets: `positives` with `candidate similarity rank`.
+    """Draws up to `each` candidates of every positive evenly from all targets: `positives` with `candidate similarity rank`.
 
-    positives: `origin_id` and `positive`, its place. vectors: (n, d) unit vectors of the targets by place. A draw is a hash of the
-    positive's id, its number and the seed; one that hits the positive itself, or the same target again, is none. `rank` is null.
+    A draw is a hash of the positive's id, the draw's number and the seed; a draw that hits the positive itself, or the same target
+    again, is discarded. `rank` is null.
+
+    Args:
+        positives: `origin_id` and `positive`, the place of its target.
+        vectors: (n, d) unit vectors of the targets by place.
+        each: draws for a positive.
+        seed: of the draws.
     """
     drawn = positives.with_columns(number=pl.lit(list(range(each)))).explode("number")
     names = drawn.select(pl.concat_str("origin_id", "number", separator=" ")).to_series()
@@ -54,15 +66,18 @@ def at_random(positives: pl.DataFrame, vectors: Vectors, each: int, seed: int) -
 
 
 def kind_of(top_k: int) -> pl.Expr:
-    """The kind of a candidate, by its `rank`: null for a random one."""
+    """Returns the kind of a candidate by its `rank`: null is random, up to `top_k` hard, beyond easy."""
     kind = pl.when(pl.col("rank").is_null()).then(pl.lit("random")).when(pl.col("rank") <= top_k).then(pl.lit("hard"))
     return kind.otherwise(pl.lit("easy"))
 
 
 def quotas(train: pl.DataFrame, hard: pl.DataFrame, mine: MineSettings) -> dict[NegativeKind, dict[str, int]]:
-    """How many negatives of each kind a language gets, `hard` being the sum of all.
+    """Returns the number of negatives of each kind by language; the key "hard" holds the sum of all kinds.
 
-    hard: the distinct usable ones. A mix of 0.5 random and 0.3 easy makes 3 random and 1 easy of 5: shares are rounded together.
+    Args:
+        train: the training rows.
+        hard: the distinct usable hard candidates.
+        mine: ratio and mix. Shares are rounded together: a mix of 0.5 random and 0.3 easy makes 3 random and 1 easy of 5.
     """
     found: dict[NegativeKind, dict[str, int]] = {kind: {} for kind in _KINDS}
     usable = _by_language(hard)
@@ -75,7 +90,7 @@ def quotas(train: pl.DataFrame, hard: pl.DataFrame, mine: MineSettings) -> dict[
 
 
 def _in_order(pool: pl.DataFrame, salt: str) -> pl.DataFrame:
-    """The distinct candidates of one kind in the order in which they are drawn."""
+    """Returns the distinct candidates of one kind in the order in which they are drawn."""
     once = pool.unique(_ONCE, keep="first", maintain_order=True)
     u = pairs.shares_of(once.select(pl.concat_str("origin_id", "target", separator=" ")).to_series(), salt)
     far = pl.when(pl.col("kind") == "hard").then(pl.col("rank") ** 2).otherwise(1)

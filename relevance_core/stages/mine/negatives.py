@@ -1,4 +1,4 @@
-"""Which targets may be a negative of a query: the rules that leave out a candidate that may be relevant."""
+"""Guards against false negatives: the rules that leave out a candidate that may be relevant to the query."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _PLURAL: Final = re.compile(r"(?<=[a-z]{2}[^s\W])s$|(?<=sh|ch|ss)es$|(?<=[xz])es
 
 
 class English:
-    """The words of texts in English, each term under its preferred name where there is a translator."""
+    """Reads texts in English and splits them into words; a translator puts each term under its preferred name."""
 
     def __init__(self, translator: Translator | None, store: Store) -> None:
         self._translator, self._store = translator, store
 
     def words(self, texts: pl.Series, language: str) -> pl.DataFrame:
-        """(text, language, words): the sorted distinct words of each distinct text; none of a language that can't be read."""
+        """Returns (text, language, words): the sorted distinct words of each distinct text, none in an unreadable language."""
         known = self.read(texts, language)
         words = [[] if english is None else content_words(english) for english in known["english"]]
         return known.select("text", pl.lit(language).alias("language")).with_columns(
@@ -34,7 +34,7 @@ class English:
         )
 
     def read(self, texts: pl.Series, language: str) -> pl.DataFrame:
-        """(text, english) of each distinct text; `english` is null in a language that can't be read."""
+        """Returns (text, english) of each distinct text; `english` is null in a language that can't be read."""
         texts = texts.unique().sort()
         if self._translator is not None and self._translator.can(language, "en"):
             known, _ = remembered(self._translator, self._store, texts, language, "en")
@@ -45,13 +45,16 @@ class English:
 
 
 def content_words(english: str) -> list[str]:
-    """The sorted distinct words of an English text that carry meaning: no function words, no plural endings."""
+    """Returns the sorted distinct content words of an English text: no function words, no plural endings."""
     words = (word for word, _, _ in tokens(english, "en"))
     return sorted({_PLURAL.sub("", word) for word in words if word not in _FUNCTION_WORDS and (len(word) > 1 or word.isdigit())})
 
 
 class Guards:
-    """The rules that leave a candidate out, with what they know of all queries and targets (`target`, `place` from 0, in order)."""
+    """The rules that leave a candidate out, with the labels and words that they need of all queries and targets.
+
+    `targets` has the columns `target` and `place`, numbered from 0 in order.
+    """
 
     def __init__(
         self,
@@ -74,7 +77,7 @@ class Guards:
         self._twins = positives.select("key", place=self._same.gather(positives["place"])).drop_nulls().unique()
 
     def judge(self, candidates: pl.DataFrame) -> pl.Series:
-        """For each of `candidates` the first rule that leaves it out, null for a usable one."""
+        """Returns for each of `candidates` the first rule that leaves it out, null for a usable one."""
         judged = candidates.join(self._queries, on=["query", "language"], how="left", maintain_order="left")
         judged = judged.with_columns(own=_OWN, same=self._same.gather(candidates["candidate"])).with_row_index("row")
         held, asked = _overlap(judged, self._holds, "candidate"), _overlap(judged, self._holds, "positive")
@@ -99,7 +102,7 @@ _OWN = pl.concat_str(pl.lit("text "), "language", pl.lit(" "), "query")
 
 
 def _query_words(train: pl.DataFrame, english: English) -> pl.DataFrame:
-    """(query, language, words, meaning) of the distinct queries; `meaning` is null for a query of which no word can be read."""
+    """Returns (query, language, words, meaning) of the distinct queries; `meaning` is null for a query without a readable word."""
     by_language = train.sort("language").group_by("language", maintain_order=True)
     read = pl.concat([english.words(rows["query"], str(language)) for (language,), rows in by_language]).rename({"text": "query"})
     return read.with_columns(
@@ -108,14 +111,14 @@ def _query_words(train: pl.DataFrame, english: English) -> pl.DataFrame:
 
 
 def _known(rows: pl.DataFrame, targets: pl.DataFrame) -> pl.DataFrame:
-    """(key, place, label): every labelled target of a query, under its group, its meaning and its own text."""
+    """Returns (key, place, label): every labelled target of a query, under its group, its meaning and its own text."""
     placed = rows.join(targets.select("target", "place"), on="target").with_columns(own=_OWN)
     keys = [placed.select("place", "label", key=pl.col(key)) for key in _KEYS]
     return pl.concat(keys).drop_nulls("key").unique(maintain_order=True)
 
 
 def _forbidden(judged: pl.DataFrame, pairs_of_keys: pl.DataFrame, column: str) -> pl.Series:
-    """Whether (key, `column`) is among the distinct (key, place), under any of the query's keys."""
+    """Tells for each row whether (key, `column`) is among the distinct (key, place), under any of the query's keys."""
     marked = pairs_of_keys.with_columns(hit=pl.lit(True))
     hit = pl.repeat(False, len(judged), dtype=pl.Boolean, eager=True)
     for key in _KEYS:
@@ -125,10 +128,10 @@ def _forbidden(judged: pl.DataFrame, pairs_of_keys: pl.DataFrame, column: str) -
 
 
 def _relatives(positives: pl.DataFrame, targets: pl.DataFrame) -> pl.DataFrame:
-    """(key, place): the ancestors of every positive category of a query, and the descendants of those of its positives that have no
-    other positive below them; levels are joined by commas.
+    """Returns (key, place): the ancestors of every positive category of a query, and the descendants of its most specific ones.
 
-    A query with the positives `home` and `home,kitchen,knives` asks for knives, so that the rest of the home may be wrong.
+    Most specific: without another positive of the query below them. Levels are joined by commas. A query with the positives `home`
+    and `home,kitchen,knives` asks for knives, so that other categories of `home` may be negatives.
     """
     places = dict(targets.select("target", "place").iter_rows())
     above: list[tuple[int, int]] = []
@@ -142,7 +145,13 @@ def _relatives(positives: pl.DataFrame, targets: pl.DataFrame) -> pl.DataFrame:
 
 
 def _overlap(judged: pl.DataFrame, holds: pl.DataFrame, place: str) -> NDArray[np.int64]:
-    """(n,): how many of the query's words the target at `place` holds. holds: (place, word) of every target."""
+    """Counts (n,) the query's words that the target at `place` holds.
+
+    Args:
+        judged: the candidates, with `row` and the query's `words`.
+        holds: (place, word) of every target.
+        place: the column of `judged` with the target's place.
+    """
     asked = judged.select("row", pl.col(place).alias("place"), word="words").explode("word").drop_nulls("word")
     counts = asked.join(holds, on=["place", "word"]).group_by("row").len()
     found = np.zeros(len(judged), dtype=np.int64)

@@ -28,17 +28,19 @@ _EXAMPLE: Final = {"reason": pl.String, **_SHOWN}
 _EXAMPLES: Final = 8
 _NAMED: Final = {"positive": pl.col("positive_text"), "negative": pl.col("target")}
 SLICE: Final = 20_000
-"""Positives whose candidates are judged at a time."""
+"""Positives whose candidates are judged at a time: bounds the stage's memory."""
 
 
 def _uses(settings: Settings) -> tuple[str, ...]:
-    """Beside `mine` itself only what a part of it that is switched on goes by, so that finished outputs keep their names."""
+    """Lists the settings that the output depends on; those of an optional part only where it is on, so that finished outputs keep
+    their keys.
+    """
     random = ("seed",) if "random" in settings.mine.mix else ()
     return ("mine", "split.qc_group", *random, *(("split",) if settings.split.qc_group == "prefix" else ()))
 
 
 def _seed(settings: Settings) -> int:
-    """The seed of random negatives; without any the output is the same for every seed, and keeps its name."""
+    """Returns the seed of random negatives, 0 without any: then the output is the same for every seed, and keeps its key."""
     return settings.seed if "random" in settings.mine.mix else 0
 
 
@@ -47,27 +49,28 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Semantic hard negatives (arXiv 2510.21671, strategy 2): targets that are near a positive and are not relevant.
 
     How it works. The distinct targets of the catalogue and of the training rows are embedded, and the `top_k` nearest of each
-    positive's target are its candidates. Every candidate that may be relevant is left out; the first rule that says so is counted:
+    positive's target are its candidates. Every candidate that may be relevant is left out and counted under the first rule that
+    applies:
 
     - *labelled*: the query has a label for it, in whatever language or translation: the rows of its group, and those of any query
       that means the same (the same English words);
     - *related category* (QC): an ancestor of a positive of that query, or a descendant of its most specific ones;
-    - *near duplicate*: its title has the same words as a positive's, or is as good as identical to it by cosine;
+    - *near duplicate*: its title has the same words as a positive's, or is nearly identical to it by cosine;
     - *as good a match*: it holds as many of the query's words, read in English, as the positive does (QI), or more of them (QC,
       where a category rarely holds more than the noun);
-    - *no evidence* (QI): the positive holds none of the query's words, for a typing error or a wrong label.
+    - *no evidence* (QI): the positive holds none of the query's words, because of a typing error or a wrong label.
 
-    Of what is left, `ratio` negatives a positive are drawn in each language, near ones rather than far ones, a first one for each
-    positive before any second one. `mix` gives a part of that number to further neighbours and to any targets, after the same
-    rules. A negative takes the query, language, group, English translation and event time of its positive.
+    From the rest, `ratio` negatives a positive are drawn in each language, nearer ones with a higher probability; every positive
+    gets its first negative before any gets a second. `mix` gives a part of that number to farther neighbours and to random targets,
+    after the same rules. A negative takes the query, language, group, English translation and event time of its positive.
 
     What it does not do. It never sees a dev row: no negative is mined for a dev query, no dev label is a guard. A target is on no
-    side, so one that only dev rows have may be a negative of a training query; where categories are split (`split.qc_group=prefix`)
-    those of dev prefixes are no candidates.
+    side, so a target that only dev rows have may be a negative of a training query; where categories are split
+    (`split.qc_group=prefix`) those of dev prefixes are no candidates.
 
     Known limits. The packaged embedder reads English: targets in other languages need another one. Without a translator only
     English queries can be compared with a title, and QI makes negatives for no others. Search is exact below `index_from` targets,
-    where its time grows with positives × targets; above, the figures tell how many of the nearest it finds.
+    where its time grows with positives × targets; above, it is approximate and the figures report its recall.
     """
     task = cast(Task, inputs.task)
     train = inputs["rows"].table("train").filter(task=task)
@@ -105,7 +108,7 @@ def _figures(market: Market, found: Found, fates: Fates, negatives: pl.DataFrame
 
 
 def _as_it_is(settings: Settings, train: pl.DataFrame, out: Output) -> Report:
-    """The output of a task that gets no negatives."""
+    """Writes the output of a task that gets no negatives."""
     out.table("train", train.sort("pair_id"))
     out.table("ledger", pl.DataFrame(schema=_LEDGER))
     out.table("examples", pl.DataFrame(schema=_EXAMPLE))
@@ -115,7 +118,14 @@ def _as_it_is(settings: Settings, train: pl.DataFrame, out: Output) -> Report:
 
 
 def _targets(ingest: Artifact, train: pl.DataFrame, task: Task, settings: Settings) -> pl.DataFrame:
-    """The distinct targets (target, target_id), sorted, with `place`, their position; the id is the catalogue's if it has one."""
+    """Returns the distinct targets (target, target_id), sorted, with `place`, their position; prefers the catalogue's id.
+
+    Args:
+        ingest: the output with the catalogue.
+        train: the training rows.
+        task: QC or QI.
+        settings: for the split of categories.
+    """
     catalogue = ingest.table("catalogue").filter(task=task)
     frames = [frame.select("target", "target_id").sort("target", "target_id") for frame in (catalogue, train)]
     distinct = pl.concat(frames).drop_nulls("target").unique("target", keep="first", maintain_order=True)
@@ -125,10 +135,10 @@ def _targets(ingest: Artifact, train: pl.DataFrame, task: Task, settings: Settin
 
 
 class Market(NamedTuple):
-    """What is searched.
+    """The targets and positives of a search.
 
-    targets: `target target_id place`. vectors: (n, d), theirs by place. positives: a row each, `origin_id query language group
-    positive_text positive`, sorted by the first; `positive` is the place.
+    targets: `target target_id place`. vectors: (n, d), of the targets by place. positives: `origin_id query language group
+    positive_text positive`, a row each, sorted by the first; `positive` is the place of its target.
     """
 
     targets: pl.DataFrame
@@ -147,7 +157,7 @@ def _market(settings: Settings, train: pl.DataFrame, targets: pl.DataFrame, out:
 
 
 class Found(NamedTuple):
-    """What the search found.
+    """The result of the search.
 
     near: `positive candidate similarity rank` for every place of a positive, `rank` from 1. kind: the index that was searched.
     recall: the share of the exact neighbours that it finds.
@@ -159,7 +169,7 @@ class Found(NamedTuple):
 
 
 def find(settings: Settings, market: Market, out: Output) -> Found:
-    """The nearest targets of each positive's target: `top_k`, with easy negatives `easy_top` of them."""
+    """Finds the nearest targets of each positive's target: `top_k`, with easy negatives `easy_top` of them."""
     mine, targets = settings.mine, len(market.targets)
     anchors = market.positives["positive"].unique().sort().to_numpy()
     kind = index_kind(mine, targets)
@@ -180,16 +190,16 @@ def find(settings: Settings, market: Market, out: Output) -> Found:
 
 
 def index_kind(mine: MineSettings, targets: int) -> Kind:
-    """The index for that many targets."""
+    """Chooses the index for that many targets."""
     if mine.index == "auto":
         return "flat" if targets < mine.index_from else "ivf"
     return mine.index
 
 
 class Fates(NamedTuple):
-    """What became of the candidates.
+    """The judged candidates.
 
-    usable: those that may become negatives. reasons: how many each rule left out. examples: some of every fate, for people.
+    usable: those that may become negatives. reasons: rule → candidates that it left out. examples: some of each, for people.
     """
 
     usable: pl.DataFrame
@@ -198,7 +208,7 @@ class Fates(NamedTuple):
 
 
 def _fates(found: Found, market: Market, guards: Guards, settings: Settings) -> Fates:
-    """Judges the candidates, some thousand positives at a time: all at once they would be the most that this stage ever holds."""
+    """Judges the candidates of SLICE positives at a time: all at once would be the stage's peak of memory."""
     mine, named = settings.mine, market.targets.rename({"place": "candidate"})
     usable, examples, reasons = [], [], Counter[str]()
     for positives in market.positives.iter_slices(SLICE):
@@ -215,13 +225,13 @@ def _fates(found: Found, market: Market, guards: Guards, settings: Settings) -> 
 
 
 def _first_of_each(judged: pl.DataFrame) -> pl.DataFrame:
-    """The first candidate of each of the first positives with that fate."""
+    """Returns the first candidate of each of the first positives, for each reason."""
     one_each = judged.unique(["reason", "origin_id"], keep="first", maintain_order=True)
     return one_each.group_by("reason", maintain_order=True).head(_EXAMPLES)
 
 
 def _as_rows(chosen: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
-    """The negatives as training rows, with what the ledger says of them beside."""
+    """Returns the negatives as training rows, with the ledger's columns beside."""
     inherited = train.drop("target", "target_id", "label", "origin", "origin_id").rename({"pair_id": "origin_id"})
     rows = chosen.drop("query", "language", "group", "positive", "candidate").join(inherited, on="origin_id")
     rows = rows.with_columns(pair_id=pl.lit(""), label=pl.lit(0, pl.Int8), origin=pl.lit("negative"))

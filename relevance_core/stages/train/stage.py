@@ -1,4 +1,4 @@
-"""*train*: the LoRA adapter of a task."""
+"""*train*: trains the LoRA adapter of a task."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _USES: Final = ("train", "prompt", "base.model", "base.dtype", "seed")
 
 @stage("train", uses=_USES, machine=("engine", "serving"), by_task=True, version=4)
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
-    """Fine-tunes the base on the rows that *denoise* left: the folder `adapter/` and `training.json`, the loss by step
-    and the dtype that the base was in.
+    """Fine-tunes the base on the rows that *denoise* left.
 
-    `adapter/golden.json` holds a few of the rows with the new adapter's p(yes): what every server is held to before it serves.
+    Leaves the folder `adapter/` and `training.json`: the loss by step and the base's dtype. `adapter/golden.json` holds a few of
+    the rows with the new adapter's p(yes), which every server must reproduce before it serves the adapter.
 
     How: `models.trainer`: LoRA on all seven projections, −log p of the answer at the last position, weighted by `weight`.
     Checkpoints lie in the scratch folder, so a training that was killed goes on from the last one and ends with the same bytes.
     With `train.tapt` it begins with the weights of a first training (`stages.train.tapt`), on the other task's training rows,
-    which are no rows of this stage's report.
+    which this stage's report does not count.
     What it does not do: look at dev rows, choose a threshold, stop early.
     Known limits: every GPU holds the whole model; a checkpoint is only found again on the machine that wrote it, elsewhere the
     training begins anew.

@@ -1,7 +1,4 @@
-"""Task-adaptive pretraining: what *train* teaches an adapter before the task itself (`train.tapt`).
-
-The other task first: arXiv 2510.25428.
-"""
+"""Task-adaptive pretraining (`train.tapt`): a first training of the adapter on the other task (arXiv 2510.25428)."""
 
 from __future__ import annotations
 
@@ -26,12 +23,21 @@ OTHER: Final[dict[Task, Task]] = {"QC": "QI", "QI": "QC"}
 
 
 def first_training(settings: Settings, task: Task, translate: Artifact, job: Job) -> tuple[Path | None, dict[str, Any]]:
-    """The folder of an adapter to begin the task's training with, and what is told of how it was made.
+    """Trains an adapter on the other task, for *train* to start from.
 
-    It is trained on the other task's training rows, translated ones too, as they leave *translate*: without mined negatives and not
-    filtered, since the two tasks' stages run side by side. The adapter has the shape of `job`, the training its settings but
-    `train.tapt_epochs`; it lies beside `job.work`, checkpoints and all. Where there is nothing to learn from, the folder is None
-    and `skipped` says why.
+    Its rows are the other task's training rows, translated ones too, as they leave *translate*: without mined negatives and not
+    filtered, since the two tasks' stages run side by side. The adapter has the shape and settings of `job`, but trains for
+    `train.tapt_epochs`; it lies beside `job.work`, with its checkpoints.
+
+    Args:
+        settings: `train.tapt` and `train.tapt_epochs`.
+        task: the task to train afterwards.
+        translate: the output with the other task's rows.
+        job: the task's own training.
+
+    Returns:
+        The adapter's folder and its figures; None, and figures whose `skipped` gives the reason, where there is nothing to learn
+        from.
     """
     from relevance_core.models.trainer import train
 
@@ -52,7 +58,7 @@ def first_training(settings: Settings, task: Task, translate: Artifact, job: Job
 
 
 def _rows(task: Task, translate: Artifact) -> tuple[pl.DataFrame, str]:
-    """The rows of the first training, and why there is none ("" where there is one). Training side only."""
+    """Returns the rows of the first training, and the reason where there can be none (else ""). Training side only."""
     rows = translate.table("train").filter(task=OTHER[task]).sort("pair_id")
     labels = rows.filter(pl.col("weight") > 0)["label"].unique().sort().to_list()
     return rows, "" if labels == [0, 1] else f"{OTHER[task]} has no training rows of both labels"

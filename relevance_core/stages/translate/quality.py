@@ -1,4 +1,4 @@
-"""How good translations are, before anything is trained on them: guards on their text, and figures by language."""
+"""The quality of translations before training on them: guards on their text, and figures by language."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from relevance_core.languages import named
 from relevance_core.translators import Answer, Translator, doubts
 
 NO_FAULT: Final = frozenset(("dev side", "pair exists"))
-"""Reasons that say nothing against a translation: it may be right, and is not used all the same."""
+"""Reasons to leave out a translation that may well be right."""
 
 TOO_MANY: Final = 0.5
-"""Share of a language's translations that are rejected, above which to warn."""
+"""Share of a language's translations rejected above which the stage warns."""
 
 _ANSWER: Final = ("query", "source_language", "translation", "language")
 _DIGITS: Final = 4
@@ -24,7 +24,14 @@ _DIGITS: Final = 4
 def with_doubts(
     tried: pl.DataFrame, settings: TranslateSettings, brands: Sequence[str], translator: Translator | None
 ) -> pl.DataFrame:
-    """`tried` with `doubt`, the reason of the first of `translate.guards` that a row does not pass, and `detail`; null for none."""
+    """Adds `doubt`, the reason of the first of `translate.guards` that a row fails, and `detail`; null for a row that passes.
+
+    Args:
+        tried: the translations.
+        settings: the guards and the confidence of language identification.
+        brands: names that belong to no language.
+        translator: its glossary, if it has one, tells where both languages have the same word.
+    """
     if not settings.guards:
         return tried.with_columns(doubt=pl.lit(None, pl.String), detail=pl.lit(None, pl.String))
     texts = tried.select(_ANSWER).unique(maintain_order=True)
@@ -36,10 +43,10 @@ def with_doubts(
 
 
 def figures(rows: pl.DataFrame) -> dict[str, Any]:
-    """How good the translations of some judged rows (`reason untranslated words`) are.
+    """Measures the translations of some judged rows (`reason untranslated words`).
 
-    `rejected` by reason; `rejected_share` of the rows, without the reasons of NO_FAULT; `untranslated_share` of the words, all of
-    them 0 to 1.
+    `rejected` counts by reason; `rejected_share` is the share of the rows, without the reasons of NO_FAULT; `untranslated_share` is
+    the share of the words; both 0 to 1.
     """
     rejected = rows.drop_nulls("reason").group_by("reason").len().sort("reason")
     counts = dict(rejected.iter_rows())
@@ -55,7 +62,7 @@ def figures(rows: pl.DataFrame) -> dict[str, Any]:
 
 
 def by_source(judged: pl.DataFrame) -> dict[str, dict[str, Any]]:
-    """Language → source language → `figures`."""
+    """Returns language → source language → `figures`."""
     found: dict[str, dict[str, Any]] = {}
     pairs_of = judged.select("language", "source_language").unique().sort("language", "source_language")
     for language, source in pairs_of.iter_rows():
@@ -65,7 +72,7 @@ def by_source(judged: pl.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def warnings(languages: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What to look at before anything is trained, a sentence each. languages: language → `figures`."""
+    """Lists the languages to look at before training, a sentence each. languages: language → `figures`."""
     return [
         f"{named(language)} ({language}): {about['rejected_share']:.0%} of {about['sampled']} translations were rejected, "
         f"more than {TOO_MANY:.0%}"

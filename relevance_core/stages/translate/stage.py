@@ -39,7 +39,7 @@ _LEDGER: Final = ("origin_id", "task", "language", "source_language", "source_qu
 
 
 class Want(NamedTuple):
-    """Rows wanted in a language for a task, and why."""
+    """A number of rows wanted in a language for a task, with the reason."""
 
     language: str
     task: Task
@@ -68,8 +68,8 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
 
     What it does not do. Targets stay in English. A translation is judged by its form: nobody reads it.
 
-    Known limits. A word with several meanings gets the translator's choice of them, whatever the target. A model's copy of the
-    query counts as not translated, also where both languages have the same word.
+    Known limits. The translator chooses the meaning of an ambiguous word without looking at the target. A model's copy of the query
+    counts as not translated, also where both languages have the same word.
     """
     train, dev = inputs["rows"].table("train"), inputs["rows"].table("dev")
     translator = translator_of(settings, inputs["source"])
@@ -105,7 +105,10 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
 
 
 def translator_of(settings: Settings, ingest: Artifact) -> Translator | None:
-    """The translator of a run, its glossary from what *ingest* found beside the logs; None for the glossary alone without one."""
+    """Builds the translator of a run, with the glossary that *ingest* found beside the logs.
+
+    Returns None where the settings ask for the glossary alone and there is none.
+    """
     glossary, brands = None, _brands(ingest)
     if _GLOSSARY in ingest.files:
         terms = read_terms(ingest.store.read(ingest.key(_GLOSSARY)), ingest.store.uri_of(ingest.key(_GLOSSARY)))
@@ -114,7 +117,7 @@ def translator_of(settings: Settings, ingest: Artifact) -> Translator | None:
 
 
 def translator_beside(settings: Settings, source: Source) -> Translator | None:
-    """The translator that a run on this source will have. Raises DataError for a glossary that can't be read."""
+    """Builds the translator that a run on this source will have. Raises DataError for a glossary that can't be read."""
     brands = read_brands(source.brands.read()) if source.brands else ()
     terms = read_terms(source.terms.read(), source.terms.address) if source.terms else None
     glossary = None if terms is None else GlossaryTranslator(terms, brands)
@@ -126,7 +129,17 @@ def _brands(ingest: Artifact) -> tuple[str, ...]:
 
 
 def require_translations(settings: Settings, translator: Translator | None, trained: set[str], onboarded: tuple[str, ...]) -> None:
-    """Raises SettingsError for what was asked by name and can't be translated. trained: the languages to translate from."""
+    """Refuses an onboarded language, or the prompt's translation, that can't be translated.
+
+    Args:
+        settings: of the run.
+        translator: of the run; None without a glossary.
+        trained: the languages to translate from.
+        onboarded: the languages to translate into.
+
+    Raises:
+        SettingsError: there is no translator, or it lacks a language.
+    """
     asked = list(onboarded) if settings.translate.enabled else []
     if translator is None and (asked or settings.prompt.translation):
         raise SettingsError(
@@ -141,8 +154,11 @@ def require_translations(settings: Settings, translator: Translator | None, trai
 
 
 def _check_pairs(settings: Settings, translator: Translator, trained: set[str], target: str) -> None:
-    """Raises SettingsError for an onboarded language that does not come from every source that is named, or, where none is, from
-    one of the trained languages at least."""
+    """Refuses an onboarded language that can't be translated into.
+
+    Raises SettingsError unless the translator can translate into it from every source that the settings name or, where they name
+    none, from at least one of the trained languages.
+    """
     named, others = set(settings.translate.sources) - {target}, trained - {target}
     impossible = {source for source in named or others if not translator.can(source, target)}
     if impossible and (named or impossible == others):
@@ -155,9 +171,12 @@ def _check_pairs(settings: Settings, translator: Translator, trained: set[str], 
 
 
 def wants(settings: Settings, train: pl.DataFrame, onboarded: tuple[str, ...]) -> list[Want]:
-    """What to make: for each onboarded language as much as the largest trained one has, for a small trained one what it lacks.
+    """Lists the rows to make: for an onboarded language as many as the largest trained language has, for a small one the shortfall.
 
-    train: the training rows of *split*. Nothing where `translate.enabled` is off.
+    Args:
+        settings: the quotas; the list is empty where `translate.enabled` is off.
+        train: the training rows of *split*.
+        onboarded: the onboarded languages.
     """
     found: list[Want] = []
     for task in sorted(train["task"].unique()) if settings.translate.enabled else ():
@@ -175,7 +194,14 @@ def wants(settings: Settings, train: pl.DataFrame, onboarded: tuple[str, ...]) -
 def samples(
     settings: Settings, wanted: list[Want], train: pl.DataFrame, translator: Translator | None
 ) -> Iterator[tuple[Want, pl.DataFrame | None]]:
-    """Each want with the pairs to translate for it; None where nothing can be translated into the language."""
+    """Yields each want with the pairs to translate for it; None where nothing can be translated into the language.
+
+    Args:
+        settings: the source languages.
+        wanted: the rows to make.
+        train: the training rows of *split*.
+        translator: None where there is none.
+    """
     for want in wanted:
         known = _possible(train, translator, want.language)
         sources = set(settings.translate.sources)
@@ -183,7 +209,7 @@ def samples(
 
 
 def _possible(train: pl.DataFrame, translator: Translator | None, target: str) -> frozenset[str]:
-    """The trained languages that can be translated into the target."""
+    """Returns the trained languages that can be translated into the target."""
     return frozenset(source for source in train["language"].unique() if translator and translator.can(source, target))
 
 
@@ -194,8 +220,10 @@ def _translate_all(
     translator: Translator | None,
     out: Output,
 ) -> pl.DataFrame:
-    """The sampled pairs with their translations: the columns of `train`, and `source_language`, `translation`, `untranslated`,
-    `words`, `place` (in the sample); `language` is the target's."""
+    """Samples and translates: the columns of `train`, and `source_language`, `translation`, `untranslated`, `words`, `place`.
+
+    `place` is the position in the sample; `language` is the target's.
+    """
     empty = train.clear().with_columns(
         pl.lit(None, pl.String).alias("source_language"),
         pl.lit(None, pl.String).alias("translation"),
@@ -223,12 +251,18 @@ def _translate_all(
 def sample_pairs(
     train: pl.DataFrame, language: str, task: Task, rows: int, sources: set[str], known: frozenset[str]
 ) -> pl.DataFrame:
-    """The pairs of a task to translate into `language`: at most `rows`, with `place`, their position.
+    """Samples the pairs of a task to translate into `language`, with `place`, their position.
 
-    Half of them positive as far as there are as many of both; among those of a label every query's first row stands before any
-    query's second one, in the order of a hash of pair and language.
+    Half of them are positive as far as both labels have enough rows; within a label every query's first row comes before any
+    query's second, in the order of a hash of pair and language.
 
-    sources: languages to sample from; none is every other one of `known`: those that can be translated into `language`.
+    Args:
+        train: the training rows.
+        language: the target language.
+        task: QC or QI.
+        rows: at most so many pairs.
+        sources: languages to sample from; empty for every other one of `known`.
+        known: languages that can be translated into `language`.
     """
     taken = pl.col("language").is_in(sorted(sources or known)) & pl.col("language").is_in(sorted(known))
     pool = train.filter(taken, pl.col("language") != language, task=task)
@@ -243,7 +277,7 @@ def sample_pairs(
 def _judge(
     settings: Settings, tried: pl.DataFrame, dev: pl.DataFrame, brands: tuple[str, ...], translator: Translator | None
 ) -> pl.DataFrame:
-    """`tried` with `reason`, why a translation can't be used, null for one that can, and `detail`, more about it."""
+    """Adds `reason`, the fault of a translation, null for a usable one, and `detail`, more about it, to `tried`."""
     low, high = settings.translate.length_ratio
     ratio = _length("translation", "language") / _length("query", "source_language")
     untouched = (pl.col("words") > 0) & (pl.col("untranslated") == pl.col("words"))
@@ -265,8 +299,10 @@ def _judge(
 
 
 def _as_pairs(judged: pl.DataFrame, train: pl.DataFrame, dev: pl.DataFrame) -> pl.DataFrame:
-    """The judged translations as rows of `train` (their ids, origin and texts set), with `source_query`; a pair that there is, or
-    that an earlier one of them makes, gets that `reason`."""
+    """Returns the judged translations as rows of `train` (ids, origin and texts set), with `source_query`.
+
+    A pair that exists already, or that an earlier translation makes, gets the reason "pair exists".
+    """
     named = judged.with_columns(
         origin=pl.lit("translation"), origin_id=pl.col("pair_id"), source_query=pl.col("query"), query=pl.col("translation")
     )
@@ -280,23 +316,23 @@ def _as_pairs(judged: pl.DataFrame, train: pl.DataFrame, dev: pl.DataFrame) -> p
 
 
 def _length(text: str, language: str) -> pl.Expr:
-    """The length of a text in letters; a character of a script without spaces between words says as much as several of them."""
+    """Returns the length of a text in letters; a character of an unspaced script counts as several."""
     letters = pl.when(pl.col(language).is_in(sorted(UNSPACED))).then(_LETTERS_OF_A_CHARACTER).otherwise(1)
     return pl.col(text).str.len_chars() * letters
 
 
 def _lost(tried: pl.DataFrame, keepsakes: Keepsakes) -> pl.Series:
-    """Whether the translation lost a number, unit or brand of its source."""
+    """Tells for each row whether the translation lost a number, unit or brand of its source."""
     columns = tried.select("query", "source_language", "translation", "language")
     lost = [bool(keepsakes.of(query, source) - keepsakes.of(said, target)) for query, source, said, target in columns.iter_rows()]
     return pl.Series("lost", lost, dtype=pl.Boolean)
 
 
 def _on_dev_side(settings: Settings, tried: pl.DataFrame, dev: pl.DataFrame) -> pl.Series:
-    """Whether the translation is the text of a dev query, or would be one if somebody typed it.
+    """Tells for each row whether the translation is the text of a dev query, or would be on the dev side if somebody typed it.
 
-    Where the category decides the side of a pair (QC by prefix), a translation is on its source's side: only a text that a dev
-    query has is refused then.
+    Where the category decides the side of a pair (QC by prefix), a translation is on its source's side: then only the text of a dev
+    query is refused.
     """
     groups = pairs.map_distinct(tried["translation"], pairs.query_group, "own")
     present = set(pairs.map_distinct(dev["query"], pairs.query_group, "own"))
@@ -309,14 +345,14 @@ def _on_dev_side(settings: Settings, tried: pl.DataFrame, dev: pl.DataFrame) -> 
 
 
 def _samples(judged: pl.DataFrame) -> pl.DataFrame:
-    """The first translations of each language and task, the rejected ones among them, for people."""
+    """Returns the first translations of each language and task, rejected ones too, for people to read."""
     columns = ("task", "language", "source_language", "source_query", "query", "target", "label", "untranslated", "words", "reason")
     ordered = judged.sort("language", "task", "origin_id")
     return ordered.group_by("language", "task", maintain_order=True).head(_SAMPLES).select(columns)
 
 
 def _by_language(wanted: list[Want], judged: pl.DataFrame) -> dict[str, Any]:
-    """Language → what was wanted, sampled, made and rejected, and how good it is."""
+    """Returns language → rows wanted, sampled, made and rejected, and the figures of their quality."""
     figures: dict[str, Any] = {}
     for language in sorted({want.language for want in wanted}):
         rows = judged.filter(language=language)
@@ -333,7 +369,7 @@ def _by_language(wanted: list[Want], judged: pl.DataFrame) -> dict[str, Any]:
 def _english_figures(
     settings: Settings, translator: Translator | None, train: pl.DataFrame, dev: pl.DataFrame
 ) -> dict[str, Any] | None:
-    """What the prompt's translation leaves out: the languages that can't be translated into English."""
+    """Returns the languages that can't be translated into English, which the prompt's translation leaves out."""
     if not settings.prompt.translation or translator is None:
         return None
     languages = (set(train["language"]) | set(dev["language"])) - {"en"}

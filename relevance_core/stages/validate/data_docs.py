@@ -1,7 +1,7 @@
 """Data Docs of Great Expectations that open without a network and are the same for the same result.
 
-The library's own pages load style sheets, scripts and pictures from other hosts and carry the time and random ids. Its sections are
-rendered here by the library's renderer into a page of our own with a small style sheet.
+The library's own pages load style sheets, scripts and pictures from other hosts and carry the time and random ids. This module
+renders its sections with the library's renderer into a page of our own with a small style sheet.
 """
 
 from __future__ import annotations
@@ -41,7 +41,11 @@ def write_data_docs(
 ) -> None:
     """Writes `index.html` and one page a suite into `folder`.
 
-    results: suite name → its result. rules: what `rules.json` holds; the index lists it, the broken rules first.
+    Args:
+        results: suite name → its result.
+        rules: the content of `rules.json`; the index lists it, the broken rules first.
+        folder: where the pages go.
+        title: of the index.
     """
     folder.mkdir(parents=True, exist_ok=True)
     suites = []
@@ -72,7 +76,7 @@ def _mark(passed: bool) -> str:
 
 
 def _sections(result: ExpectationSuiteValidationResult) -> str:
-    """The result's sections as the library renders them, without links, toggles and random ids."""
+    """Renders the result's sections with the library, without links, toggles and random ids."""
     from great_expectations.render.renderer import ValidationResultsPageRenderer
     from great_expectations.render.view import DefaultJinjaSectionView
 
@@ -88,7 +92,7 @@ def _sections(result: ExpectationSuiteValidationResult) -> str:
 
 
 def _presentable(result: ExpectationSuiteValidationResult) -> ExpectationSuiteValidationResult:
-    """A copy whose values can't act as markup, without positions, load times and a batch's memory address."""
+    """Copies the result with its values escaped, without positions, load times and a batch's memory address."""
     shown = copy.deepcopy(result)
     shown.meta = {"great_expectations_version": result.meta["great_expectations_version"]}
     for outcome in shown.results:

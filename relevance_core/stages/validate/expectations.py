@@ -1,4 +1,4 @@
-"""The rules of the *validate* stage, as data, and how Great Expectations checks them.
+"""The rules of the *validate* stage, as data, and their check by Great Expectations.
 
 A rule names a Great Expectations class, the column it looks at and its bounds. Row rules look at the labelled pairs one by one,
 batch rules at the figures of the batch, one row a scope (the window, a column, a language, a task × language).
@@ -26,7 +26,7 @@ Bounds = Callable[[Settings], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule. expectation: a class of great_expectations.expectations. do: what to do about a batch that breaks it."""
+    """A rule. expectation: a class of great_expectations.expectations. do: the advice for a batch that breaks it."""
 
     name: str
     kind: Kind
@@ -36,7 +36,7 @@ class Rule:
     do: str = ""
 
     def bound(self, settings: Settings) -> str:
-        """The bound in words: `0 to 0.2`, `0, 1`, `a value`."""
+        """Returns the bound in words: `0 to 0.2`, `0, 1`, `a value`."""
         bounds = {
             name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in self.bounds(settings).items()
         }
@@ -73,7 +73,7 @@ def _length(column: str, most: Callable[[Settings], int]) -> Rule:
 
 
 def known_languages(settings: Settings) -> list[str]:
-    """The languages that a row may have."""
+    """Lists the languages that a row may have."""
     return sorted(settings.validation.languages or LANGUAGES)
 
 
@@ -94,7 +94,7 @@ ROW_RULES: Final = (
     Rule("event_time_in_window", "row", "event_time", "ExpectColumnValuesToBeBetween", _window),
     Rule("key_unique", "row", "key", "ExpectColumnValuesToBeUnique", _none),
 )
-"""Rules of a row, in the order in which a row that breaks several is told by the first."""
+"""Rules of a row; a row that breaks several is reported under the first."""
 
 
 def _between(name: str, low: Callable[[Settings], float] | None, high: Callable[[Settings], float] | None, do: str) -> Rule:
@@ -156,7 +156,7 @@ BATCH_RULES: Final = (
 
 @dataclass(frozen=True)
 class Checked:
-    """What Great Expectations found. failing: for each rule by name, the rows (positions) that break it."""
+    """The result of Great Expectations. failing: rule name → positions of the rows that break it."""
 
     failing: Mapping[str, list[int]]
     result: ExpectationSuiteValidationResult
@@ -165,9 +165,16 @@ class Checked:
 def check(rules: Sequence[Rule], frame: pl.DataFrame, settings: Settings, suite: str) -> Checked:
     """Checks a frame against rules with Great Expectations (an ephemeral context, the frame as pandas).
 
-    Raises ValueError if a rule could not be evaluated at all.
+    Args:
+        rules: the rules of one kind.
+        frame: a column for each rule.
+        settings: give the bounds.
+        suite: name of the suite in the Data Docs.
+
+    Raises:
+        ValueError: a rule could not be evaluated at all.
     """
-    # Read when the library is imported: no usage statistics leave the machine.
+    # The library reads it on import: no usage statistics leave the machine.
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
@@ -183,7 +190,7 @@ def check(rules: Sequence[Rule], frame: pl.DataFrame, settings: Settings, suite:
 
 
 def _in_order(rules: Sequence[Rule], result: ExpectationSuiteValidationResult) -> list[Any]:
-    """The suite's outcomes in the order of the rules: the library groups them by column."""
+    """Returns the suite's outcomes in the order of the rules: the library groups them by column."""
     outcomes = {
         (outcome.expectation_config.type, outcome.expectation_config.kwargs["column"]): outcome for outcome in result.results
     }

@@ -1,4 +1,4 @@
-"""Stage *validate*: rows that break a rule go to quarantine, a batch that breaks one stops the run."""
+"""Stage *validate*: quarantines rows that break a rule, and stops the run on a batch that breaks one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from relevance_core.stages.validate.expectations import BATCH_RULES, ROW_RULES, 
 log = logging.getLogger(__name__)
 
 Figure = tuple[str, str, float, int]
-"""A batch rule's name, the scope, the figure, and the rows that it was made from."""
+"""A batch rule's name, the scope, the figure, and the number of rows behind it."""
 
 KEPT: Final = (*SCHEMA, *ORIGINALS, "fresh")
 _KEY: Final = ("task", "language", "query", "target", "label")
@@ -29,7 +29,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Checks the pairs with Great Expectations and settles contradicting labels.
 
     Row rules (expectations.ROW_RULES) look at every row, history too; a row that breaks one goes to `quarantine` with the first
-    rule that it breaks. Of a pair with both labels, the latest event wins, the other row is dropped as superseded; two events of
+    rule that it breaks. Of a pair with both labels, the latest event wins and the other row is dropped as superseded; two events of
     the same time settle nothing and both rows are dropped as contradicting. Batch rules (BATCH_RULES) look at the fresh rows alone,
     before the contradictions are settled; counts of rows, and languages' shares, are those of the rows that arrived, so that a pair
     that comes every day counts every day.
@@ -38,7 +38,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     `data_docs/`. A batch that breaks a rule leaves all this too, and a report whose `failure` names every broken rule; the pipeline
     stops there.
 
-    It repairs nothing, and it can't see a wrong label: that is *denoise*'s part.
+    It repairs nothing, and it can't see a wrong label: *denoise* looks for those.
     """
     pairs = inputs["rows"].table("pairs")
     arrived = inputs["rows"].json("window")
@@ -64,13 +64,13 @@ _FIGURES: Final = {"rule": pl.String(), "scope": pl.String(), "figure": pl.Float
 
 
 def _row_columns(pairs: pl.DataFrame) -> pl.DataFrame:
-    """What the row rules look at. `key` is null for a row without a key: other rules tell it."""
+    """Returns the columns of the row rules. `key` is null for a row with an incomplete key: other rules report it."""
     key = pl.when(pl.all_horizontal(pl.col(_KEY).is_not_null())).then(pl.concat_str("pair_id", "label", separator="/"))
     return pairs.select(*dict.fromkeys(rule.column for rule in ROW_RULES if rule.column != "key"), key.alias("key"))
 
 
 def _first_broken(checked: Checked, height: int) -> pl.Series:
-    """For each row the first rule that it breaks, or null."""
+    """Returns for each row the first rule that it breaks, or null."""
     broken: list[str | None] = [None] * height
     for rule in reversed(ROW_RULES):
         for position in checked.failing[rule.name]:
@@ -79,8 +79,10 @@ def _first_broken(checked: Checked, height: int) -> pl.Series:
 
 
 def settle(pairs: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
-    """One row a pair, and how many rows went, by why: of a pair with both labels the latest event wins (`superseded`: the others);
-    none does where the latest events have the same time (`contradicting`).
+    """Keeps one row a pair, and counts the dropped rows by reason.
+
+    Of a pair with both labels the latest event wins, the others are `superseded`; where the latest events have the same time, none
+    wins and all are `contradicting`.
     """
     twice = pairs.filter(pl.col("pair_id").is_duplicated())
     newest = twice.filter(pl.col("event_time") == pl.col("event_time").max().over("pair_id"))
@@ -91,7 +93,7 @@ def settle(pairs: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
 
 
 def _figures(pairs: pl.DataFrame, valid: pl.DataFrame, arrived: Mapping[str, Any], settings: Settings) -> Iterator[Figure]:
-    """The figures of every batch rule that can be judged."""
+    """Yields the figures of every batch rule that can be judged."""
     for column in REQUIRED:
         files = len(arrived["missing_columns"].get(column, ()))
         yield "files_without_column", column, float(files), files
@@ -120,7 +122,7 @@ def _positive_rates(fresh: pl.DataFrame, settings: Settings) -> Iterator[Figure]
 
 
 def _language_changes(rows: Mapping[str, Mapping[str, int]], settings: Settings) -> Iterator[Figure]:
-    """How far each language's share of the fresh rows is from its share of the history, where both are large enough to tell."""
+    """Yields the change of each language's share from the history to the fresh rows, where both are large enough to tell."""
     known = known_languages(settings)
     now, before = ({language: rows[name].get(language, 0) for language in known} for name in ("fresh", "history"))
     if min(sum(now.values()), sum(before.values())) < settings.validation.rate_min_rows:
@@ -132,13 +134,13 @@ def _language_changes(rows: Mapping[str, Mapping[str, int]], settings: Settings)
 
 
 def _wide(figures: pl.DataFrame) -> pl.DataFrame:
-    """One row a figure, in the column of its rule: what the batch's expectations look at."""
+    """Returns one row a figure, in the column of its rule: the frame of the batch's expectations."""
     columns = [pl.when(pl.col("rule") == rule.name).then("figure").cast(pl.Float64).alias(rule.name) for rule in BATCH_RULES]
     return figures.select("scope", *columns)
 
 
 def _row_results(checked: Checked, pairs: pl.DataFrame, settings: Settings) -> list[dict[str, Any]]:
-    """One entry a row rule; its figure is the share of all rows that break it."""
+    """Returns one entry a row rule; its figure is the share of all rows that break it."""
     entries = []
     for rule in ROW_RULES:
         rows = len(checked.failing[rule.name])
@@ -148,7 +150,7 @@ def _row_results(checked: Checked, pairs: pl.DataFrame, settings: Settings) -> l
 
 
 def _batch_results(checked: Checked, figures: pl.DataFrame, wide: pl.DataFrame, settings: Settings) -> list[dict[str, Any]]:
-    """One entry a batch rule and scope; a rule that could not be judged has one with a null figure."""
+    """Returns one entry a batch rule and scope; a rule that could not be judged has an entry with a null figure."""
     entries = []
     for rule in BATCH_RULES:
         broken = set(checked.failing[rule.name])
@@ -196,7 +198,7 @@ def _report(
 
 
 def _failure(broken: list[dict[str, Any]], quarantine: pl.DataFrame, arrived: Mapping[str, Any], out: Output) -> dict[str, str]:
-    """Every broken batch rule with its figure and bound, and what to do about each."""
+    """Describes every broken batch rule with its figure, bound and advice."""
     advice = {rule.name: rule.do for rule in BATCH_RULES}
     told = [
         f"{entry['rule']} of {entry['scope']} is {entry['figure']:g} ({_details(entry, quarantine, arrived)})" for entry in broken
@@ -210,7 +212,7 @@ def _failure(broken: list[dict[str, Any]], quarantine: pl.DataFrame, arrived: Ma
 
 
 def _details(entry: Mapping[str, Any], quarantine: pl.DataFrame, arrived: Mapping[str, Any]) -> str:
-    """What a figure was made from: the files, the row rules behind the quarantine, or the number of rows."""
+    """Describes the evidence behind a figure: the files, the row rules behind the quarantine, or the number of rows."""
     if entry["rule"] == "files_without_column":
         files = arrived["missing_columns"][entry["scope"]]
         return ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")

@@ -1,1 +1,1 @@
-"""Measures on a user's rows what each strategy adds."""
+"""Measures each strategy's gain on a user's rows."""

@@ -1,9 +1,9 @@
-"""*ablate*: what each strategy adds, measured on one's own rows (the ablation of arXiv 2510.21671 as one command).
+"""*ablate*: each strategy's gain, measured on one's own rows (the ablation of arXiv 2510.21671 as one command).
 
 A table begins with plain fine-tuning, and each further row switches one strategy on and keeps those before it. A cell is one
-training: a row, a seed and a task. Cells are runs of the loop as far as *evaluate*, in a corner of the store of their own
-(`ablation/`), where there is no registry: nothing that is trained here can serve, and no champion plays a part. Outputs are found
-again as in every run, so a finished cell costs nothing the second time, and what two cells have in common is made once.
+training: a row, a seed and a task. Cells are runs of the loop as far as *evaluate*, in a separate part of the store (`ablation/`)
+without a registry: nothing that is trained here can serve, and no champion is involved. Outputs are found again as in every run, so
+a finished cell costs nothing the second time, and outputs that two cells share are made once.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ANSWERS: Final = ("pair_id", "group", "language", "label", "p")
 
 @dataclass(frozen=True)
 class Plan:
-    """Which cells are made. judge: a labelled file whose rows judge instead of the split's judgement rows; '' for none."""
+    """The cells to make. judge: a labelled file whose rows judge instead of the split's judgement rows; '' for none."""
 
     settings: Settings
     rows: tuple[Row, ...]
@@ -46,10 +46,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Cell:
-    """What one training answered.
+    """The answers of one training.
 
-    answers: ANSWERS of the rows that judge; calibration: of the split's calibration rows, which judge nothing; threshold: what
-    those give.
+    answers: ANSWERS of the rows that judge; calibration: of the split's calibration rows, which judge nothing; threshold: the one
+    that they give.
     """
 
     row: str
@@ -61,7 +61,7 @@ class Cell:
 
 
 def check(plan: Plan) -> None:
-    """Raises the error of what would otherwise fail after hours: a row's settings, a seed's rows, the file that judges."""
+    """Raises errors that would otherwise occur after hours: of a row's settings, a seed's rows, or the file that judges."""
     for seed in plan.seeds:
         for row in plan.rows:
             settings_of(plan, row, seed)
@@ -72,7 +72,7 @@ def check(plan: Plan) -> None:
 
 
 def _judging(uri: str, task: Task) -> pl.DataFrame:
-    """The task's rows of the file that judges, with `group`. Raises NotFound and DataError."""
+    """Reads the task's rows of the file that judges, with `group`. Raises NotFound and DataError."""
     rows = read_labelled(uri, task=task).filter(task=task)
     if rows.is_empty():
         raise DataError(
@@ -82,7 +82,7 @@ def _judging(uri: str, task: Task) -> pl.DataFrame:
 
 
 def cells(plan: Plan, store: Store) -> list[Cell]:
-    """Makes every cell, or finds it; a row that only moves the threshold takes the answers of the row before it."""
+    """Makes every cell, or finds it; a row that only moves the threshold reuses the answers of the row before it."""
     corner = open_store(f"{store.uri.rstrip('/')}/{CORNER}")
     found, trained = [], 0
     total = len(plan.seeds) * len({_key(row) for row in plan.rows})
@@ -102,7 +102,13 @@ def _key(row: Row) -> str:
 
 
 def settings_of(plan: Plan, row: Row, seed: int) -> Settings:
-    """The settings of a cell: the user's own, then the row's, then the seed, which also stands for `{seed}` in the source."""
+    """Returns the settings of a cell: the user's own, then the row's, then the seed, which also replaces `{seed}` in the source.
+
+    Args:
+        plan: has the user's settings.
+        row: of the table.
+        seed: of the cell.
+    """
     values = config.merge(plan.settings.model_dump(), row.settings)
     uri = plan.settings.source.uri.replace("{seed}", str(seed))
     return config.build(config.merge(values, {"seed": seed, "source": {"uri": uri}}))
@@ -124,7 +130,10 @@ def _train(plan: Plan, row: Row, seed: int, store: Store) -> dict[Task, Cell]:
 
 
 def _judged(uri: str, run: Run, task: Task) -> pl.DataFrame:
-    """What a cell's adapter says of the rows of a file, scored once."""
+    """Returns the scores of a cell's adapter for the rows of a file, computed once.
+
+    Raises NotFound when the scores were deleted.
+    """
     settings = run.settings.model_copy(update={"source": config.SourceSettings(uri=uri, task=task)})
     inputs = Inputs(
         {"adapter": run.artifact("train", task), "base": run.artifact("base"), "translator": run.artifact("translate")}, task

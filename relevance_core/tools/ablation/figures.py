@@ -1,4 +1,4 @@
-"""The figures of an ablation: what each row of its table reaches, and what its strategy adds, with intervals."""
+"""The figures of an ablation: the quality of each row of its table, and its strategy's gain, with intervals."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ _PLAIN_THRESHOLD: Final = 0.5
 
 
 def figures(plan: Plan, cells: Sequence[Cell]) -> Figures:
-    """Everything that is said of an ablation, as plain JSON values: `seeds`, `source`, `judge`, `sources` and, by task, `rows` and
-    `gap`.
+    """Computes all figures of an ablation as plain JSON values.
 
-    `sources` is what each source language gained each target. A row has the mean over the seeds, the smallest and the largest of
-    MEASURED, over all languages and for each, and its `gain` in F1 over the row it is compared with. Raises DataError where no row
-    judges.
+    Keys: `seeds`, `source`, `judge`, `sources` and, by task, `rows` and `gap`. `sources` is the gain that each source language gave
+    each target. A row has the mean over the seeds, the smallest and the largest of MEASURED, over all languages and for each, and
+    its `gain` in F1 over the row it is compared with. Raises DataError where no row judges.
     """
     tasks: Figures = {}
     for task in plan.settings.tasks:
@@ -43,7 +42,7 @@ def figures(plan: Plan, cells: Sequence[Cell]) -> Figures:
 
 
 def says(gain: Gain) -> Says:
-    """What a gain's interval says of a strategy: keep it, that it can't be told from nothing, or that it harms."""
+    """Reads the interval of a gain: keep the strategy, noise (no measurable effect), or harm."""
     if gain.low > 0:
         return "keep"
     return "harm" if gain.high < 0 else "noise"
@@ -83,7 +82,7 @@ def _measure(row: Row, cell: Cell) -> Figures:
 
 
 def _spreads(measured: Sequence[Figures]) -> Figures:
-    """Each of MEASURED as mean, smallest and largest over the seeds; None where one class only occurs."""
+    """Returns each of MEASURED as mean, smallest and largest over the seeds; None where only one class occurs."""
     spreads: Figures = {}
     for name in MEASURED:
         values = [figures[name] for figures in measured if figures[name] is not None]
@@ -92,7 +91,15 @@ def _spreads(measured: Sequence[Figures]) -> Figures:
 
 
 def _gain(row: Row, beside: Row, cells: Sequence[Cell], seed: int, language: str | None = None) -> Gain:
-    """The gain in F1 of one row over another, over the seeds; on one language's rows, or on all."""
+    """Measures the gain in F1 of one row over another, over the seeds.
+
+    Args:
+        row: the new row.
+        beside: the row to compare it with.
+        cells: of all rows.
+        seed: of the bootstrap.
+        language: whose rows alone count; None for all.
+    """
     pairs = []
     for new, old in _paired(row, beside, cells):
         rows, others = (cell.answers if language is None else cell.answers.filter(language=language) for cell in (new, old))
@@ -101,20 +108,27 @@ def _gain(row: Row, beside: Row, cells: Sequence[Cell], seed: int, language: str
 
 
 def _pair(new: pl.DataFrame, old: pl.DataFrame, threshold: float, threshold_of_old: float) -> Paired:
-    """What two cells decided on the rows that both answered."""
+    """Pairs the decisions of two cells on the rows that both answered.
+
+    Args:
+        new: answers of the new cell.
+        old: answers of the other.
+        threshold: of the new cell.
+        threshold_of_old: of the other.
+    """
     rows = new.join(old.select("pair_id", old="p"), on="pair_id", how="inner", maintain_order="left")
     a, b = rows["p"].to_numpy() >= threshold, rows["old"].to_numpy() >= threshold_of_old
     return Paired(rows["label"].to_numpy() == 1, a, b, rows["group"].to_list())
 
 
 def _calibrated(new: Cell, old: Cell, language: str) -> Paired:
-    """The same on the calibration rows of a language, at p(yes) = 0.5."""
+    """Pairs the decisions of two cells on the calibration rows of a language, at p(yes) = 0.5."""
     rows, others = (cell.calibration.filter(language=language) for cell in (new, old))
     return _pair(rows, others, _PLAIN_THRESHOLD, _PLAIN_THRESHOLD)
 
 
 def _sources(plan: Plan, cells: Sequence[Cell]) -> Figures:
-    """Language that comes in → language to translate from → the gain in F1 over no translation, with its interval.
+    """Returns onboarded language → source language → the gain in F1 over no translation, with its interval.
 
     On the calibration rows: the gains shape later trainings, which the judgement rows judge. Over all tasks and seeds, decided at
     p(yes) = 0.5. A language without such rows has no gains.
@@ -134,17 +148,17 @@ def _sources(plan: Plan, cells: Sequence[Cell]) -> Figures:
 
 
 def _paired(row: Row, beside: Row, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Cell]]:
-    """The cells of two rows, of each task seed by seed."""
+    """Yields the cells of two rows, of each task seed by seed."""
     others = {(cell.task, cell.seed): cell for cell in _of(beside, cells)}
     for cell in _of(row, cells):
         yield cell, others[cell.task, cell.seed]
 
 
 def _gaps(plan: Plan, cells: Sequence[Cell]) -> Figures:
-    """Of each language that comes in, the share of its distance to the trained languages that translation closes, by F1 and AUC.
+    """Returns, for each onboarded language, the share of its gap to the trained languages that translation closes, in F1 and AUC.
 
-    The distance is that of the row before the translation: the mean of the languages that do not come in minus the language's own
-    figure. Mean, smallest and largest over the seeds; None where there is no distance, or no row with translation.
+    The gap is that of the row before the translation: the mean of the languages that are not onboarded minus the language's own
+    figure. Mean, smallest and largest over the seeds; None where there is no gap, or no row with translation.
     """
     row = next((row for row in plan.rows if row.adds == "translation"), None)
     if row is None or not plan.settings.onboard:
@@ -167,7 +181,15 @@ def _gaps(plan: Plan, cells: Sequence[Cell]) -> Figures:
 def _closed(
     with_it: Mapping[str, Any], without: Mapping[str, Any], language: str, onboarded: Sequence[str], name: str
 ) -> list[float]:
-    """The share of one seed, in a list: none where the language has no such figure or is no worse than the trained ones."""
+    """Returns one seed's share of the gap, in a list; empty where the language has no such figure or no gap.
+
+    Args:
+        with_it: figures by language, with translation.
+        without: figures by language, without.
+        language: the onboarded language.
+        onboarded: all onboarded languages.
+        name: of the figure.
+    """
     trained = [figures[name] for other, figures in without.items() if other not in onboarded and figures[name] is not None]
     if not trained or language not in without or without[language][name] is None or with_it[language][name] is None:
         return []

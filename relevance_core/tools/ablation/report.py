@@ -1,4 +1,4 @@
-"""An ablation for people: as Markdown, and as a page with its plot."""
+"""The report of an ablation: as Markdown, and as a page with its plot."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _COLUMNS: Final = {
 
 
 def markdown(found: Figures) -> str:
-    """The tables of an ablation (`ablation_figures.figures`), with a line that says how to read them."""
+    """Renders the tables of an ablation (`figures.figures`) as Markdown, with a line on how to read them."""
     lines = [_about(found), ""]
     for task, of_task in found["tasks"].items():
         lines += [f"### {task}", "", *_table(*_overall(of_task)), ""]
@@ -46,7 +46,7 @@ def markdown(found: Figures) -> str:
 
 
 def page(found: Figures) -> Page:
-    """The same as a page, with a plot of the gains of each task."""
+    """Renders the tables of an ablation as a page, with a plot of the gains of each task."""
     cards = [_card(task, of_task) for task, of_task in found["tasks"].items()]
     sections = [Section(task, task, "", [Part("", list(_blocks(of_task)))]) for task, of_task in found["tasks"].items()]
     if found["sources"]:

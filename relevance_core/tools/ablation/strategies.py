@@ -16,19 +16,19 @@ PLAIN: Final = "SFT"
 """The first row: supervised fine-tuning on the logged rows, decided at p(yes) = 0.5."""
 
 THRESHOLD: Final = "threshold"
-"""The strategy that needs no training of its own: the threshold that the calibration rows give, instead of 0.5."""
+"""The strategy without a training of its own: the calibration rows' threshold instead of 0.5."""
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """One strategy by the settings that leave it out and those that switch it on."""
+    """A strategy, as the settings that leave it out and the settings that switch it on."""
 
     off: Values
     on: Values
 
 
 STRATEGIES: Final[Mapping[str, Strategy]] = {
-    # Languages come in by translation alone; the clicks of a language that does not come in are not read either.
+    # Languages are onboarded by translation alone; the clicks of a language that is not onboarded are not read either.
     "translation": Strategy({"onboard": (), "translate": {"enabled": False}}, {"translate": {"enabled": True}}),
     "hard-negatives": Strategy({"mine": {"enabled": False}}, {"mine": {"enabled": True}}),
     "filter": Strategy({"denoise": {"enabled": False}}, {"denoise": {"enabled": True}}),
@@ -42,10 +42,10 @@ PUBLISHED: Final = ("translation", "hard-negatives", "filter", THRESHOLD)
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table.
+    """A row of the table.
 
-    settings: what it changes in the user's own. calibrated: whether it decides at the calibrated threshold. beside: the row that it
-    is compared with. adds: the strategy that it switches on. source: the only language that it translates from.
+    settings: laid over the user's own. calibrated: True to decide at the calibrated threshold. beside: the row to compare it with.
+    adds: the strategy that it switches on. source: the only language that it translates from.
     """
 
     name: str
@@ -57,11 +57,17 @@ class Row:
 
 
 def rows_of(strategies: Sequence[str], further: Mapping[str, Values], sources: Sequence[str] = ()) -> tuple[Row, ...]:
-    """The rows of a table: without any of `strategies` (names of STRATEGIES), one more of them in each, and the `further` ones.
+    """Lists the rows of a table: none of `strategies` in the first, one more of them in each, then the `further` ones.
 
-    What is not among them stays as the user's settings have it. further: name → settings that are laid over the last of these
-    rows, and compared with it. sources: languages; for each, the row of *translation* from that one alone. Raises SettingsError for
-    an unknown or repeated name.
+    Strategies that are not listed stay as the user's settings have them.
+
+    Args:
+        strategies: names of STRATEGIES.
+        further: name → settings to lay over the last of these rows; each is compared with that row.
+        sources: languages; for each there is a row of *translation* from that language alone.
+
+    Raises:
+        SettingsError: a name is unknown or repeated.
     """
     for name in strategies:
         if name not in STRATEGIES or strategies.count(name) > 1:
@@ -73,7 +79,7 @@ def rows_of(strategies: Sequence[str], further: Mapping[str, Values], sources: S
         settings = config.merge(settings, STRATEGIES[name].off)
     rows = [Row(PLAIN, settings, False, None)]
     for name in strategies:
-        # The languages that come in are the user's own setting, so switching on leaves it out.
+        # The onboarded languages are the user's own setting, so `on` does not set them.
         settings = {key: value for key, value in settings.items() if key not in STRATEGIES[name].off or key in STRATEGIES[name].on}
         settings = config.merge(settings, STRATEGIES[name].on)
         rows.append(Row(f"+ {name}", settings, rows[-1].calibrated or name == THRESHOLD, rows[-1].name, name))
@@ -86,7 +92,10 @@ def rows_of(strategies: Sequence[str], further: Mapping[str, Values], sources: S
 
 
 def _with_sources(rows: list[Row], sources: Sequence[str]) -> list[Row]:
-    """The rows, and behind that of *translation* one for each language to translate from."""
+    """Adds, after the row of *translation*, a row for each language to translate from.
+
+    Raises SettingsError for languages that can't be compared.
+    """
     place = next((place for place, row in enumerate(rows) if row.adds == "translation"), None)
     if place is None or len(set(sources)) < len(sources) or not set(sources) <= set(LANGUAGES):
         raise SettingsError(

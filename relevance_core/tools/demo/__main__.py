@@ -1,4 +1,4 @@
-"""`python -m relevance_core.tools.demo run|up|down`: what `make demo`, `make up` and `make down` call."""
+"""`python -m relevance_core.tools.demo run|up|down`: the program behind `make demo`, `make up` and `make down`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=PROJECT / ".demo", help="where everything of the demo lies")
     parser.add_argument("--port", type=int, default=int(os.environ.get("RELEVANCE_UI_PORT") or 8080), help="the UI's port")
     options = parser.parse_args()
-    # `kill` must stop the Airflow that was started here, as Ctrl-C does.
+    # `kill` must stop the Airflow that this process started, as Ctrl-C does.
     signal.signal(signal.SIGTERM, _interrupt)
     folder = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)

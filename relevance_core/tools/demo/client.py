@@ -1,4 +1,4 @@
-"""The few calls of Airflow's REST API that the demo and the tests make."""
+"""A client of the few calls of Airflow's REST API that the demo and the tests make."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TOKEN_SECONDS: Final = 1800.0
 
 
 class Client:
-    """Airflow's API at `url`, as `user`. Errors are httpx's own."""
+    """A client of Airflow's API at `url`, logged in as `user`. Errors are httpx's own."""
 
     def __init__(self, url: str, user: str, password: str) -> None:
         self.url, self._user, self._password = url, user, password
@@ -24,11 +24,11 @@ class Client:
         self._token_until = 0.0
 
     def close(self) -> None:
-        """Lets go of the connections."""
+        """Closes the connections."""
         self._http.close()
 
     def healthy(self) -> bool:
-        """Whether the API answers and says that all of Airflow's processes are healthy."""
+        """Tells whether the API answers and reports all of Airflow's processes as healthy."""
         try:
             parts = self._http.get("/api/v2/monitor/health").raise_for_status().json()
         except httpx.HTTPError:
@@ -37,7 +37,14 @@ class Client:
         return all((parts.get(name) or {}).get("status") == "healthy" for name in names)
 
     def call(self, method: str, path: str, json: Any = None, **query: Any) -> Any:
-        """One call under /api/v2; the decoded answer."""
+        """Makes one call under /api/v2 and returns the decoded answer.
+
+        Args:
+            method: of HTTP.
+            path: below /api/v2.
+            json: the body.
+            query: the query's parameters.
+        """
         if time.monotonic() > self._token_until:
             login = {"username": self._user, "password": self._password}
             token = self._http.post("/auth/token", json=login).raise_for_status().json()["access_token"]
@@ -47,15 +54,15 @@ class Client:
         return answer.json() if answer.content else None
 
     def import_errors(self) -> list[str]:
-        """Why DAG files could not be read; empty when all could."""
+        """Returns the errors of the DAG files that could not be imported."""
         return [f"{error['filename']}: {error['stack_trace']}" for error in self.call("GET", "importErrors")["import_errors"]]
 
     def has_dag(self, dag_id: str) -> bool:
-        """Whether the DAG processor has read this DAG."""
+        """Tells whether the DAG processor has read this DAG."""
         return any(dag["dag_id"] == dag_id for dag in self.call("GET", "dags", limit=100, exclude_stale=True)["dags"])
 
     def set_pool(self, name: str, slots: int, description: str) -> None:
-        """Makes a pool, or gives it that size."""
+        """Makes a pool, or resizes it."""
         pool = {"name": name, "slots": slots, "description": description, "include_deferred": False}
         known = {entry["name"] for entry in self.call("GET", "pools")["pools"]}
         if name in known:
@@ -72,25 +79,25 @@ class Client:
         self.call("POST", f"dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": None, "conf": conf})
 
     def run_state(self, dag_id: str, run_id: str) -> str | None:
-        """A run's state; None where there is no such run."""
+        """Returns a run's state; None where there is no such run."""
         runs = self.call("GET", f"dags/{dag_id}/dagRuns", limit=100, order_by="-run_after")["dag_runs"]
         return next((str(run["state"]) for run in runs if run["dag_run_id"] == run_id), None)
 
     def delete_run(self, dag_id: str, run_id: str) -> None:
-        """Forgets a run. What it left in the store stays."""
+        """Deletes a run in Airflow. Its outputs in the store stay."""
         self.call("DELETE", f"dags/{dag_id}/dagRuns/{quote(run_id)}")
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        """The run's task instances, mapped ones each for itself."""
+        """Returns the run's task instances, a mapped task's each by itself."""
         return list(self.call("GET", f"dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances", limit=200)["task_instances"])
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
-        """What a task left for the others."""
+        """Returns an XCom that a task left."""
         path = f"dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task_id}/xcomEntries/{key}"
         return self.call("GET", path, map_index=map_index, deserialize=True)["value"]
 
     def log(self, instance: dict[str, Any]) -> list[str]:
-        """The lines that a task instance's latest try logged."""
+        """Returns the lines that a task instance's latest try logged."""
         path = f"dags/{instance['dag_id']}/dagRuns/{quote(instance['dag_run_id'])}/taskInstances/{instance['task_id']}"
         path += f"/logs/{max(instance['try_number'], 1)}"
         answer = self.call("GET", path, map_index=instance["map_index"], full_content=True)
@@ -113,7 +120,7 @@ class Client:
 
 
 def _log_lines(line: str | dict[str, Any]) -> list[str]:
-    """What a person reads of one entry of a log: its text, and the errors that it carries."""
+    """Returns the readable lines of one entry of a log: its text, and the errors that it carries."""
     if isinstance(line, str):
         return [line]
     errors = [f"{error['exc_type']}: {error['exc_value']}" for error in line.get("error_detail") or []]

@@ -1,8 +1,8 @@
-"""Starts and stops a whole small Airflow: SQLite, LocalExecutor, loopback only, a password made for it.
+"""Starts and stops a whole small Airflow: SQLite, LocalExecutor, loopback only, a generated password.
 
 Airflow is four processes (API server, scheduler, DAG processor, triggerer), each a process group of its own with its log in
-`<home>/logs/`. Their ids stand in `<home>/processes.json`, so that a later command finds and stops them. Linux only: what belongs
-to it is found by its environment in /proc.
+`<home>/logs/`. Their ids stand in `<home>/processes.json`, so that a later command finds and stops them. Linux only: the processes
+that belong to it are found by their environment in /proc.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ USER = "admin"
 
 
 class AirflowError(RelevanceError, RuntimeError):
-    """Airflow could not be started, or did not answer."""
+    """The error of an Airflow that could not be started, or did not answer."""
 
 
 @dataclass(frozen=True)
 class Airflow:
-    """One Airflow in a folder. `environment`: what its tasks need beside Airflow's own variables."""
+    """An Airflow in a folder. `environment`: its tasks' variables beside Airflow's own."""
 
     home: Path
     project: Path
@@ -69,7 +69,7 @@ class Airflow:
         return self._wait()
 
     def stop(self) -> None:
-        """Ends Airflow and whatever its tasks started; first asked to, after a while made to. Does nothing where none runs."""
+        """Ends Airflow and every process of its tasks: SIGTERM first, SIGKILL after a while. Does nothing where none runs."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             deadline = time.monotonic() + STOP_SECONDS
             for pid in self._alive():
@@ -81,34 +81,34 @@ class Airflow:
         (self.home / "processes.json").unlink(missing_ok=True)
 
     def running(self) -> bool:
-        """Whether all of its processes are there."""
+        """Tells whether all of its processes run."""
         file = self.home / "processes.json"
         if not file.exists():
             return False
         return set(json.loads(file.read_text()).values()) <= set(self._alive())
 
     def client(self) -> Client:
-        """A client of the running Airflow, logged in."""
+        """Returns a client of the running Airflow, logged in."""
         login = self.login()
         return Client(login["url"], login["user"], login["password"])
 
     def login(self) -> dict[str, str]:
-        """`url`, `user` and `password` of the UI."""
+        """Returns `url`, `user` and `password` of the UI."""
         return dict(line.split(" ", 1) for line in self.login_file.read_text().splitlines())
 
     @property
     def login_file(self) -> Path:
-        """Where the generated login stands; readable by this user only."""
+        """The file with the generated login, readable by this user only."""
         return self.home / "login.txt"
 
     def variables(self, port: int) -> dict[str, str]:
-        """The environment of every process of this Airflow. Nothing of another Airflow's environment comes along."""
+        """Returns the environment of every process of this Airflow, without another Airflow's variables."""
         own = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "RELEVANCE_"))}
         path = f"{Path(sys.executable).parent}{os.pathsep}{own.get('PATH', os.defpath)}"
         return own | {
             "PATH": path,
             "AIRFLOW_HOME": str(self.home),
-            "SPT_NOENV": "1",  # a process that renames itself keeps its environment readable, by which `_alive` knows it
+            "SPT_NOENV": "1",  # keeps the environment readable of a process that renames itself: `_alive` knows it by that
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.project / "dags"),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(self.project / "plugins"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -120,7 +120,7 @@ class Airflow:
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": str(port),
             "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
-            "AIRFLOW__LOGGING__LOGGING_LEVEL": own.get("LOG_LEVEL", "INFO").upper(),  # lower case crashes every component
+            "AIRFLOW__LOGGING__LOGGING_LEVEL": own.get("LOG_LEVEL", "INFO").upper(),  # a name in lower case crashes every component
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",  # at 0.1 the scheduler takes a fifth of a core
             **self.environment,
         }
@@ -132,7 +132,7 @@ class Airflow:
         _write_private(self.login_file, f"url http://127.0.0.1:{port}\nuser {USER}\npassword {password}\n")
 
     def _check(self, arguments: list[str], variables: Mapping[str, str]) -> None:
-        """Runs an Airflow command to its end. Raises AirflowError with the end of what it said."""
+        """Runs an Airflow command to its end. Raises AirflowError with the end of its output."""
         command = [sys.executable, "-m", "airflow", *arguments]
         done = subprocess.run(command, env=dict(variables), capture_output=True, text=True, check=False)
         if done.returncode:
@@ -154,7 +154,7 @@ class Airflow:
         return self.home / "logs" / f"{name}.log"
 
     def _wait(self) -> Client:
-        """Waits until every process is healthy."""
+        """Waits until every process is healthy. Raises AirflowError with the log's tail."""
         deadline = time.monotonic() + START_SECONDS
         client = self.client()
         while not client.healthy():
@@ -170,7 +170,7 @@ class Airflow:
         return client
 
     def _alive(self) -> list[int]:
-        """Every process whose environment says that it belongs to this home: Airflow's own, its workers, what its tasks run."""
+        """Lists every process whose environment names this home: Airflow's own, its workers, and their tasks' processes."""
         mark = f"AIRFLOW_HOME={self.home}".encode()
         return [pid for pid in _processes() if mark in _environment(pid) and pid != os.getpid()]
 
@@ -198,7 +198,7 @@ def _processes() -> Iterator[int]:
 
 
 def _environment(pid: int) -> list[bytes]:
-    """The environment that a process was started with; empty for one that is gone, finished, or another user's."""
+    """Returns the environment that a process was started with; empty for one that is gone, finished, or another user's."""
     try:
         return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except (FileNotFoundError, ProcessLookupError, PermissionError):
@@ -209,7 +209,7 @@ def _send(pid: int, number: signal.Signals) -> None:
     try:
         os.kill(pid, number)
     except ProcessLookupError:
-        return  # it ended by itself since it was listed
+        return  # it has ended by itself since it was listed
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Two nights of the loop in a real Airflow: what `make demo` shows.
+"""Two nights of the loop in a real Airflow, for `make demo`.
 
 Everything lies in one folder: `market/` (the simulated shop), `store/`, `airflow/`, `scratch/`, `reports/` and `settings.toml`.
 A second demo finds the nights that it has run and shows them again; a night that did not end well is run again, and its finished
@@ -40,7 +40,7 @@ TOLD: Final = frozenset({"running", "success", "failed", "up_for_retry", "awaiti
 
 @dataclass(frozen=True)
 class Night:
-    """One run of the DAG: Airflow's name for it, what is asked for, and what it is about."""
+    """One run of the DAG. name: Airflow's. end: of its window. onboard: languages. title: for people."""
 
     name: str
     end: date
@@ -48,8 +48,8 @@ class Night:
     title: str
 
     def conf(self) -> dict[str, Any]:
-        """The run's params, as a person would give them in the form."""
-        # A demo asks nobody: what needs an approval is held after three minutes.
+        """Returns the run's params, as a person would give them in the form."""
+        # A demo asks nobody: a version that needs an approval is held after three minutes.
         return {"window.end": f"{self.end:%Y-%m-%d}", "onboard": list(self.onboard), "approval.hours": 0.05}
 
 
@@ -60,7 +60,7 @@ NIGHTS: Final = (
 
 
 class NightFailed(RelevanceError):
-    """A run of the DAG that did not end well."""
+    """The error of a run of the DAG that did not end well."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,13 @@ class Demo:
             "RELEVANCE_STORE": str(self.folder / "store"),
             "RELEVANCE_SETTINGS_FILE": str(self.folder / "settings.toml"),
             "RELEVANCE_SCRATCH": str(self.folder / "scratch"),
-            "RELEVANCE_SCHEDULE": "",  # the simulated days are over: nothing would be there for tonight
+            "RELEVANCE_SCHEDULE": "",  # the simulated days are over: tonight would have no rows
             "OMP_NUM_THREADS": "1",
         }
         return Airflow(self.folder / "airflow", PROJECT, environment)
 
     def up(self, port: int) -> Client:
-        """Simulates the week and starts Airflow, both only where that has not been done. Raises AirflowError."""
+        """Simulates the week and starts Airflow, each only where that has not been done. Raises AirflowError."""
         self.prepare()
         log.info("starting Airflow (SQLite, LocalExecutor, 127.0.0.1 only)")
         client = self.airflow.start(port)
@@ -93,7 +93,7 @@ class Demo:
         return client
 
     def prepare(self) -> None:
-        """The simulated week and the settings that point to it."""
+        """Simulates the week, and writes the settings that point to it."""
         market = self.folder / "market"
         if not market.exists():
             partial = self.folder / "market.partial"
@@ -102,12 +102,15 @@ class Demo:
             command = [sys.executable, "-m", "relevance_core", "simulate", "--out", str(partial)]
             subprocess.run([*command, "--start", f"{FIRST_DAY}", "--days", f"{DAYS}"], check=True)
             partial.rename(market)
-        # The filter, off by default, is switched on to be seen at work.
+        # The filter, off by default, is on so that the demo shows it.
         text = f'[source]\nuri = "{market / "logs"}"\n\n[denoise]\nenabled = true\n\n[engine]\nworkers = 1\n'
         (self.folder / "settings.toml").write_text(text)
 
     def run(self, port: int) -> None:
-        """Both nights, and what came of them. Airflow is stopped again if it was started here. Raises NightFailed, AirflowError."""
+        """Runs both nights and shows their results; stops Airflow again if it was started here.
+
+        Raises NightFailed and AirflowError.
+        """
         started, was_running = time.monotonic(), self.airflow.running()
         try:
             client = self.up(port)
@@ -152,7 +155,7 @@ class Demo:
                 log.info("%7.1f s  %s", time.monotonic() - started, _instance_line(instance, tasks))
 
     def _result(self, run_id: str) -> dict[str, Any]:
-        """What a run came to, read from the store as `relevance retrain` does."""
+        """Reads a run's results from the store as `relevance retrain` does."""
         settings = config.load(self.folder / "settings.toml")
         return loop.summary(open_run(open_store(str(self.folder / "store")), run_id, settings))
 
@@ -175,7 +178,13 @@ class Demo:
 
 
 def failure_lines(client: Client, run_id: str, lines: int = 25) -> list[str]:
-    """The end of the log of every task that failed by itself."""
+    """Returns the end of the log of every task that failed by itself.
+
+    Args:
+        client: of Airflow.
+        run_id: of the run.
+        lines: of each log.
+    """
     found = []
     for instance in client.task_instances(DAG, run_id):
         if instance["state"] == "failed":
@@ -184,7 +193,7 @@ def failure_lines(client: Client, run_id: str, lines: int = 25) -> list[str]:
 
 
 def summary_lines(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Rows by stage, F1 by task and language, verdicts and versions of the nights, as lines of text."""
+    """Returns rows by stage, F1 by task and language, verdicts and versions of the nights, as lines of text."""
     lines = []
     for night, result in zip(NIGHTS, results, strict=True):
         lines += ["", f"rows of {night.name}", f"  {'stage':<10}{'in':>9}{'kept':>9}{'quarantined':>13}{'dropped':>9}"]
@@ -205,7 +214,7 @@ def summary_lines(results: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _task_lines(task: str, nights: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One line a language for one task: its F1 in every night."""
+    """Returns one line a language for one task: its F1 in every night."""
     overall = [("overall", "f1"), ("macro-F1", "macro_f1"), ("always yes", "always_yes_f1")]
     lines = [f"  {task} {label:<15}" + "".join(_cell(figures.get(key)) for figures in nights) for label, key in overall]
     for language in sorted({language for figures in nights for language in figures.get("per_language", {})}):
@@ -225,6 +234,6 @@ def _instance_line(instance: Mapping[str, Any], tasks: Sequence[str]) -> str:
 
 
 def _name(instance: Mapping[str, Any], tasks: Sequence[str]) -> str:
-    """A task's name for people: `mine QC`, where `tasks` are what the run is mapped over."""
+    """Returns a task's name for people: `mine QC`. tasks: those that the run is mapped over."""
     name, index = str(instance["task_id"]).rpartition(".")[2], int(instance["map_index"])
     return f"{name} {tasks[index]}" if 0 <= index < len(tasks) else name

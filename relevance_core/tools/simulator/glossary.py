@@ -22,7 +22,7 @@ def _audience_forms(name: str, language: str) -> tuple[str, ...]:
 
 
 def _noun_terms(leaf: Leaf) -> list[tuple[str, dict[str, tuple[str, ...]]]]:
-    """The leaf's nouns as two terms, one thing and many; a language without a form of that number lends the other."""
+    """Returns the leaf's nouns as two terms, singular and plural; a language without a form for one number uses the other's."""
     both = []
     for number, plural in (("one", False), ("many", True)):
         forms = {
@@ -34,9 +34,9 @@ def _noun_terms(leaf: Leaf) -> list[tuple[str, dict[str, tuple[str, ...]]]]:
 
 
 def terms() -> list[tuple[str, str, str]]:
-    """The glossary: (term_id, language, name), the preferred name of a term in a language before its other forms.
+    """Returns the glossary: (term_id, language, name), the preferred name of a term in a language before its other forms.
 
-    It holds every form that a query can carry apart from numbers, brands and typos: nouns with their synonyms (singular
+    It holds every form that a query can contain apart from numbers, brands and typing errors: nouns with their synonyms (singular
     and plural are two terms), the inflected forms of colours, materials, audiences, units, and the words around them.
     """
     named = [term for leaf in LEAVES for term in _noun_terms(leaf)]

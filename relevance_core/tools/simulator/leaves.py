@@ -1,8 +1,8 @@
 """The leaf categories of the simulated marketplace and their nouns, in six languages, as people type them: in lower case.
 
 A noun carries its gender and number, so that the colour beside it can agree: `m f mp fp` in Spanish, French,
-Portuguese and Italian, `m f n p` (p: plural, any gender) in German, nothing or `p` in English. Portuguese is that of
-Brazil. In every list the first form is the preferred one, the one a translation uses.
+Portuguese and Italian, `m f n p` (p: plural, any gender) in German, nothing or `p` in English. Portuguese is Brazilian.
+In every list the first form is the preferred one, which a translation uses.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from relevance_core.tools.simulator.lexicon import COLOURS
 
 @dataclass(frozen=True)
 class Noun:
-    """A noun as it is typed, and the agreement it asks of an adjective ('' for an English singular)."""
+    """A noun as people type it, and the agreement that it requires of an adjective ('' for an English singular)."""
 
     text: str
     agreement: str
 
     @property
     def plural(self) -> bool:
-        """Whether it is a plural; a form that serves as both counts as a singular."""
+        """True for a plural; a form that serves as both counts as a singular."""
         return self.agreement.endswith("p")
 
 
@@ -30,7 +30,7 @@ class Noun:
 class Leaf:
     """A leaf category: its path, the attributes its items can state, and its nouns per language.
 
-    `sizes` are the numbers of `unit` that its items come in; both are empty where items have no size.
+    sizes: the numbers of `unit` that its items come in; both are empty where items have no size.
     """
 
     path: tuple[str, str, str]
@@ -57,7 +57,7 @@ _UNSIZED: tuple[str, tuple[int, ...]] = ("", ())
 
 
 def _nouns(**by_language: str) -> dict[str, tuple[Noun, ...]]:
-    """Read `vestido:m, vestidos:mp` into nouns, per language."""
+    """Parses `vestido:m, vestidos:mp` into nouns, per language."""
     return {
         language: tuple(Noun(text, tag) for text, _, tag in (one.partition(":") for one in listed.split(", ")))
         for language, listed in by_language.items()

@@ -1,7 +1,7 @@
 """The words of the simulated marketplace beside its nouns, in six languages, as people type them: in lower case.
 
-A colour agrees with the noun beside it. In every list the first form is the preferred one, the one a translation uses.
-Portuguese is that of Brazil.
+A colour agrees with the noun beside it. In every list the first form is the preferred one, which a translation uses.
+Portuguese is Brazilian.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BRANDS: Final = (
 )  # fmt: skip
 
 
-# Adjectives: the forms in the order m, f, mp, fp; two forms where the genders share one, one where it never changes.
+# Adjectives: the forms in the order m, f, mp, fp; two forms where the genders share them, one for an invariable adjective.
 # German: the stem, which is also the form after the noun; the endings are the strong ones. A '=' keeps it unchanged.
 ADJECTIVES: Final[dict[str, dict[str, str]]] = {
     "red": {
@@ -183,13 +183,13 @@ _GERMAN_ENDINGS: Final = {"m": "er", "f": "e", "n": "es", "p": "e"}
 
 
 def _romance_forms(listed: str) -> tuple[str, ...]:
-    """The four forms m, f, mp, fp of an adjective listed with one, two or four."""
+    """Returns the four forms m, f, mp, fp of an adjective listed with one, two or four."""
     forms = tuple(listed.split("|") if "|" in listed else listed.split())
     return {1: forms * 4, 2: (forms[0], forms[0], forms[-1], forms[-1])}.get(len(forms), forms)
 
 
 def adjective(name: str, language: str, agreement: str) -> str:
-    """The form of a colour or of `cheap` that stands right beside a noun with that agreement.
+    """Returns the form of a colour or of `cheap` that stands right beside a noun with that agreement.
 
     German: the strong form, as before a noun; English never changes.
 
@@ -205,7 +205,7 @@ def adjective(name: str, language: str, agreement: str) -> str:
 
 
 def adjective_forms(name: str, language: str) -> tuple[str, ...]:
-    """Every form of a colour or of `cheap`, the preferred one first (German: the bare stem), none twice."""
+    """Returns every distinct form of a colour or of `cheap`, the preferred one first (German: the bare stem)."""
     if language == "de":
         stem = ADJECTIVES[name]["de"].rstrip("=")
         return tuple(dict.fromkeys((stem, *(adjective(name, "de", tag) for tag in _GERMAN_ENDINGS))))
@@ -215,5 +215,5 @@ def adjective_forms(name: str, language: str) -> tuple[str, ...]:
 
 
 def size_word(unit: str, language: str) -> str:
-    """The word before the number of a size of clothes or shoes."""
+    """Returns the word before the number of a size of clothes or shoes."""
     return SIZE_WORDS[language][SIZE_UNITS.index(unit)]

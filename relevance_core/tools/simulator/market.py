@@ -3,8 +3,8 @@
 How it works. A world of leaf categories and items follows from the seed. Every day a cohort of people comes with
 needs; each types a query, and its judged targets spread over that day and the two after, so that a query comes back
 with other targets. A QC target is relevant if it is the leaf of the query's noun or an ancestor of it; a QI target if
-the item matches the noun and every attribute that the query states. Which side a query is on (`pairs.side_of`)
-decides the rest: train rows have random negatives and flipped labels, dev rows have hard negatives and the truth.
+the item matches the noun and every attribute that the query states. The query's side (`pairs.side_of`) decides the
+rest: train rows have random negatives and flipped labels, dev rows have hard negatives and the truth.
 Clicks come from train-side queries of every language, market languages rarely, some of them by accident.
 
 What it does not do. There are no late rows, no seasons and no ranking: `spoil` makes the pathological days.
@@ -71,7 +71,7 @@ class Market:
 
     seed              of everything
     pairs_per_day     labelled rows a day, both tasks together
-    clicks_per_day    clicks a day, both tasks together, before those of one (query, target) are counted up
+    clicks_per_day    clicks a day, both tasks together, before the clicks on one (query, target) are counted up
     items             items in the catalogue, rounded down to a multiple of the leaves
     dev_share         share of queries on the dev side, as in `pairs.side_of`
     noise             share of the train labels that are flipped
@@ -111,13 +111,13 @@ class Market:
             )
 
     def shares(self, market_share: float) -> dict[str, float]:
-        """Language → share, with `market_share` for each market language and the rest split among the others."""
+        """Returns language → share: `market_share` for each market language, the rest split among the others."""
         rest = 1 - market_share * len(self.market_languages)
         return {lang: share * rest for lang, share in self.languages} | dict.fromkeys(self.market_languages, market_share)
 
     @property
     def world(self) -> World:
-        """What is for sale, made once for a market's seed and number of items."""
+        """The categories and items for sale, made once for a market's seed and number of items."""
         return world(self.seed, self.items)
 
 
@@ -130,7 +130,7 @@ class Day(NamedTuple):
 
 
 def catalogue(market: Market) -> pl.DataFrame:
-    """Every target of both tasks: `task, target_id, target`, inner categories too."""
+    """Returns every target of both tasks: `task, target_id, target`, inner categories too."""
     frames = []
     for task in TASKS:
         texts, ids = market.world.targets(task)
@@ -139,7 +139,7 @@ def catalogue(market: Market) -> pl.DataFrame:
 
 
 def terms() -> pl.DataFrame:
-    """The glossary: `term_id, language, name`, the preferred name of a term in a language first."""
+    """Returns the glossary: `term_id, language, name`, the preferred name of a term in a language first."""
     return pl.DataFrame(glossary(), schema=["term_id", "language", "name"], orient="row")
 
 
@@ -150,7 +150,7 @@ class _Query(NamedTuple):
 
 
 def _ask(market: Market, task: Task, language: str, side: str, rng: Random) -> _Query:
-    """A query of that language on that side ('' for either); a typing error never changes the side of what was meant."""
+    """Draws a query of that language on that side ('' for either); a typing error never changes the side of the query meant."""
     shop = market.world
     while True:
         item = Features(*(int(v) for v in shop.items[rng.randrange(len(shop.items))]))
@@ -166,7 +166,15 @@ def _ask(market: Market, task: Task, language: str, side: str, rng: Random) -> _
 
 
 def _judge_categories(shop: World, query: _Query, negatives: int, positives: int, rng: Random) -> list[tuple[int, int]]:
-    """(category, true label) of that many relevant and irrelevant categories: the leaf first, then its ancestors."""
+    """Draws (category, true label) of so many irrelevant and relevant categories: the leaf first, then its ancestors.
+
+    Args:
+        shop: the world.
+        query: to judge for.
+        negatives: number of irrelevant categories.
+        positives: number of relevant categories.
+        rng: of the draw.
+    """
     path = shop.nodes[query.need.leaf]
     ancestors = [int(path[1]), int(path[0])] if rng.random() < 0.7 else [int(path[0]), int(path[1])]
     relevant_ones = [int(path[2]), *ancestors][:positives]
@@ -180,7 +188,7 @@ def _judge_categories(shop: World, query: _Query, negatives: int, positives: int
 
 
 def _sibling_node(shop: World, leaf: int, rng: Random) -> int:
-    """A category beside one on the leaf's own path: a sibling leaf, a sibling group or another department."""
+    """Draws a category beside one on the leaf's own path: a sibling leaf, a sibling group or another department."""
     level = rng.choices((0, 1, 2), _LEVEL_WEIGHTS)[0]
     parent = shop.nodes[leaf][level - 1] if level else None
     beside = sorted({int(nodes[level]) for nodes in shop.nodes if parent is None or nodes[level - 1] == parent})
@@ -188,7 +196,15 @@ def _sibling_node(shop: World, leaf: int, rng: Random) -> int:
 
 
 def _judge_items(shop: World, query: _Query, negatives: int, positives: int, rng: Random) -> list[tuple[int, int]]:
-    """(item, true label) of up to that many relevant and irrelevant items."""
+    """Draws (item, true label) of up to so many irrelevant and relevant items.
+
+    Args:
+        shop: the world.
+        query: to judge for.
+        negatives: number of irrelevant items at most.
+        positives: number of relevant items at most.
+        rng: of the draw.
+    """
     matching = _matching(shop, query.need)
     pairs = [(row, 1) for row in rng.sample(matching, min(positives, len(matching)))]
     wrong = _near_misses(shop, query.need) if query.side == "dev" else range(len(shop.items))
@@ -203,9 +219,9 @@ def _matching(shop: World, need: Features) -> list[int]:
 
 
 def _near_misses(shop: World, need: Features) -> list[int]:
-    """The items that differ from the need in exactly one thing it states.
+    """Lists the items that differ from the need in exactly one stated feature.
 
-    That is an attribute where it states one that items of its leaf miss alone, and the noun, for a sibling's, otherwise.
+    The feature is an attribute where some items of the leaf miss only that, and otherwise the noun, replaced by a sibling's.
     """
     for leaves in ((need.leaf,), shop.siblings[need.leaf]):
         rows = np.concatenate([np.arange(shop.rows_of(leaf).start, shop.rows_of(leaf).stop) for leaf in leaves])
@@ -217,21 +233,21 @@ def _near_misses(shop: World, need: Features) -> list[int]:
 
 @lru_cache(maxsize=16)
 def _cohort(market: Market, born: int) -> pl.DataFrame:
-    """The judged pairs of the people who come on day `born`: `offset` in days, task, language, query, side, row, label."""
+    """Returns the judged pairs of the people who come on day `born`: `offset` in days, task, language, query, side, row, label."""
     rows: list[tuple[int, str, str, str, str, int, int]] = []
     for task in TASKS:
         for language, share in market.shares(market.market_share).items():
             rng = Random(f"{market.seed} cohort {born} {task} {language}")
             side = "dev" if language in market.market_languages else ""
             pairs = list(_pairs(market, task, language, side, round(share * market.pairs_per_day / len(TASKS)), rng))
-            # neighbours in the list are of one query, so counting through the days spreads its targets over them
+            # neighbours in the list belong to one query, so counting through the days spreads its targets over them
             rows += [((n + born) % _LIFE_DAYS, task, language, *pair) for n, pair in enumerate(pairs)]
     names = ("offset", "task", "language", "query", "side", "row", "label")
     return pl.DataFrame(rows, schema=names, orient="row").cast({"label": pl.Int8})
 
 
 def _pairs(market: Market, task: Task, language: str, side: str, count: int, rng: Random) -> Iterator[tuple[str, str, int, int]]:
-    """`count` judged pairs (query, side, target row, true label), those of one query together."""
+    """Yields `count` judged pairs (query, side, target row, true label), the pairs of a query together."""
     shop = market.world
     judge = _judge_categories if task == "QC" else _judge_items
     made = 0
@@ -249,7 +265,7 @@ def _pairs(market: Market, task: Task, language: str, side: str, count: int, rng
 
 
 def day(market: Market, at: date) -> Day:
-    """The logs, clicks and truth of one day, UTC; a function of the market and that day alone.
+    """Makes the logs, clicks and truth of one day, UTC; a function of the market and that day alone.
 
     `logs` and `truth` hold the same rows in the same order, by event time.
     """
@@ -275,13 +291,16 @@ def _event_times(at: date, count: int, rng: np.random.Generator) -> pl.Series:
 
 
 def _with_targets(market: Market, frame: pl.DataFrame) -> pl.DataFrame:
-    """`frame`, which has `task` and `row`, with `target` and `target_id`."""
+    """Adds `target` and `target_id` to `frame`, which has `task` and `row`."""
     listed = catalogue(market).with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64).over("task"))
     return frame.with_columns(pl.col("row").cast(pl.Int64)).join(listed, on=["task", "row"], how="left", maintain_order="left")
 
 
 class _Clicked(NamedTuple):
-    """Queries people click on: (n,) texts, languages and probabilities; what query q finds is `finds[starts[q]:starts[q + 1]]`."""
+    """Queries people click on: (n,) texts, languages and probabilities.
+
+    The targets of query q are `finds[starts[q] : starts[q + 1]]`.
+    """
 
     texts: list[str]
     languages: list[str]
@@ -310,7 +329,7 @@ def _clicked(market: Market, task: Task) -> _Clicked:
 
 
 def _click_targets(shop: World, task: Task, need: Features) -> NDArray[np.int64]:
-    """What a click can land on; a category stands there as often as its level is clicked."""
+    """Returns the targets that a click can land on; a category is listed in proportion to the clicks on its level."""
     if task == "QI":
         return np.array(_matching(shop, need), dtype=np.int64)
     return np.repeat(shop.nodes[need.leaf].astype(np.int64), [round(10 * weight) for weight in _LEVEL_WEIGHTS])
@@ -337,17 +356,26 @@ def _clicks(market: Market, at: date, rng: np.random.Generator) -> pl.DataFrame:
             )
         )
     named = _with_targets(market, pl.concat(frames))
-    # the same text can stand twice among the queries of a language
+    # the queries of a language can hold duplicate texts
     keys = ["task", "language", "query", "target", "target_id"]
     summed = named.group_by(keys, maintain_order=True).agg(pl.col("clicks").sum(), pl.col("event_time").min())
     return summed.select(list(CLICK_SCHEMA)).sort("event_time", maintain_order=True)
 
 
 def write(market: Market, start: date, days: int, out: Path) -> dict[str, int]:
-    """Write `days` days from `start` on, the catalogue, the glossary and the brands under `out`; return counts of rows.
+    """Writes `days` days from `start` on, the catalogue, the glossary and the brands under `out`; returns counts of rows.
 
     Layout: `{logs,clicks,truth}/dt=YYYY-MM-DD/part-0.parquet`, `catalogue.parquet`, `terms.tsv.gz`, `brands.txt`. The
     same arguments write the same bytes.
+
+    Args:
+        market: the settings.
+        start: the first day.
+        days: at least 1.
+        out: a folder.
+
+    Raises:
+        SettingsError: `days` is below 1.
     """
     if days < 1:
         raise SettingsError(f"{days} days", where="simulator.write", expected="1 or more", do="ask for at least one day")
@@ -373,7 +401,7 @@ def _write_parquet(frame: pl.DataFrame, path: Path) -> None:
 
 
 def spoil(logs: pl.DataFrame, how: Spoil, seed: int = 17) -> pl.DataFrame:
-    """A pathological version of a day's labelled logs.
+    """Makes a pathological version of a day's labelled logs. Raises SettingsError for an unknown `how`.
 
     shuffled-labels  the labels change rows, within their task
     missing-column   `label` is gone

@@ -1,7 +1,7 @@
-"""How a need is typed in each language, and how an item is titled in English.
+"""Wording of the simulated marketplace: queries in each language, and item titles in English.
 
-A need and an item are the same six features; what a need leaves open is -1. The words come from leaves and lexicon, their
-order from the language: adjectives that agree, the material with its preposition, the audience with its own.
+A need and an item are the same six features; a feature that a need leaves open is -1. The words come from leaves and lexicon,
+their order from the language: adjectives that agree, the material with its preposition, the audience with its own.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CHEAP, _SALE = 0.06, 0.04
 
 
 class Features(NamedTuple):
-    """What an item has, or what a query asks for; -1 where it says nothing.
+    """The features of an item, or those that a query asks for; -1 for an unstated one.
 
     `leaf`, `brand`, `colour`, `material` and `audience` are positions in LEAVES, BRANDS, COLOURS, MATERIAL_NAMES and
     AUDIENCE_NAMES; `size` is the number itself, in the unit of the leaf.
@@ -48,7 +48,7 @@ class Features(NamedTuple):
 
 
 def query_text(need: Features, language: str, rng: Random) -> str:
-    """The need as somebody types it in that language: lower case, no punctuation, one of its usual orders."""
+    """Phrases the need as somebody types it in that language: lower case, no punctuation, one of its usual orders."""
     noun = rng.choice(LEAVES[need.leaf].nouns[language])
     order = {"en": _english, "de": _german}.get(language, _romance)
     words = order(need, language, noun, rng)
@@ -60,7 +60,7 @@ def query_text(need: Features, language: str, rng: Random) -> str:
 
 
 def item_title(item: Features, rng: Random) -> str:
-    """The item's English title: every feature that it has, in one of three orders."""
+    """Phrases the item's English title: every feature that it has, in one of three orders."""
     noun = _title_noun(LEAVES[item.leaf], rng)
     colour = [COLOURS[item.colour]] if item.colour != UNSTATED else []
     material = [_forms(MATERIALS, MATERIAL_NAMES[item.material], "en")[0]] if item.material != UNSTATED else []
@@ -79,7 +79,7 @@ def item_title(item: Features, rng: Random) -> str:
 
 
 def typo(text: str, rng: Random) -> str:
-    """`text` with two neighbours swapped or one letter dropped in a word of five letters or more, if it has one.
+    """Swaps two neighbouring letters of `text`, or drops one, in a word of five letters or more, if it has one.
 
     The first letter of a word stays, as it does in most typing errors.
     """

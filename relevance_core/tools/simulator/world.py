@@ -1,4 +1,4 @@
-"""What the simulated marketplace sells: leaf categories and items, and which item fits a need."""
+"""The stock of the simulated marketplace: leaf categories and items, and the items that fit a need."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from relevance_core.tools.simulator.wording import AUDIENCE_NAMES, MATERIAL_NAME
 
 @dataclass(frozen=True)
 class World:
-    """What is for sale: `items` is (n, 6), a row a `Features`; `titles` are theirs, `categories` the paths.
+    """The stock: `items` is (n, 6), a row a `Features`; `titles` are the items', `categories` the paths.
 
     `nodes` is (leaves, 3): the categories of a leaf's department, group and itself, as positions in `categories`.
-    `siblings` holds, per leaf, those of its group other than itself.
+    `siblings` holds, per leaf, the other leaves of its group.
     """
 
     items: NDArray[np.int32]
@@ -31,18 +31,18 @@ class World:
     siblings: tuple[tuple[int, ...], ...]
 
     def rows_of(self, leaf: int) -> slice:
-        """The rows of `items` that lie in a leaf."""
+        """Returns the rows of `items` that lie in a leaf."""
         per_leaf = len(self.items) // len(LEAVES)
         return slice(leaf * per_leaf, (leaf + 1) * per_leaf)
 
     def targets(self, task: Task) -> tuple[tuple[str, ...], list[str]]:
-        """The texts of a task's targets and, in the same order, their ids."""
+        """Returns the texts of a task's targets and, in the same order, their ids."""
         texts, name = (self.categories, "c{:03d}") if task == "QC" else (self.titles, "i{:05d}")
         return texts, [name.format(n) for n in range(len(texts))]
 
 
 def differences(need: Features, items: NDArray[np.int32]) -> NDArray[np.int64]:
-    """In how many of the features that `need` states each of the (n, 6) items differs: (n,), 0 for a relevant one."""
+    """Counts, for each of the (n, 6) items, the features stated by `need` in which it differs: (n,), 0 for a relevant one."""
     asked = np.asarray(need, dtype=np.int32)
     differs: NDArray[np.bool_] = (asked != UNSTATED) & (items != asked)
     counted: NDArray[np.int64] = np.count_nonzero(differs, axis=1)
@@ -50,13 +50,13 @@ def differences(need: Features, items: NDArray[np.int32]) -> NDArray[np.int64]:
 
 
 def relevant(need: Features, item: Features) -> bool:
-    """Whether the item matches the noun and every attribute that the need states; an attribute it lacks does not match."""
+    """Tells whether the item matches the noun and every attribute that the need states; an attribute it lacks does not match."""
     return bool(differences(need, np.asarray([item], dtype=np.int32))[0] == 0)
 
 
 @lru_cache(maxsize=4)
 def world(seed: int, items: int) -> World:
-    """The categories of a marketplace and its items, as many in each leaf, `items` at most."""
+    """Makes the categories of a marketplace and its items, as many in each leaf, `items` at most."""
     rng = Random(f"{seed} world")
     departments = list(dict.fromkeys(leaf.path[0] for leaf in LEAVES))
     brands = {department: sorted(rng.sample(range(len(BRANDS)), 8)) for department in departments}
@@ -74,7 +74,7 @@ def world(seed: int, items: int) -> World:
 
 
 def _items(leaf: int, brands: list[int], count: int, rng: Random) -> Iterator[tuple[Features, str]]:
-    """`count` items of a leaf, each with another title: products, and variants of them that differ in one feature."""
+    """Yields `count` items of a leaf, each with another title: products, and variants of them that differ in one feature."""
     seen_items: set[Features] = set()
     seen_titles: set[str] = set()
     base = _product(leaf, brands, rng)
@@ -108,13 +108,13 @@ def _product(leaf: int, brands: list[int], rng: Random) -> Features:
 
 
 def _variant(base: Features, other: Features, rng: Random) -> Features:
-    """`base` with one feature, where the two differ, taken from `other`, a product of the same leaf."""
+    """Returns `base` with one feature, where the two differ, taken from `other`, a product of the same leaf."""
     places = [n for n in range(1, len(base)) if base[n] != other[n]]
     at = rng.choice(places) if places else 0
     return _sold(Features(*(other[n] if n == at else value for n, value in enumerate(base))))
 
 
 def _sold(item: Features) -> Features:
-    """`item` as it can be on sale: the sizes of clothes and shoes are those of adults, so children's have none."""
+    """Returns `item` as it can be on sale: the sizes of clothes and shoes are those of adults, so children's have none."""
     for_children = item.audience != UNSTATED and AUDIENCE_NAMES[item.audience] in ("kids", "baby")
     return item._replace(size=UNSTATED) if for_children and LEAVES[item.leaf].unit in SIZE_UNITS else item
