@@ -27,7 +27,7 @@ from relevance_core.runs.stage import Artifact
 from relevance_core.sources import Source
 from relevance_core.stages.gate import evidence
 from relevance_core.stages.translate.stage import ONBOARDED, Want, require_translations, samples, translator_beside, wants
-from relevance_core.translators import Translator, held
+from relevance_core.translators import Translator, count_remembered
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +162,10 @@ def _cost(want: Want, sample: pl.DataFrame | None, translator: Translator | None
     if translator is None or sample is None:
         return {"sources": {}, "texts": 0, "remembered": 0}
     sources = dict(sample.group_by("language").len().sort("language").iter_rows())
-    counts = [held(translator, split.store, sample.filter(language=source)["query"], source, want.language) for source in sources]
+    counts = [
+        count_remembered(translator, split.store, sample.filter(language=source)["query"], source, want.language)
+        for source in sources
+    ]
     return {"sources": sources, "texts": sum(texts for texts, _ in counts), "remembered": sum(known for _, known in counts)}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from relevance_core.config import ServingSettings
 from relevance_core.pairs import Task, normalise
@@ -12,10 +12,7 @@ from relevance_core.registry import Manifest, Registry
 from relevance_core.registry.signing import Key
 from relevance_core.scoring.opened import Opened, open_version
 from relevance_core.store import Store
-from relevance_core.store.memory import Memory
-from relevance_core.translators import Machine, Translator
-
-_REMEMBERED: Final = 200_000
+from relevance_core.translators import English, Machine
 
 
 class Pair(NamedTuple):
@@ -71,36 +68,6 @@ def open_prompts(store: Store, task: Task, version: str, key: Key | None, servin
     manifest = Registry(store).manifest(task, version, key)
     opened = open_version(store, manifest, Machine(serving or ServingSettings()))
     return Prompts(manifest, opened, English(opened.translator, store) if opened.translator else None)
-
-
-class English:
-    """Translates queries one by one, with the results that `translators.add_english` gives in bulk.
-
-    The version's translation memory is read once for each language, when its first query comes, and never written: texts that it
-    lacks are translated here, and kept in this process.
-    """
-
-    def __init__(self, translator: Translator, store: Store) -> None:
-        self._translator, self._store = translator, store
-        self._known: dict[str, dict[str, str]] = {}
-
-    def of(self, language: str, query: str) -> str | None:
-        """Returns the English of a normalised query; None for an English one and where the translator can't read the language."""
-        if language == "en" or not self._translator.can(language, "en"):
-            return None
-        if language not in self._known:
-            self._known[language] = self._memory(language)
-        known = self._known[language]
-        if query not in known:
-            while len(known) >= _REMEMBERED:
-                del known[next(iter(known))]
-            known[query] = self._translator.translate([query], language, "en")[0].text
-        return known[query]
-
-    def _memory(self, language: str) -> dict[str, str]:
-        name = f"{self._translator.name}-{self._translator.version}"
-        rows = Memory(self._store, f"memory/{name}/{language}-en", "text").everything()
-        return {} if rows is None else dict(zip(rows["text"].to_list(), rows["translation"].to_list(), strict=True))
 
 
 def _none(language: str, query: str) -> None:

@@ -7,9 +7,10 @@ run's translator in the store, so that `open_translator` gives the same answers 
 from relevance_core.translators.chain import Chain
 from relevance_core.translators.doubts import REASONS, Answer, doubts
 from relevance_core.translators.endpoint import EndpointTranslator
+from relevance_core.translators.english import English, add_english
 from relevance_core.translators.glossary import GlossaryTranslator, Term, glossary_from, read_brands, read_terms
 from relevance_core.translators.kept import open_translator, save, translator_from
-from relevance_core.translators.memory import add_english, held, remembered
+from relevance_core.translators.memory import count_remembered, translate_and_remember
 from relevance_core.translators.protocol import Machine, Translated, Translator
 from relevance_core.translators.seq2seq import Seq2SeqTranslator
 from relevance_core.translators.words import UNITS, UNSPACED, Keepsakes, tokens
@@ -21,6 +22,7 @@ __all__ = [
     "Answer",
     "Chain",
     "EndpointTranslator",
+    "English",
     "GlossaryTranslator",
     "Keepsakes",
     "Machine",
@@ -29,14 +31,14 @@ __all__ = [
     "Translated",
     "Translator",
     "add_english",
+    "count_remembered",
     "doubts",
     "glossary_from",
-    "held",
     "open_translator",
     "read_brands",
     "read_terms",
-    "remembered",
     "save",
     "tokens",
+    "translate_and_remember",
     "translator_from",
 ]

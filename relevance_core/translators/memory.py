@@ -16,7 +16,9 @@ from relevance_core.translators.protocol import Translated, Translator
 _SCHEMA: Final = {"text": pl.String, "translation": pl.String, "untranslated": pl.Int32, "words": pl.Int32}
 
 
-def remembered(translator: Translator, store: Store, texts: pl.Series, source: str, target: str) -> tuple[pl.DataFrame, int]:
+def translate_and_remember(
+    translator: Translator, store: Store, texts: pl.Series, source: str, target: str
+) -> tuple[pl.DataFrame, int]:
     """Translates the distinct `texts`, reading known answers from the translation memory and storing new ones there.
 
     The memory is `memory/<translator>-<version>/<source>-<target>` of the store: a text is translated once per version, ever.
@@ -36,7 +38,7 @@ def remembered(translator: Translator, store: Store, texts: pl.Series, source: s
     Raises:
         ServingError: a translator's server is gone; tells how many texts are stored.
     """
-    wanted, memory = _distinct(texts), _memory(translator, store, source, target)
+    wanted, memory = _distinct(texts), memory_of(translator, store, source, target)
     known = memory.recall(wanted)
     missing = wanted if known is None else wanted.filter(~wanted.is_in(known["text"].implode()))
     together = [] if known is None else [known.select(list(_SCHEMA))]
@@ -72,20 +74,20 @@ def _answers(translator: Translator, store: Store, texts: list[str], source: str
         return translator.translate(texts, source, target)
 
     def ask(part: Translator, asked: Sequence[str]) -> list[Translated]:
-        found, _ = remembered(part, store, pl.Series("text", asked, dtype=pl.String), source, target)
+        found, _ = translate_and_remember(part, store, pl.Series("text", asked, dtype=pl.String), source, target)
         known = {text: Translated(*answer) for text, *answer in found.iter_rows()}
         return [known[text] for text in asked]
 
     return translator.in_turn(texts, source, target, ask)
 
 
-def held(translator: Translator, store: Store, texts: pl.Series, source: str, target: str) -> tuple[int, int]:
-    """Returns the number of distinct texts, and how many of them `remembered` would find in the memory. Translates nothing.
+def count_remembered(translator: Translator, store: Store, texts: pl.Series, source: str, target: str) -> tuple[int, int]:
+    """Returns the number of distinct texts, and how many of them the memory holds. Translates nothing.
 
     The further memories of a chain's translators are not counted.
     """
     wanted = _distinct(texts)
-    known = _memory(translator, store, source, target).recall(wanted)
+    known = memory_of(translator, store, source, target).recall(wanted)
     return len(wanted), 0 if known is None else len(known)
 
 
@@ -93,22 +95,6 @@ def _distinct(texts: pl.Series) -> pl.Series:
     return texts.drop_nulls().unique().sort().alias("text")
 
 
-def _memory(translator: Translator, store: Store, source: str, target: str) -> Memory:
+def memory_of(translator: Translator, store: Store, source: str, target: str) -> Memory:
+    """The memory of a translator for a pair of languages, `memory/<translator>-<version>/<source>-<target>` of the store."""
     return Memory(store, f"memory/{translator.name}-{translator.version}/{source}-{target}", "text")
-
-
-def add_english(frame: pl.DataFrame, translator: Translator | None, store: Store) -> pl.DataFrame:
-    """Returns `frame` (`language`, `query`) with `english`: the query's English translation, from the query's own text alone.
-
-    It is null for English queries, for languages that the translator can't read, and everywhere without a translator. Training,
-    evaluation and scoring all use this function, so that a query has the same English in each.
-    """
-    if "english" in frame.columns:
-        frame = frame.drop("english")
-    pieces = [pl.DataFrame(schema={"language": pl.String, "query": pl.String, "english": pl.String})]
-    for language in frame["language"].unique().drop_nulls().sort() if translator else ():
-        if translator and language != "en" and translator.can(language, "en"):
-            texts = frame.filter(language=language)["query"]
-            known, _ = remembered(translator, store, texts, language, "en")
-            pieces.append(known.select(pl.lit(language).alias("language"), query="text", english="translation"))
-    return frame.join(pl.concat(pieces), on=["language", "query"], how="left", maintain_order="left")

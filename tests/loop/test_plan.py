@@ -18,7 +18,7 @@ from relevance_core.runs.run import open_run, pin
 from relevance_core.runs.stage import Artifact, Inputs
 from relevance_core.stages.translate import stage as translate
 from relevance_core.store import Store
-from relevance_core.translators import held, remembered
+from relevance_core.translators import count_remembered, translate_and_remember
 from tests.support.gate_cases import refer
 from tests.support.stage_cases import log
 from tests.support.translate_cases import glossary, inputs_of, ran, settings_of
@@ -48,7 +48,7 @@ def reckoned(
 def test_rows_sources_and_texts_by_language_and_task(store: Store, earlier: Inputs) -> None:
     """German gets as many rows as Spanish has, 3; from Spanish alone these are its 3 rows, 2 texts, of which the memory has 1."""
     settings = settings_of(translate={"min_rows": 0, "sources": ("es",)})
-    remembered(glossary(brands=["veltano"]), store, pl.Series(["zapatillas"]), "es", "de")
+    translate_and_remember(glossary(brands=["veltano"]), store, pl.Series(["zapatillas"]), "es", "de")
     plan = reckoned(settings, earlier)
     assert plan["languages"] == {
         "de": {
@@ -195,10 +195,12 @@ def test_a_run_from_before_a_setting_is_still_that_run(store: Store) -> None:
 def test_held_counts_without_translating(store: Store) -> None:
     """Of the texts a, b, a and null two are distinct, and the memory has one of them; it has no more afterwards."""
     translator = glossary()
-    remembered(translator, store, pl.Series(["a"]), "es", "en")
+    translate_and_remember(translator, store, pl.Series(["a"]), "es", "en")
     texts = pl.Series(["a", "b", "a", None])
-    assert held(translator, store, texts, "es", "en") == held(translator, store, texts, "es", "en") == (2, 1)
-    assert held(translator, store, texts, "es", "de") == (2, 0)
+    assert (
+        count_remembered(translator, store, texts, "es", "en") == count_remembered(translator, store, texts, "es", "en") == (2, 1)
+    )
+    assert count_remembered(translator, store, texts, "es", "de") == (2, 0)
 
 
 def _rejected(output: Artifact, language: str) -> pl.DataFrame:

@@ -27,10 +27,10 @@ from relevance_core.errors import NotFound, RegistryError, ServingError, Setting
 from relevance_core.registry import BaseInfo, Manifest, PromptInfo, Registry
 from relevance_core.serving import fleet
 from relevance_core.serving.client import AsyncScoringClient, Pair, Scores, ScoringClient
-from relevance_core.serving.prompts import English, open_prompts
+from relevance_core.serving.prompts import open_prompts
 from relevance_core.serving.wire import Refused, Unavailable, UnknownVersion
 from relevance_core.store import FileStore
-from relevance_core.translators import GlossaryTranslator, Term, add_english, remembered, save
+from relevance_core.translators import English, GlossaryTranslator, Term, add_english, save, translate_and_remember
 from tests.support.models_fixture import make_tokenizer
 from tests.support.registry_cases import make_adapter, make_meta
 from tests.support.stand_in import StandIn, expected
@@ -144,7 +144,7 @@ def test_the_query_is_translated_as_the_version_wants_it(shop: Shop, start: Any)
         (Term("1", "en", "shoes"), Term("1", "de", "schuhe"), Term("2", "en", "coat"), Term("2", "de", "mantel"))
     )
     save(glossary, shop.store)
-    remembered(glossary, shop.store, pl.Series(["schuhe"]), "de", "en")
+    translate_and_remember(glossary, shop.store, pl.Series(["schuhe"]), "de", "en")
     info = PromptInfo(name="compact", version="1", max_tokens=64, translation=True, translator=f"glossary-{glossary.version}")
     version = shop.publish(prompt=info)
     before = shop.store.list()

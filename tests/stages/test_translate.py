@@ -23,8 +23,8 @@ from relevance_core.translators import (
     open_translator,
     read_brands,
     read_terms,
-    remembered,
     save,
+    translate_and_remember,
 )
 from tests.support.stage_cases import log
 from tests.support.translate_cases import GLOSSARY, glossary, inputs_of, ran, settings_of
@@ -216,19 +216,19 @@ class Counting:
 def test_a_text_is_translated_once(store: Store) -> None:
     """Of the second night's three texts only the new one is translated."""
     first, second = Counting(), Counting()
-    remembered(first, store, pl.Series(["b", "a", "b"]), "es", "en")
-    known, hits = remembered(second, store, pl.Series(["c", "a", "b", None]), "es", "en")
+    translate_and_remember(first, store, pl.Series(["b", "a", "b"]), "es", "en")
+    known, hits = translate_and_remember(second, store, pl.Series(["c", "a", "b", None]), "es", "en")
     assert (first.asked, second.asked, hits) == (["a", "b"], ["c"], 2)
     assert dict(known.select("text", "translation").iter_rows()) == {"a": "A", "b": "B", "c": "C"}
 
 
 def test_the_memory_is_of_one_version_and_direction(store: Store) -> None:
     """Another version, or the same pair of languages the other way round, starts with nothing."""
-    remembered(Counting(), store, pl.Series(["a"]), "es", "en")
+    translate_and_remember(Counting(), store, pl.Series(["a"]), "es", "en")
     newer, back = Counting(), Counting()
     newer.version = "2"
-    remembered(newer, store, pl.Series(["a"]), "es", "en")
-    remembered(back, store, pl.Series(["a"]), "en", "es")
+    translate_and_remember(newer, store, pl.Series(["a"]), "es", "en")
+    translate_and_remember(back, store, pl.Series(["a"]), "en", "es")
     assert newer.asked == back.asked == ["a"]
 
 

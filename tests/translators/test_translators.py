@@ -25,12 +25,12 @@ from transformers import (
 from relevance_core import config
 from relevance_core.errors import DataError, ModelError, NotFound, ServingError, SettingsError
 from relevance_core.languages import LANGUAGES, TABLE, Family, token_of
-from relevance_core.serving.prompts import English
 from relevance_core.stages.translate import stage as translate
 from relevance_core.store import Store
 from relevance_core.translators import (
     Chain,
     EndpointTranslator,
+    English,
     GlossaryTranslator,
     Machine,
     Seq2SeqTranslator,
@@ -39,8 +39,8 @@ from relevance_core.translators import (
     Translator,
     add_english,
     open_translator,
-    remembered,
     save,
+    translate_and_remember,
     translator_from,
 )
 from relevance_core.translators.answers import read
@@ -232,8 +232,8 @@ def test_what_breaks_off_goes_on_from_there(server: Completions, store: Store, m
     texts = pl.Series(list("abcdefg"))
     server.faults = [None, None, 503, 503, 503]
     with pytest.raises(ServingError, match=r"503.*4 of the 7 texts are in the translation memory.*run again"):
-        remembered(seed_x(server), store, texts, "es", "de")
-    known, hits = remembered(seed_x(server), store, texts, "es", "de")
+        translate_and_remember(seed_x(server), store, texts, "es", "de")
+    known, hits = translate_and_remember(seed_x(server), store, texts, "es", "de")
     assert hits == 4
     assert known["translation"].to_list() == [f"[{text}]" for text in "abcdefg"]
     assert sorted(server.answered) == list("abcdefg")
@@ -242,8 +242,8 @@ def test_what_breaks_off_goes_on_from_there(server: Completions, store: Store, m
 def test_what_is_remembered_needs_no_server(server: Completions, store: Store) -> None:
     """A machine without an address reads the memory, and is refused for the first text that is not in it."""
     texts = pl.Series(["a"])
-    remembered(seed_x(server), store, texts, "es", "en")
-    known, _ = remembered(seed_x(), store, texts, "es", "en")
+    translate_and_remember(seed_x(server), store, texts, "es", "en")
+    known, _ = translate_and_remember(seed_x(), store, texts, "es", "en")
     assert known["translation"].to_list() == ["[a]"]
     with pytest.raises(SettingsError, match="no server for it"):
         add_english(pl.DataFrame({"language": ["es"], "query": ["b"]}), seed_x(), store)
@@ -251,7 +251,7 @@ def test_what_is_remembered_needs_no_server(server: Completions, store: Store) -
 
 def test_a_search_service_asks_for_what_the_memory_lacks(server: Completions, store: Store) -> None:
     """One query is in the version's memory, the other one is asked for once; a service without an address is told so."""
-    remembered(seed_x(server), store, pl.Series(["botas"]), "es", "en")
+    translate_and_remember(seed_x(server), store, pl.Series(["botas"]), "es", "en")
     english = English(seed_x(server), store)
     assert [english.of("es", query) for query in ("botas", "gorra", "gorra")] == ["[botas]", "[gorra]", "[gorra]"]
     assert [english.of(language, "gorra") for language in ("en", "xx")] == [None, None]
@@ -322,9 +322,9 @@ def test_a_chain_remembers_for_each_of_its_translators(store: Store) -> None:
     """A new glossary makes a new chain; the model is not asked again for what it answered in the old one."""
     model = Says("model", {"botas": "stiefel", "azul": "blau"})
     texts = pl.Series(["botas", "azul"])
-    old, _ = remembered(chain(SHIRT, model), store, texts, "es", "de")
+    old, _ = translate_and_remember(chain(SHIRT, model), store, texts, "es", "de")
     newer = GlossaryTranslator((*SHIRT.terms, Term("2", "es", "azul"), Term("2", "de", "himmelblau")))
-    new, hits = remembered(chain(newer, model), store, texts, "es", "de")
+    new, hits = translate_and_remember(chain(newer, model), store, texts, "es", "de")
     assert (model.asked, hits) == (["azul", "botas"], 0)
     assert (old["translation"].to_list(), new["translation"].to_list()) == (["blau", "stiefel"], ["himmelblau", "stiefel"])
 
@@ -333,7 +333,7 @@ def test_a_chain_says_how_far_its_model_came(server: Completions, store: Store) 
     """The glossary answers one of two texts, the model's server none: the error counts the model's texts, once."""
     server.faults = [503, 503, 503]
     with pytest.raises(ServingError, match=r"^(?!.*texts.*texts).*0 of the 1 texts are in the translation memory"):
-        remembered(chain(SHIRT, seed_x(server)), store, pl.Series(["camisa", "botas"]), "es", "de")
+        translate_and_remember(chain(SHIRT, seed_x(server)), store, pl.Series(["camisa", "botas"]), "es", "de")
 
 
 # --- settings and the store ---

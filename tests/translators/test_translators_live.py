@@ -21,7 +21,7 @@ from relevance_core.errors import ServingError
 from relevance_core.machine import free_port, kill_group, require_python
 from relevance_core.serving.server import CPU_DEFAULTS, IN_ENGINE
 from relevance_core.store import Store
-from relevance_core.translators import EndpointTranslator, Machine, remembered
+from relevance_core.translators import EndpointTranslator, Machine, translate_and_remember
 from tests.support.completions import Recorder
 from tests.support.serving_cases import save_base
 
@@ -113,15 +113,15 @@ def test_a_server_that_dies_costs_nothing_that_it_answered(
         with running(model, port, tmp_path / "first.log") as first:
             recorder.meanwhile = {3: first.kill}
             with pytest.raises(ServingError, match="of the 16 texts are in the translation memory") as broken_off:
-                remembered(translator, store, texts, "es", "de")
+                translate_and_remember(translator, store, texts, "es", "de")
         answered = len(recorder.answers)
         assert 2 * BATCH <= answered < len(TEXTS)
         assert f"{answered} of the 16" in broken_off.value.what
         with running(model, port, tmp_path / "second.log"):
-            known, hits = remembered(translator, store, texts, "es", "de")
+            known, hits = translate_and_remember(translator, store, texts, "es", "de")
         assert (hits, len(known)) == (answered, len(TEXTS))
         asked = len(recorder.bodies)
-        again, hits = remembered(translator, store, texts, "es", "de")
+        again, hits = translate_and_remember(translator, store, texts, "es", "de")
         assert (hits, len(recorder.bodies)) == (len(TEXTS), asked)
         assert again.equals(known)
     prompts = [f"Translate the following Spanish sentence into German:\n{text} <de>" for text in TEXTS]

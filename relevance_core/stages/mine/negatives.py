@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from relevance_core.config import MineSettings
 from relevance_core.pairs import Task
 from relevance_core.store import Store
-from relevance_core.translators import Translator, remembered, tokens
+from relevance_core.translators import Translator, tokens, translate_and_remember
 
 _KEYS: Final = ("group", "meaning", "own")
 _FUNCTION_WORDS: Final = frozenset(("an", "and", "by", "for", "from", "in", "of", "on", "or", "the", "to", "with"))
@@ -37,7 +37,7 @@ class English:
         """Returns (text, english) of each distinct text; `english` is null in a language that can't be read."""
         texts = texts.unique().sort()
         if self._translator is not None and self._translator.can(language, "en"):
-            known, _ = remembered(self._translator, self._store, texts, language, "en")
+            known, _ = translate_and_remember(self._translator, self._store, texts, language, "en")
             return known.select("text", english="translation")
         return pl.DataFrame(
             {"text": texts, "english": texts if language == "en" else None}, schema_overrides={"english": pl.String}

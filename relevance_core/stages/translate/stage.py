@@ -24,8 +24,8 @@ from relevance_core.translators import (
     add_english,
     read_brands,
     read_terms,
-    remembered,
     save,
+    translate_and_remember,
     translator_from,
 )
 
@@ -239,7 +239,7 @@ def _translate_all(
         held = 0
         for source in sample["language"].unique().sort():
             pairs_of = sample.filter(language=source)
-            known, hits = remembered(translator, out.store, pairs_of["query"], source, want.language)
+            known, hits = translate_and_remember(translator, out.store, pairs_of["query"], source, want.language)
             held += hits
             renamed = pairs_of.rename({"language": "source_language"}).with_columns(language=pl.lit(want.language))
             joined = renamed.join(known, left_on="query", right_on="text", how="left", maintain_order="left")
