@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from relevance_core import pairs
 from relevance_core.config import EngineSettings
 from relevance_core.models.folders import digest_of_folder, local_folder
+from relevance_core.processes import PartLogger
 from relevance_core.store import Store
 from relevance_core.store.memory import Memory
 
-log = logging.getLogger(__name__)
+log = PartLogger(logging.getLogger(__name__))
 
 Vectors = NDArray[np.float32]
 
@@ -43,7 +44,9 @@ class Embedder:
         """Returns (n, d) unit vectors of `texts`, in their order."""
         import torch
         from sentence_transformers import SentenceTransformer
+        from transformers.utils.logging import disable_progress_bar
 
+        disable_progress_bar()
         torch.set_num_threads(self.threads)
         device = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         model = SentenceTransformer(str(self.folder), device=device, local_files_only=True)
