@@ -91,7 +91,8 @@ def _some(made: int, positives: int) -> None:
 def mined(folder: Path) -> tuple[int, int]:
     """Runs *mine* on what `prepare` left; how many negatives it made, and for how many positives."""
     from relevance_core import config
-    from relevance_core.runs.stage import Inputs, open_artifact
+    from relevance_core.runs.artifacts import open_artifact
+    from relevance_core.runs.stage import Inputs
     from relevance_core.runs.steps import step_of
     from relevance_core.stages.mine import stage as mine
     from relevance_core.store import open_store
@@ -216,7 +217,8 @@ def prepare(folder: Path, size: Size, share: float) -> None:
 def finished(store: Store, name: str, share: float, tables: dict[str, pl.DataFrame], **figures: object) -> str:
     """The address of a finished output that holds these tables."""
     from relevance_core import config
-    from relevance_core.runs.stage import Inputs, Output, Report, Rows, stage
+    from relevance_core.runs.artifacts import Output, Report, Rows
+    from relevance_core.runs.stage import Inputs, stage
 
     @stage(name, uses=(), fingerprint=lambda _: str(share))
     def body(settings: config.Settings, inputs: Inputs, out: Output) -> Report:

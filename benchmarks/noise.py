@@ -26,8 +26,9 @@ import polars as pl
 from relevance_core import config, loop, pairs
 from relevance_core.config import DenoiseSettings
 from relevance_core.pairs import Task
+from relevance_core.runs.artifacts import open_artifact
 from relevance_core.runs.run import Run
-from relevance_core.runs.stage import Inputs, open_artifact
+from relevance_core.runs.stage import Inputs
 from relevance_core.runs.steps import COMMON
 from relevance_core.sources import read_labelled
 from relevance_core.stages.denoise import stage as denoise

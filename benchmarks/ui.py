@@ -42,7 +42,8 @@ from relevance_core.config import Settings
 from relevance_core.machine import free_port
 from relevance_core.pairs import TASKS, Task, digest
 from relevance_core.registry import AdapterMeta, BaseInfo, PromptInfo, Registry, Release
-from relevance_core.runs.stage import Artifact, Inputs, Output, Report, open_artifact, stage
+from relevance_core.runs.artifacts import Artifact, Output, Report, open_artifact
+from relevance_core.runs.stage import Inputs, stage
 from relevance_core.stages.denoise.stage import LEDGER
 from relevance_core.store import Store, open_store
 from relevance_core.ui.access import Right, User

@@ -135,3 +135,10 @@ def members(group: int) -> list[int]:
             if int(its) == group and state not in "ZX":
                 found.append(int(path.parent.name))
     return found
+
+
+def scratch(kind: str) -> Path:
+    """Returns this machine's folder for caches ("cache") or unfinished work ("work") in RELEVANCE_SCRATCH or ~/.cache/relevance."""
+    path = Path(os.environ.get("RELEVANCE_SCRATCH", Path.home() / ".cache" / "relevance")) / kind
+    path.mkdir(parents=True, exist_ok=True)
+    return path

@@ -22,8 +22,8 @@ from relevance_core.languages import LANGUAGES
 from relevance_core.pairs import Task
 from relevance_core.registry import Registry
 from relevance_core.runs import folder
+from relevance_core.runs.artifacts import Artifact
 from relevance_core.runs.run import Run
-from relevance_core.runs.stage import Artifact
 from relevance_core.sources import Source
 from relevance_core.stages.gate import evidence
 from relevance_core.stages.translate.stage import ONBOARDED, Want, require_translations, samples, translator_beside, wants

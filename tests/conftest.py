@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePath
@@ -15,7 +16,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from relevance_core.config import ServingSettings
 from relevance_core.machine import python_of
-from relevance_core.processes import collect_rarely
+from relevance_core.processes import Progress, collect_rarely, set_progress
 from relevance_core.store import Store, open_store
 from tests.support.times import FolderTimes
 
@@ -68,6 +69,17 @@ def _own_scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RELEVANCE_SCRATCH", str(tmp_path_factory.getbasetemp() / "scratch"))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """A command that runs in this process sets the package's logging; the next test begins without it."""
+    logger = logging.getLogger("relevance_core")
+    handlers, level = logger.handlers[:], logger.level
+    yield
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
+    set_progress(Progress)
 
 
 @pytest.fixture

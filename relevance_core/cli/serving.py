@@ -44,7 +44,7 @@ def add_serving_parsers(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _serve(options: argparse.Namespace) -> dict[str, Any]:
-    from relevance_core.runs.stage import scratch
+    from relevance_core.machine import scratch
     from relevance_core.serving.serve import Plan, serve
 
     overrides = [f"serving.dtype={options.dtype}"] if options.dtype else []

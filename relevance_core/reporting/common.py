@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from relevance_core.pairs import TASK_NAMES, Task
 from relevance_core.reporting.blocks import Block, Part, Section
-from relevance_core.runs.stage import Artifact
+from relevance_core.runs.artifacts import Artifact
 
 Artifacts = Mapping[str, Artifact]
 """Outputs by stage name; `mine:QC` for a task's stage."""

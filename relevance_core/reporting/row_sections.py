@@ -12,7 +12,7 @@ from relevance_core.pairs import Task
 from relevance_core.reporting import plots
 from relevance_core.reporting.blocks import Block, Cell, Check, Checks, Part, Plot, Section, Table
 from relevance_core.reporting.common import EXAMPLES, LABELS, Artifacts, section, stage_task
-from relevance_core.runs.stage import Artifact, Rows, label
+from relevance_core.runs.artifacts import Artifact, Rows, label
 
 _OF_A_RULE: Final = 5
 _DONE: Final = {"drop": "dropped", "flip": "given the other label", "weight": "given less weight", "review": "listed for review"}

@@ -13,7 +13,7 @@ from relevance_core.pairs import TASK_NAMES, Task
 from relevance_core.reporting import plots, row_sections
 from relevance_core.reporting.blocks import Block, Card, Cell, Check, Checks, Facts, Page, Part, Plot, Section, Table
 from relevance_core.reporting.common import EXAMPLES, LABELS, Artifacts, section, stage_task
-from relevance_core.runs.stage import Artifact, label
+from relevance_core.runs.artifacts import Artifact, label
 
 _VERDICTS: Final[Mapping[str, tuple[str, Any]]] = {
     "publish": ("Published", "good"),

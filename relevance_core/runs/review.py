@@ -23,7 +23,7 @@ import polars as pl
 from relevance_core.errors import DataError, NotFound, SettingsError
 from relevance_core.pairs import TASKS, Task, query_group, side_of
 from relevance_core.runs import folder
-from relevance_core.runs.stage import open_artifact
+from relevance_core.runs.artifacts import open_artifact
 from relevance_core.store import Store
 
 ACTION: Final = "review"

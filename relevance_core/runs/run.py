@@ -15,8 +15,9 @@ from relevance_core.pairs import Task
 from relevance_core.registry import Registry
 from relevance_core.runs import approval, folder, review
 from relevance_core.runs.approval import Question
+from relevance_core.runs.artifacts import Artifact, Report, label, open_artifact
 from relevance_core.runs.folder import stage_record
-from relevance_core.runs.stage import Artifact, Inputs, Report, label, open_artifact
+from relevance_core.runs.stage import Inputs
 from relevance_core.runs.steps import COMMON, PER_TASK, REPORT, TOGETHER, step_of
 from relevance_core.store import Store
 

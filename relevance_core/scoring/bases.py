@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Final
 
 from relevance_core.errors import ModelError, NotFound
+from relevance_core.machine import scratch
 from relevance_core.models.base_ref import BaseRef, Dtype
 from relevance_core.models.folders import digest_of_model, local_folder, model_files
 from relevance_core.registry import BaseInfo, Manifest
-from relevance_core.runs.stage import Artifact, open_artifact, scratch
+from relevance_core.runs.artifacts import Artifact, open_artifact
 from relevance_core.store import Store
 
 _ADDRESSES: Final = "stages/"

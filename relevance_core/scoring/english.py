@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from relevance_core.config import Settings
-from relevance_core.runs.stage import Artifact
+from relevance_core.runs.artifacts import Artifact
 from relevance_core.translators import Machine, Translator, add_english, open_translator
 
 

@@ -16,12 +16,13 @@ import polars as pl
 
 from relevance_core.config import Settings
 from relevance_core.errors import ModelError
+from relevance_core.machine import scratch
 from relevance_core.models.base_ref import BaseRef, answer_ids
 from relevance_core.models.folders import local_folder
 from relevance_core.prompts import Prompt, prompt_from
 from relevance_core.registry import Manifest, PromptInfo, Registry, golden
 from relevance_core.registry.golden import Golden
-from relevance_core.runs.stage import Artifact, scratch
+from relevance_core.runs.artifacts import Artifact
 from relevance_core.scoring.bases import base_of, checked, open_base
 from relevance_core.store import Store
 from relevance_core.translators import Machine, Translator, add_english, open_translator

@@ -22,7 +22,8 @@ from relevance_core.models.folders import digest_of_model
 from relevance_core.processes import cores, map_processes, part
 from relevance_core.prompts import Prompt, prompt_from
 from relevance_core.registry import Registry
-from relevance_core.runs.stage import Inputs, Output, Report, Rows, open_artifact, stage
+from relevance_core.runs.artifacts import Output, Report, Rows, open_artifact
+from relevance_core.runs.stage import Inputs, stage
 from relevance_core.scoring.bases import digest_of_base, folder_of
 from relevance_core.scoring.english import with_english
 

@@ -14,7 +14,8 @@ from relevance_core.errors import DataError, NotFound, SettingsError
 from relevance_core.metrics import best_threshold, f1_interval, measure, pr_curve, threshold_curve
 from relevance_core.pairs import Task
 from relevance_core.registry import Manifest, Registry
-from relevance_core.runs.stage import Inputs, Output, Report, Rows, open_artifact, stage
+from relevance_core.runs.artifacts import Output, Report, Rows, open_artifact
+from relevance_core.runs.stage import Inputs, stage
 from relevance_core.scoring.opened import TEXT, machine_of, open_candidate, open_version
 from relevance_core.sources import read_labelled
 from relevance_core.store import Store

@@ -11,7 +11,8 @@ import polars as pl
 
 from relevance_core.config import GateSettings, Settings
 from relevance_core.metrics import Gain, paired_bootstrap
-from relevance_core.runs.stage import Inputs, Output, Report, Rows, stage
+from relevance_core.runs.artifacts import Output, Report, Rows
+from relevance_core.runs.stage import Inputs, stage
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ from relevance_core.config import Settings
 from relevance_core.pairs import ORIGINALS
 from relevance_core.processes import open_progress
 from relevance_core.runs import review
-from relevance_core.runs.stage import Inputs, Output, Report, Rows, stage
+from relevance_core.runs.artifacts import Output, Report, Rows
+from relevance_core.runs.stage import Inputs, stage
 from relevance_core.sources import Batch, Source, conform, open_source, target_digests
 from relevance_core.sources.columns import UNREAD
 from relevance_core.sources.files import read_catalogue, read_tsv

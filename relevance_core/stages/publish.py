@@ -13,7 +13,8 @@ from relevance_core.prompts import Prompt, prompt_from
 from relevance_core.registry import AdapterMeta, BaseInfo, Manifest, PromptInfo, Registry
 from relevance_core.registry.adapter_files import read_adapter
 from relevance_core.registry.signing import Key
-from relevance_core.runs.stage import Artifact, Inputs, Output, Report, Rows, stage
+from relevance_core.runs.artifacts import Artifact, Output, Report, Rows
+from relevance_core.runs.stage import Inputs, stage
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from relevance_core.config import Settings
-from relevance_core.runs.stage import Artifact, Inputs, Output, Report, Rows, stage
+from relevance_core.runs.artifacts import Artifact, Output, Report, Rows
+from relevance_core.runs.stage import Inputs, stage
 
 
 @stage("report", uses=("window", "tasks", "onboard"))

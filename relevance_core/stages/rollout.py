@@ -11,7 +11,8 @@ from relevance_core.config import Settings
 from relevance_core.pairs import Task
 from relevance_core.registry import Registry, Release
 from relevance_core.runs.approval import NEEDED, Approval
-from relevance_core.runs.stage import Artifact, Inputs, Output, Report, Rows, stage
+from relevance_core.runs.artifacts import Artifact, Output, Report, Rows
+from relevance_core.runs.stage import Inputs, stage
 from relevance_core.serving.rollout import Proof, bases_after, roll_out
 
 log = logging.getLogger(__name__)

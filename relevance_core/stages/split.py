@@ -9,7 +9,8 @@ import polars as pl
 
 from relevance_core.config import Settings, SplitSettings
 from relevance_core.pairs import SCHEMA, digest, map_distinct, share_of, side_of, with_groups
-from relevance_core.runs.stage import Inputs, Output, Report, Rows, stage
+from relevance_core.runs.artifacts import Output, Report, Rows
+from relevance_core.runs.stage import Inputs, stage
 
 log = logging.getLogger(__name__)
 

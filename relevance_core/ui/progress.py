@@ -12,8 +12,8 @@ from relevance_core.config import Settings
 from relevance_core.pairs import Task
 from relevance_core.runs import approval, folder
 from relevance_core.runs.approval import NEEDED, Approval
+from relevance_core.runs.artifacts import Artifact, open_artifact
 from relevance_core.runs.run import Run, open_run
-from relevance_core.runs.stage import Artifact, open_artifact
 from relevance_core.runs.steps import COMMON, PER_TASK, REPORT, TOGETHER, step_of
 from relevance_core.store import Store
 

@@ -18,7 +18,7 @@ from relevance_core.errors import NotFound
 from relevance_core.reporting import build_page, titles
 from relevance_core.reporting.blocks import Page
 from relevance_core.runs import folder
-from relevance_core.runs.stage import Artifact
+from relevance_core.runs.artifacts import Artifact
 from relevance_core.store import Store
 from relevance_core.ui import ledger
 from relevance_core.ui.progress import State, View, opened, way

@@ -13,8 +13,8 @@ from relevance_core.errors import NotFound, StoreError
 from relevance_core.pairs import Task
 from relevance_core.runs import review
 from relevance_core.runs.approval import waits
+from relevance_core.runs.artifacts import open_artifact
 from relevance_core.runs.folder import StageFile, stage_record
-from relevance_core.runs.stage import open_artifact
 from relevance_core.store import Entry, Store
 from relevance_core.ui.history import Kept, Reader, RunRecord, Version
 

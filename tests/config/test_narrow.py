@@ -7,7 +7,8 @@ import pickle
 import pytest
 
 from relevance_core.config import Settings, TrainSettings, UnnamedSetting, build
-from relevance_core.runs.stage import Inputs, Output, Report, Rows, stage
+from relevance_core.runs.artifacts import Output, Report, Rows
+from relevance_core.runs.stage import Inputs, stage
 from relevance_core.store import Store
 
 

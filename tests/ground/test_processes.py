@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from relevance_core.cli.console import Elapsed
+from relevance_core.cli.console import Lines
 from relevance_core.processes import PartLogger, Progress, log_config, open_progress, part, set_progress
 
 LOG = logging.getLogger("relevance_core.somewhere")
@@ -26,12 +26,12 @@ def test_children_log_as_their_parent() -> None:
     told = [line for line in done.stderr.splitlines() if "denoise QC" in line]
     assert all(re.match(r"\[ {1,6}\d+\.\d s\] ", line) for line in told)
     assert sorted(line.partition("] ")[2] for line in told) == [
+        "WARNING: denoise QC: a doubt about 1",
+        "WARNING: denoise QC: a doubt about 2",
         "denoise QC: at work on 1",
         "denoise QC: at work on 2",
         "denoise QC: half (0,)",
         "denoise QC: rank 0 of 2",
-        "warning: denoise QC: a doubt about 1",
-        "warning: denoise QC: a doubt about 2",
     ]
     assert done.stdout == ""
 
@@ -50,7 +50,7 @@ def test_a_child_gets_the_standard_streams_of_its_parent_alone(
     quiet_logger: logging.Logger, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """A handler of stderr travels with its level and format, wherever above the package it hangs; a file's does not."""
-    formatter = Elapsed(7.0)
+    formatter = Lines(7.0)
     stream, file = logging.StreamHandler(sys.stderr), logging.FileHandler(tmp_path_factory.mktemp("log") / "file")
     stream.setFormatter(formatter)
     stream.setLevel(logging.WARNING)

@@ -14,8 +14,9 @@ from relevance_core import loop, plan
 from relevance_core.config import Settings
 from relevance_core.errors import SettingsError
 from relevance_core.plan import forecast, unknown
+from relevance_core.runs.artifacts import Artifact
 from relevance_core.runs.run import open_run, pin
-from relevance_core.runs.stage import Artifact, Inputs
+from relevance_core.runs.stage import Inputs
 from relevance_core.stages.translate import stage as translate
 from relevance_core.store import Store
 from relevance_core.translators import count_remembered, translate_and_remember

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from relevance_core.reporting.page import as_script_json, cell
-from relevance_core.runs.stage import Inputs, Output, Report, Rows, open_artifact
+from relevance_core.runs.artifacts import Output, Report, Rows, open_artifact
+from relevance_core.runs.stage import Inputs
 from relevance_core.stages.evaluate import judge
 from relevance_core.stages.report import build_report, run
 from relevance_core.store import Store, open_store

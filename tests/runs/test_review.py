@@ -20,8 +20,9 @@ from relevance_core.loop import run_stage
 from relevance_core.reporting.blocks import Table
 from relevance_core.reporting.sections import build_page
 from relevance_core.runs import review
+from relevance_core.runs.artifacts import Artifact
 from relevance_core.runs.run import open_run, pin
-from relevance_core.runs.stage import Artifact, Inputs, output_key
+from relevance_core.runs.stage import Inputs, output_key
 from relevance_core.stages import ingest, split, validate
 from relevance_core.stages.denoise import stage as denoise
 from relevance_core.store import Store

@@ -15,7 +15,8 @@ import pytest
 from relevance_core import config
 from relevance_core.config import Settings
 from relevance_core.errors import NotFound, RelevanceError, StoreError, ValidationFailed
-from relevance_core.runs.stage import Inputs, Output, Report, Rows, open_artifact, stage
+from relevance_core.runs.artifacts import Output, Report, Rows, open_artifact
+from relevance_core.runs.stage import Inputs, stage
 from relevance_core.store import Store
 
 SETTINGS = config.load()

@@ -28,7 +28,8 @@ from relevance_core.registry import Manifest, Registry, golden
 from relevance_core.registry.adapter_files import MANIFEST
 from relevance_core.registry.manifest import canonical, version_of
 from relevance_core.registry.versions import file_key
-from relevance_core.runs.stage import Artifact, Inputs, Output, Report, Rows, open_artifact, stage
+from relevance_core.runs.artifacts import Artifact, Output, Report, Rows, open_artifact
+from relevance_core.runs.stage import Inputs, stage
 from relevance_core.scoring import bases
 from relevance_core.scoring.opened import open_candidate, open_version, trainers
 from relevance_core.scoring.scorer import Scorer

@@ -22,7 +22,8 @@ from relevance_core.errors import Conflict, RegistryError, ServingError
 from relevance_core.pairs import Task
 from relevance_core.registry import BaseInfo, Manifest, Registry, Release, golden
 from relevance_core.runs.approval import Approval
-from relevance_core.runs.stage import Inputs, Report, Rows, open_artifact, stage
+from relevance_core.runs.artifacts import Report, Rows, open_artifact
+from relevance_core.runs.stage import Inputs, stage
 from relevance_core.serving import fleet, readiness
 from relevance_core.serving.rollout import Proof, roll_out
 from relevance_core.stages import rollout as stage_module

@@ -27,7 +27,8 @@ from relevance_core.pairs import fold_of, query_group, side_of
 from relevance_core.prompts import Prompt
 from relevance_core.registry import AdapterMeta, Registry
 from relevance_core.registry.manifest import BaseInfo, PromptInfo
-from relevance_core.runs.stage import Artifact, Inputs, Output, Report, Rows, open_artifact, stage
+from relevance_core.runs.artifacts import Artifact, Output, Report, Rows, open_artifact
+from relevance_core.runs.stage import Inputs, stage
 from relevance_core.stages import base as base_stage
 from relevance_core.store import Store
 from tests.support.registry_cases import make_adapter

@@ -13,7 +13,8 @@ from relevance_core import config
 from relevance_core.config import DenoiseSettings, Settings
 from relevance_core.errors import NotFound, SettingsError
 from relevance_core.pairs import fold_of
-from relevance_core.runs.stage import Inputs, Report, Rows, open_artifact, stage
+from relevance_core.runs.artifacts import Report, Rows, open_artifact
+from relevance_core.runs.stage import Inputs, stage
 from relevance_core.scoring.bases import open_base
 from relevance_core.stages.denoise import stage as denoise
 from relevance_core.store import Store

@@ -18,7 +18,8 @@ from relevance_core.metrics import measure
 from relevance_core.prompts import prompt_from
 from relevance_core.registry import AdapterMeta, BaseInfo, Manifest, PromptInfo, Registry
 from relevance_core.registry.manifest import LoraInfo
-from relevance_core.runs.stage import Artifact, Inputs, Output, Report, Rows, open_artifact, stage
+from relevance_core.runs.artifacts import Artifact, Output, Report, Rows, open_artifact
+from relevance_core.runs.stage import Inputs, stage
 from relevance_core.stages.evaluate import ScoreRows, evaluate_file, judge, run, score_file, score_with
 from relevance_core.stages.publish import prompt_info
 from relevance_core.store import Store, open_store

@@ -14,7 +14,8 @@ import pytest
 from relevance_core import config
 from relevance_core.config import EngineSettings, MineSettings
 from relevance_core.errors import ModelError
-from relevance_core.runs.stage import Artifact, Inputs, open_artifact
+from relevance_core.runs.artifacts import Artifact, open_artifact
+from relevance_core.runs.stage import Inputs
 from relevance_core.stages.mine import draws, negatives
 from relevance_core.stages.mine import stage as mine
 from relevance_core.store import Store

@@ -13,7 +13,8 @@ from relevance_core import config
 from relevance_core.config import MineSettings, Settings, SplitSettings
 from relevance_core.errors import SettingsError
 from relevance_core.runs import review
-from relevance_core.runs.stage import Artifact, Inputs
+from relevance_core.runs.artifacts import Artifact
+from relevance_core.runs.stage import Inputs
 from relevance_core.stages import mine
 from relevance_core.stages.mine import draws
 from relevance_core.stages.mine.index import Vectors

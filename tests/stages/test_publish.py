@@ -12,7 +12,8 @@ from relevance_core.metrics import Gain
 from relevance_core.pairs import Task
 from relevance_core.prompts import prompt_from
 from relevance_core.registry import Registry
-from relevance_core.runs.stage import Artifact, Inputs, Output, Report, Rows, open_artifact, stage
+from relevance_core.runs.artifacts import Artifact, Output, Report, Rows, open_artifact
+from relevance_core.runs.stage import Inputs, stage
 from relevance_core.stages.publish import prompt_info, run
 from relevance_core.store import Store
 from tests.support.registry_cases import make_adapter

@@ -9,7 +9,8 @@ import pytest
 
 from relevance_core.config import Settings, SplitSettings
 from relevance_core.pairs import SCHEMA, digest, query_group, side_of, with_groups
-from relevance_core.runs.stage import Artifact, Inputs, Output, Report, Rows, stage
+from relevance_core.runs.artifacts import Artifact, Output, Report, Rows
+from relevance_core.runs.stage import Inputs, stage
 from relevance_core.sources import read_labelled
 from relevance_core.stages import split
 from relevance_core.store import Store

@@ -42,7 +42,8 @@ from relevance_core.models.trainer import (
 )
 from relevance_core.processes import forked, take_on
 from relevance_core.prompts import Prompt, Template, prompt_from
-from relevance_core.runs.stage import Inputs, Report, Rows, open_artifact, stage
+from relevance_core.runs.artifacts import Report, Rows, open_artifact
+from relevance_core.runs.stage import Inputs, stage
 from relevance_core.scoring.scorer import Scorer
 from relevance_core.sources import read_labelled
 from relevance_core.stages.train import stage as train_stage

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from relevance_core.errors import ValidationFailed
-from relevance_core.runs.stage import Artifact, Inputs
+from relevance_core.runs.artifacts import Artifact
+from relevance_core.runs.stage import Inputs
 from relevance_core.stages import validate
 from relevance_core.stages.validate.expectations import BATCH_RULES, ROW_RULES
 from relevance_core.store import Store, open_store

@@ -8,8 +8,8 @@ from typing import Any
 from relevance_core.config import build
 from relevance_core.pairs import Task
 from relevance_core.runs.approval import Approval
+from relevance_core.runs.artifacts import Artifact
 from relevance_core.runs.run import Run, pin
-from relevance_core.runs.stage import Artifact
 from relevance_core.store import Store
 from tests.support.stage_cases import artifact
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from relevance_core import config
 from relevance_core.config import Settings
-from relevance_core.runs.stage import Artifact, Inputs, Report, open_artifact
+from relevance_core.runs.artifacts import Artifact, Report, open_artifact
+from relevance_core.runs.stage import Inputs
 from relevance_core.stages import ingest, validate
 from relevance_core.store import Store
 

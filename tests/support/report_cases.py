@@ -15,7 +15,8 @@ from relevance_core.config import GateSettings, build
 from relevance_core.pairs import Task
 from relevance_core.registry import AdapterMeta, BaseInfo, Manifest, PromptInfo
 from relevance_core.registry.manifest import LoraInfo
-from relevance_core.runs.stage import Artifact, Inputs, Output, Report, Rows, open_artifact, stage
+from relevance_core.runs.artifacts import Artifact, Output, Report, Rows, open_artifact
+from relevance_core.runs.stage import Inputs, stage
 from relevance_core.stages.evaluate import judge
 from relevance_core.stages.gate import compare, decide
 from relevance_core.store import Store

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 import polars as pl
 
 from relevance_core import config, pairs
-from relevance_core.runs.stage import Artifact, Inputs, Output, Report, Rows, open_artifact, stage
+from relevance_core.runs.artifacts import Artifact, Output, Report, Rows, open_artifact
+from relevance_core.runs.stage import Inputs, stage
 from relevance_core.runs.steps import step_of
 from relevance_core.store import Store
 

@@ -9,7 +9,8 @@ from typing import Any
 import polars as pl
 
 from relevance_core import config
-from relevance_core.runs.stage import Artifact, Inputs, open_artifact
+from relevance_core.runs.artifacts import Artifact, open_artifact
+from relevance_core.runs.stage import Inputs
 from relevance_core.stages.translate import stage as translate
 from relevance_core.store import Store
 from relevance_core.translators import GlossaryTranslator, read_terms

@@ -27,8 +27,8 @@ from starlette.types import Scope
 from relevance_airflow.params import run_id_of
 from relevance_core.runs import approval
 from relevance_core.runs.approval import Approval
+from relevance_core.runs.artifacts import Artifact, Output, Report, Rows
 from relevance_core.runs.run import Run, pin
-from relevance_core.runs.stage import Artifact, Output, Report, Rows
 from relevance_core.stages.denoise.stage import LEDGER
 from relevance_core.store import Store
 from relevance_core.ui.access import Right, User

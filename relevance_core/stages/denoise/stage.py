@@ -16,7 +16,8 @@ from relevance_core.pairs import fold_of
 from relevance_core.processes import map_processes, part
 from relevance_core.prompts import prompt_from
 from relevance_core.runs import review
-from relevance_core.runs.stage import Inputs, Output, Report, Rows, stage
+from relevance_core.runs.artifacts import Output, Report, Rows
+from relevance_core.runs.stage import Inputs, stage
 from relevance_core.scoring.bases import open_base
 from relevance_core.scoring.opened import machine_of, open_adapter
 

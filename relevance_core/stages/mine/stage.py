@@ -12,7 +12,8 @@ import polars as pl
 from relevance_core import pairs
 from relevance_core.config import MineSettings, Settings
 from relevance_core.pairs import Task
-from relevance_core.runs.stage import Artifact, Inputs, Output, Report, Rows, stage
+from relevance_core.runs.artifacts import Artifact, Output, Report, Rows
+from relevance_core.runs.stage import Inputs, stage
 from relevance_core.scoring.english import translator_of_run
 from relevance_core.stages.mine.draws import at_random, kind_of, sample
 from relevance_core.stages.mine.index import Kind, Vectors, neighbours

@@ -7,7 +7,8 @@ from typing import Final
 
 from relevance_core.config import Settings
 from relevance_core.prompts import prompt_from
-from relevance_core.runs.stage import Inputs, Output, Report, Rows, stage
+from relevance_core.runs.artifacts import Output, Report, Rows
+from relevance_core.runs.stage import Inputs, stage
 from relevance_core.scoring.bases import open_base
 from relevance_core.scoring.opened import open_adapter, trainers
 from relevance_core.stages.train.tapt import first_training

@@ -12,7 +12,7 @@ import polars as pl
 from relevance_core.config import Settings
 from relevance_core.pairs import Task
 from relevance_core.processes import part
-from relevance_core.runs.stage import Artifact
+from relevance_core.runs.artifacts import Artifact
 
 if TYPE_CHECKING:
     from relevance_core.models.trainer import Job

@@ -12,7 +12,8 @@ from relevance_core import pairs
 from relevance_core.config import Settings
 from relevance_core.errors import SettingsError
 from relevance_core.pairs import Task
-from relevance_core.runs.stage import Artifact, Inputs, Output, Report, Rows, stage
+from relevance_core.runs.artifacts import Artifact, Output, Report, Rows
+from relevance_core.runs.stage import Inputs, stage
 from relevance_core.sources import Source
 from relevance_core.stages.translate import quality
 from relevance_core.translators import (

@@ -10,7 +10,8 @@ import polars as pl
 
 from relevance_core.config import Settings
 from relevance_core.pairs import ORIGINALS, SCHEMA
-from relevance_core.runs.stage import Inputs, Output, Report, Rows, stage
+from relevance_core.runs.artifacts import Output, Report, Rows
+from relevance_core.runs.stage import Inputs, stage
 from relevance_core.sources.columns import REQUIRED
 from relevance_core.stages.validate.data_docs import write_data_docs
 from relevance_core.stages.validate.expectations import BATCH_RULES, ROW_RULES, Checked, Rule, check, known_languages

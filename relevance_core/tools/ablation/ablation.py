@@ -19,8 +19,9 @@ from relevance_core import config, loop
 from relevance_core.config import Settings
 from relevance_core.errors import DataError, NotFound
 from relevance_core.pairs import Task, map_distinct, query_group
+from relevance_core.runs.artifacts import Output, Report, Rows, open_artifact
 from relevance_core.runs.run import Run, pin
-from relevance_core.runs.stage import Inputs, Output, Report, Rows, open_artifact, stage
+from relevance_core.runs.stage import Inputs, stage
 from relevance_core.scoring.english import with_english
 from relevance_core.scoring.opened import TEXT, open_candidate
 from relevance_core.sources import read_labelled
