@@ -129,7 +129,7 @@ def forecast(
     named = {"name": translator.name, "version": translator.version} if translator else None
     text = [_line(language, task, about) for language, tasks in languages.items() for task, about in tasks.items()]
     by = f"; the translator is {translator.name} {translator.version}" if translator else "; there is no glossary to translate with"
-    return _plan(settings, run_id, named, languages, [f"reckoned with the rows of run {run_id}{by}", *text] if text else [])
+    return _plan(settings, run_id, named, languages, [f"estimated from the rows of run {run_id}{by}", *text] if text else [])
 
 
 def unknown(settings: Settings, onboarded: tuple[str, ...]) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def unknown(settings: Settings, onboarded: tuple[str, ...]) -> dict[str, Any]:
         for language, tasks in languages.items()
         for task, about in tasks.items()
     ]
-    later = "there is no earlier run to reckon with: rows, sources and cost are known after *split*, and *translate* says them"
+    later = "there is no earlier run to estimate from: rows, sources and cost are known after *split*, and *translate* says them"
     return _plan(settings, "", None, languages, [later, *told] if settings.translate.enabled else [])
 
 

@@ -40,7 +40,7 @@ def earlier(store: Store) -> Inputs:
     return inputs_of(store, log(*TRAIN), log(("de", "rotes hemd", "shirts", 1)))
 
 
-def reckoned(
+def estimated(
     settings: Settings, earlier: Inputs, onboarded: tuple[str, ...] = ("de",), **served: tuple[str, ...]
 ) -> dict[str, Any]:
     return forecast(settings, onboarded, served, "before", earlier["rows"], translate.translator_of(settings, earlier["source"]))  # type: ignore[arg-type]
@@ -50,7 +50,7 @@ def test_rows_sources_and_texts_by_language_and_task(store: Store, earlier: Inpu
     """German gets as many rows as Spanish has, 3; from Spanish alone these are its 3 rows, 2 texts, of which the memory has 1."""
     settings = settings_of(translate={"min_rows": 0, "sources": ("es",)})
     translate_and_remember(glossary(brands=["veltano"]), store, pl.Series(["zapatillas"]), "es", "de")
-    plan = reckoned(settings, earlier)
+    plan = estimated(settings, earlier)
     assert plan["languages"] == {
         "de": {
             "QC": {
@@ -66,7 +66,7 @@ def test_rows_sources_and_texts_by_language_and_task(store: Store, earlier: Inpu
     }
     assert (plan["from"], plan["translator"]["name"]) == ("before", "glossary")
     assert plan["text"] == [
-        f"reckoned with the rows of run before; the translator is glossary {plan['translator']['version']}",
+        f"estimated from the rows of run before; the translator is glossary {plan['translator']['version']}",
         "de QC (onboarded): 3 rows from es 3; 2 texts, 1 of them in the translation memory; "
         "1 judgement rows, too few: a person will be asked",
     ]
@@ -76,7 +76,7 @@ def test_rows_sources_and_texts_by_language_and_task(store: Store, earlier: Inpu
 def test_the_plan_is_what_translate_then_does(store: Store, earlier: Inputs) -> None:
     """On the same rows: as many of each source sampled, by the same translator; after it, every text is in the memory."""
     settings = settings_of(translate={"min_rows": 4})
-    plan = reckoned(settings, earlier)
+    plan = estimated(settings, earlier)
     output = ran(store, settings, earlier)
     figures = output.report.figures
     assert {language: tasks["QC"]["rows"] for language, tasks in plan["languages"].items()} == {
@@ -93,21 +93,21 @@ def test_the_plan_is_what_translate_then_does(store: Store, earlier: Inputs) -> 
     )
     sources = log(*TRAIN).filter(pl.col("pair_id").is_in(german["origin_id"].implode())).group_by("language").len()
     assert plan["languages"]["de"]["QC"]["sources"] == dict(sources.sort("language").iter_rows())
-    after = reckoned(settings, earlier)["languages"]["de"]["QC"]
+    after = estimated(settings, earlier)["languages"]["de"]["QC"]
     assert after["remembered"] == after["texts"] > 0
 
 
 def test_who_is_asked(earlier: Inputs) -> None:
     """Not for a language that the champion was trained on, nor with a bound that the rows reach with both labels."""
     settings = settings_of(gate={"min_evidence_rows": 1})
-    assert reckoned(settings, earlier)["languages"]["de"]["QC"]["asks"], "one row has one label"
-    assert not reckoned(settings, earlier, QC=("de", "en", "es"))["languages"]["de"]["QC"]["asks"]
-    assert not reckoned(settings_of(tasks="QI"), earlier)["languages"]["de"]["QC"]["asks"], "the gate of QC is not asked"
+    assert estimated(settings, earlier)["languages"]["de"]["QC"]["asks"], "one row has one label"
+    assert not estimated(settings, earlier, QC=("de", "en", "es"))["languages"]["de"]["QC"]["asks"]
+    assert not estimated(settings_of(tasks="QI"), earlier)["languages"]["de"]["QC"]["asks"], "the gate of QC is not asked"
 
 
 def test_what_cannot_be_translated_is_said(earlier: Inputs) -> None:
     """The glossary has no Polish."""
-    plan = reckoned(settings_of(), earlier, ("pl",))
+    plan = estimated(settings_of(), earlier, ("pl",))
     assert plan["languages"]["pl"]["QC"]["rows"] == 0
     assert plan["text"][1] == "pl QC (onboarded): no rows, since nothing can be translated into it"
 
@@ -117,7 +117,7 @@ def test_what_cannot_be_translated_is_said(earlier: Inputs) -> None:
 )
 def test_nothing_to_do_is_said(earlier: Inputs, enabled: bool, expected: str) -> None:
     """A night that brings in nothing, and one without the strategy, say so in a line."""
-    plan = reckoned(settings_of(translate={"min_rows": 0, "enabled": enabled}), earlier, () if enabled else ("de",))
+    plan = estimated(settings_of(translate={"min_rows": 0, "enabled": enabled}), earlier, () if enabled else ("de",))
     assert plan["languages"] == {}
     (line,) = plan["text"]
     assert line.startswith(expected)

@@ -35,12 +35,12 @@ def test_the_bytes_are_those_worked_out_by_hand() -> None:
 def test_the_bytes_are_about_those_that_autograd_keeps(shared: int) -> None:
     """A layer more of width 32, with 4 rows of 40 tokens, keeps what the formula says, to a tenth."""
     config = make_model(600).config
-    kept, reckoned = [], []
+    kept, estimated = [], []
     for layers in (2, 3):  # the last one keeps less, being computed for one token alone
         config.num_hidden_layers, config.layer_types = layers, ["full_attention"] * layers
         kept.append(kept_bytes(Qwen3ForCausalLM(config), shared))
-        reckoned.append(activation_bytes(config, 4, Batch(4, 40, shared), half=False))
-    assert reckoned[1] - reckoned[0] == pytest.approx(kept[1] - kept[0], rel=0.1)
+        estimated.append(activation_bytes(config, 4, Batch(4, 40, shared), half=False))
+    assert estimated[1] - estimated[0] == pytest.approx(kept[1] - kept[0], rel=0.1)
 
 
 def kept_bytes(model: Any, shared: int) -> int:

@@ -36,7 +36,7 @@ def test_a_run_is_named_by_its_settings_and_source(tmp_path: Path) -> None:
 
 
 def test_the_plan_names_the_languages() -> None:
-    """Where no earlier run can be reckoned with, the first task says from which languages it will be."""
+    """Where no earlier run can be estimated from, the first task says from which languages it will be."""
     plans = [unknown(settings_of(tasks="QC", translate=more), ("de",)) for more in ({}, {"sources": "en,es"})]
     assert [plan["text"][1].partition("from ")[2] for plan in plans] == ["every trained language", "en, es"]
 
