@@ -129,7 +129,7 @@ def test_the_first_run_says_when_it_will_be_known(store: Store) -> None:
     plan = unknown(settings, ("de",))
     assert plan["languages"]["de"]["QC"]["rows"] == 40
     assert plan["languages"]["de"]["QC"]["sources"] is None
-    assert plan["text"][0].startswith("there is no earlier run to reckon with: rows, sources and cost are known after *split*")
+    assert plan["text"][0].startswith("there is no earlier run to estimate from: rows, sources and cost are known after *split*")
     assert plan["text"][1:] == ["de QC: at most 40 rows from es, en"]
 
 
