@@ -8,8 +8,8 @@ from benchmarks.prove.house import differences, read
 from tests.support.places import PROJECT
 
 RESULTS: Final = PROJECT / "benchmarks" / "results"
-FIELDS: Final = {"base.digest", "digest", "dtype", "format", "requires", "schema_version"}
-"""The fields of a version's manifest that came, went, or follow from these."""
+FIELDS: Final = {"base.digest", "base.uri", "digest", "dtype", "format", "requires", "schema_version"}
+"""The fields of a version's manifest that came, went, or follow from these; `base.uri` holds the key of the base."""
 
 
 def test_rebuilding_the_house_changed_no_row_and_no_weight() -> None:
