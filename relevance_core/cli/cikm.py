@@ -127,7 +127,7 @@ def shown_prepared(result: Mapping[str, Any]) -> Iterator[Part]:
 
 
 def shown_predicted(result: Mapping[str, Any]) -> Iterator[Part]:
-    """What was answered, and the file that has it."""
+    """Shows the number of answers and the file that holds them."""
     yield f"{counted(result['rows'], 'row')} of {result['task']} answered by {result['version']} ({result['role']})"
     yield f"{result['relevant']} relevant at the threshold {result['threshold']:.4f}"
     yield f"written: {result['output']}"

@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _prepare(options: argparse.Namespace) -> None:
-    """What every command needs before it runs. Raises SettingsError where no store is named."""
+    """Prepares a command to run. Raises SettingsError for a missing store address."""
     if getattr(options, "store", None) == "" and options.command not in STORELESS:
         raise SettingsError(
             "no store is named", where="--store", expected="a folder or s3://bucket/prefix", do="or set RELEVANCE_STORE"
@@ -207,7 +207,7 @@ def _add_loop(add: Callable[..., Parser]) -> None:
 
 
 def _add_rows(command: argparse.ArgumentParser) -> None:
-    """Which rows the loop runs on."""
+    """Adds the options that choose the rows of a run."""
     command.add_argument("--source", metavar="URI", help="labelled logs: a folder of dt=YYYY-MM-DD partitions or a file")
     command.add_argument("--window-end", type=a_date, metavar="DATE", help="end of the window, exclusive (UTC)")
     command.add_argument("--onboard", action="append", default=[], metavar="LANG", help="bring in a language; may be repeated")
@@ -318,7 +318,7 @@ def _score(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _scorer(options: argparse.Namespace) -> ScoreRows:
-    """What scores rows under a version, by the options of `_add_scoring`."""
+    """Returns the function that scores rows under a version, by the options of `_add_scoring`."""
     from relevance_core.serving.bulk import score_rows
     from relevance_core.stages.evaluate import score_with
 
@@ -338,7 +338,7 @@ def _registry(options: argparse.Namespace) -> dict[str, Any]:
     settings = _settings(options)
 
     def serve(registry: Registry, versions: Mapping[str, str], move: Callable[[], Release]) -> Release:
-        """Where there are servers, a version is proved on them before the alias moves."""
+        """Moves the alias; with servers, after they have proved the versions."""
         from relevance_core.serving import fleet
         from relevance_core.serving.rollout import roll_out
 

@@ -80,7 +80,7 @@ class Parser(argparse.ArgumentParser):
             super().print_help(file)
 
     def _refusal(self, error: argparse.ArgumentError) -> UsageError:
-        """What argparse says of an argument, in the form of every other error."""
+        """Puts argparse's message about an argument into the form of every other error."""
         where, reason = error.argument_name or "", error.__context__
         if isinstance(reason, SettingsError):
             return UsageError(self.prog, reason.what, where=where, expected=reason.expected, do=reason.do)

@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> Result:
 
 
 def shown_queue(result: Mapping[str, Any]) -> Iterator[Part]:
-    """How many rows wait by task, then the rows."""
+    """Shows the number of waiting rows by task, then the rows."""
     yield Table(
         ("task", "waiting", "decided", "waiting by language"),
         [

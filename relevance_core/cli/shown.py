@@ -83,7 +83,7 @@ def evaluate(result: Result) -> Iterator[Part]:
 
 
 def score(result: Result) -> Iterator[Part]:
-    """What was scored, and the file that has it."""
+    """Shows the number of scored pairs and the file that holds them."""
     yield f"{counted(result['rows'], 'pair')} of {result['task']} scored by {result['version']} ({result['role']})"
     yield f"{result['relevant']} relevant at the threshold {result['threshold']:.4f}"
     yield f"written: {result['output']}"

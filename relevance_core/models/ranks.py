@@ -28,7 +28,7 @@ class Rank:
 
     @property
     def first(self) -> bool:
-        """Whether it is the one that logs and writes."""
+        """True for the rank that logs and writes."""
         return self.number == 0
 
     def part(self, batch: Sequence[Item]) -> Sequence[Item]:

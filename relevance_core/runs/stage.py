@@ -111,7 +111,7 @@ def stage(
                 log.info("%d rows kept, %.1f s", finished.rows.kept, time.monotonic() - started)
                 return finished
 
-        run.stage_name, run.by_task = name, by_task  # type: ignore[attr-defined]
+        run.stage_name, run.by_task, run.effect = name, by_task, held is not None  # type: ignore[attr-defined]
         return run
 
     return decorate

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from relevance_core import config
-from relevance_core.runs.steps import COMMON, PER_TASK, STEPS, TOGETHER, step_of
+from relevance_core.loop import stage_function
+from relevance_core.runs.steps import COMMON, PER_TASK, REPORT, STEPS, TOGETHER, Step, setting_of, step_of
 
 
 def before(name: str) -> set[str]:
@@ -48,3 +49,17 @@ def test_a_strategy_adds_no_arrow(values: dict[str, Any], stage: str, more: dict
     changed = {step.name: step.inputs(settings) for step in STEPS if step.inputs(settings) != dict(step.needs)}
     assert changed == {stage: dict(step_of(stage).needs) | more}
     assert set(more.values()) <= before(stage)
+
+
+@pytest.mark.parametrize("step", [*STEPS, REPORT], ids=lambda step: step.name)
+def test_a_stage_is_what_the_table_says(step: Step) -> None:
+    """A stage's own name, whether it runs for each task and whether it acts on the registry agree with its step."""
+    function: Any = stage_function(step.name)
+    assert (function.stage_name, function.by_task, function.effect) == (step.name, step.per_task, step.effect)
+
+
+def test_an_optional_step_names_its_switch() -> None:
+    """`optional` is the name of a setting that is on or off."""
+    switches = {step.name: step.optional for step in STEPS if step.optional}
+    assert set(switches) == {"translate", "mine", "denoise"}
+    assert all(isinstance(setting_of(config.Settings(), name), bool) for name in switches.values())
