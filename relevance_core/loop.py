@@ -18,6 +18,7 @@ from relevance_core.errors import RelevanceError, SettingsError, ValidationFaile
 from relevance_core.pairs import Task
 from relevance_core.processes import cores, map_processes
 from relevance_core.runs.artifacts import Artifact, Report
+from relevance_core.registry import Registry
 from relevance_core.runs.run import Run, identity, open_run, pin
 from relevance_core.runs.stage import Run as StageFunction
 from relevance_core.runs.steps import COMMON, PER_TASK, REPORT, TOGETHER, step_of
@@ -156,14 +157,16 @@ def _share(engine: config.EngineSettings, tasks: int) -> config.EngineSettings:
 
 def summary(run: Run) -> dict[str, Any]:
     """Returns the result of a run so far: verdicts and figures by task, rows by stage."""
-    everything = run.outputs()
+    everything, current = run.outputs(), Registry(run.store).current()
+    serving = current.versions if current else {}
     tasks = {}
     for task in run.settings.tasks:
         if f"publish:{task}" in everything:
             figures = everything[f"evaluate:{task}"].report.figures
             verdict = everything[f"gate:{task}"].report.figures["verdict"]
             published = everything[f"publish:{task}"].report.figures
-            tasks[task] = {"verdict": verdict} | dict(published) | _served(everything, task) | dict(figures)
+            served = _served(everything, task, serving.get(task))
+            tasks[task] = {"verdict": verdict} | dict(published) | served | dict(figures)
     rows: dict[str, dict[str, int]] = {}
     for name, artifact in everything.items():
         total = rows.setdefault(name.partition(":")[0], {})
@@ -179,12 +182,17 @@ def summary(run: Run) -> dict[str, Any]:
     }
 
 
-def _served(everything: Mapping[str, Artifact], task: Task) -> dict[str, Any]:
-    """Returns whether the task's version of this run serves, since which release, and the reason if not ('' before a decision)."""
+def _served(everything: Mapping[str, Artifact], task: Task, serving: str | None) -> dict[str, Any]:
+    """Returns whether the task's version of this run serves, since which release, and the reason if not ('' before a decision).
+
+    serving: the version that serves the task now.
+    """
     rollout: Mapping[str, Any] = {"waits": "", "tasks": {}}
     if "rollout" in everything:
         rollout = everything["rollout"].report.figures
     mine = rollout["tasks"].get(task, {"promoted": False, "number": None})
+    if mine["promoted"] and mine["version"] != serving:
+        return {"promoted": False, "number": mine["number"], "why": f"replaced by {serving} after release {mine['number']}"}
     failed = "; ".join(everything[f"gate:{task}"].report.figures["failed"])
     why = "" if mine["promoted"] else failed or rollout["waits"]
     return {"promoted": mine["promoted"], "number": mine["number"], "why": why}

@@ -318,7 +318,7 @@ def announce(context: Context, result: dict[str, Any]) -> None:
 
     The task declares the assets of all tasks, since the graph shows what it may update; this function leaves only those that moved.
     """
-    moved = [task for task, about in result["figures"]["tasks"].items() if about["promoted"]]
+    moved = [task for task, about in result["figures"]["tasks"].items() if about["promoted"] and about["serves"]]
     context["task"].outlets = [adapter_asset(task) for task in moved]
     for task in moved:
         context["outlet_events"][adapter_asset(task)].extra = {

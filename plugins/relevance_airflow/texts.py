@@ -152,7 +152,9 @@ def decided(task: str, figures: Mapping[str, Figures]) -> str:
     candidate = rollout["tasks"].get(task)
     told = _f1(figures)
     if candidate and candidate["promoted"]:
-        return f"{task} published {told} as {candidate['version']}{', approved' if gate['verdict'] == NEEDED else ''}"
+        approved = ", approved" if gate["verdict"] == NEEDED else ""
+        replaced = "" if candidate.get("serves", True) else ", and another version serves by now"
+        return f"{task} published {told} as {candidate['version']}{approved}{replaced}"
     if candidate:
         return f"{task} waits {told} as {candidate['version']}: {rollout['waits']}"
     if gate["verdict"] == NEEDED:

@@ -21,19 +21,18 @@ WHO: Final = "gate"
 
 
 def _held(inputs: Inputs, found: Artifact) -> Report | None:
-    """Updates a finished output to the present: a version that was promoted counts as promoted only while it serves.
+    """Returns a finished output as it is true now: `promoted` and `number` stay what happened, `serves` is read from the registry.
 
-    Returns None where no version was promoted, so that the rollout is tried again. Finding an old output never moves an alias back.
+    None, for another try, only where versions waited and the champions are still those that the gate knew: finding an old output
+    never moves an alias back, and never fails because somebody else has moved it.
     """
     tasks = found.report.figures["tasks"]
-    if not any(about["promoted"] for about in tasks.values()):
-        return None
     current = Registry(found.store).current()
     serving = current.versions if current else {}
-    now = {
-        task: about if serving.get(task) == about["version"] else about | {"promoted": False, "number": None}
-        for task, about in tasks.items()
-    }
+    waited = tasks and not any(about["promoted"] for about in tasks.values())
+    if waited and all(serving.get(task) == inputs.champion.get(task) for task in tasks):
+        return None
+    now = {task: about | {"serves": serving.get(task) == about["version"]} for task, about in tasks.items()}
     return replace(found.report, figures={**found.report.figures, "tasks": now})
 
 
@@ -67,7 +66,8 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
         )
     figures: dict[str, Any] = {"waits": waits, "proofs": [proof.as_json() for proof in proofs], "tasks": {}, "answers": answers}
     for task, version in versions.items():
-        figures["tasks"][task] = {"version": version, "promoted": release is not None}
+        promoted = release is not None
+        figures["tasks"][task] = {"version": version, "promoted": promoted, "serves": promoted}
         figures["tasks"][task]["number"] = since(registry, release, task).number if release else None
     log.info("rollout: %s", _told(release, waits))
     out.json("rollout", figures)

@@ -208,7 +208,8 @@ def _rolled_out(run: RunRecord, task: Task, told: str) -> Outcome:
         return Outcome("Failed at rollout", "bad", f"passed{told}, and does not serve")
     mine = _dict(_dict(rollout.figures.get("tasks")).get(task))
     if mine.get("promoted"):
-        return Outcome("Published", "good", f"serves since release {mine.get('number')}{told}")
+        since = "serves since" if mine.get("serves", True) else "replaced since; it was"
+        return Outcome("Published", "good", f"{since} release {mine.get('number')}{told}")
     return Outcome("Waits", "wait", f"passed{told}; {rollout.figures.get('waits') or 'not rolled out'}")
 
 

@@ -99,4 +99,4 @@ def test_a_result_says_why_a_version_does_not_serve(store: Store, failed: list[s
         "gate:QC": artifact(store, "gate", {}, figures={"verdict": "hold", "failed": failed}),
         "rollout": artifact(store, "rollout", {}, figures={"waits": waits, "tasks": tasks}),
     }
-    assert loop._served(outputs, "QC") == {"promoted": promoted, "number": 1 if promoted else None, "why": why}
+    assert loop._served(outputs, "QC", YES.version) == {"promoted": promoted, "number": 1 if promoted else None, "why": why}

@@ -285,7 +285,7 @@ def test_the_stage_moves_what_the_gate_wants_to_serve_in_one_release(
     assert release is not None
     assert (release.number, release.versions) == (1, {manifest.task: manifest.version for manifest in manifests})
     assert release.why == "QC is better; QI is better"
-    assert report.figures["tasks"]["QI"] == {"version": manifests[1].version, "promoted": True, "number": 1}
+    assert report.figures["tasks"]["QI"] == {"version": manifests[1].version, "promoted": True, "number": 1, "serves": True}
     assert stage_module.run(SETTINGS, given, registry.store).found
 
 
@@ -386,5 +386,24 @@ def test_a_finished_rollout_says_what_serves_now(registry: Registry, tmp_path: P
     again = stage_module.run(SETTINGS, given, registry.store)
     release = registry.current()
     assert release is not None
-    assert (again.found, again.figures["tasks"]["QC"]) == (True, {"version": new.version, "promoted": False, "number": None})
+    assert (again.found, again.figures["tasks"]["QC"]) == (
+        True,
+        {"version": new.version, "promoted": True, "number": 2, "serves": False},
+    )
     assert (release.number, release.versions) == (3, {"QC": old.version})
+
+
+def test_a_version_that_waited_is_tried_again_until_the_champion_moves(
+    registry: Registry, tmp_path: Path, serving: Callable[..., None]
+) -> None:
+    """On a second base a version waits and each call tries again; once somebody moved the champion, the old output is found."""
+    old, sibling = published(registry, tmp_path, "QC"), published(registry, tmp_path, "QI")
+    registry.promote({"QC": old.version, "QI": sibling.version}, who="ada", why="the first")
+    moved = published(registry, tmp_path, "QC", base=BaseInfo(id="tiny", digest="b2"))
+    serving(Stand("http://a:1"))
+    given = stage_inputs(registry.store, {"QC": old.version}, (moved, "publish"))
+    first, again = (stage_module.run(SETTINGS, given, registry.store) for _ in range(2))
+    assert "different bases" in first.figures["waits"]
+    assert not again.found
+    registry.promote({"QC": published(registry, tmp_path, "QC", data={"train": "third"}).version}, who="ada", why="another")
+    assert stage_module.run(SETTINGS, given, registry.store).found
