@@ -17,8 +17,8 @@ from relevance_core.config import Settings
 from relevance_core.errors import RelevanceError, SettingsError, ValidationFailed
 from relevance_core.pairs import Task
 from relevance_core.processes import cores, map_processes
-from relevance_core.runs.artifacts import Artifact, Report
 from relevance_core.registry import Registry
+from relevance_core.runs.artifacts import Artifact, Report
 from relevance_core.runs.run import Run, identity, open_run, pin
 from relevance_core.runs.stage import Run as StageFunction
 from relevance_core.runs.steps import COMMON, PER_TASK, REPORT, TOGETHER, step_of

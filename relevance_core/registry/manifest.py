@@ -157,6 +157,11 @@ class Manifest(AdapterMeta):
         """The immutable name under which a server loads the version, for example `relevance-qc@0123456789abcdef`."""
         return name_of(self.task, self.version)
 
+    @property
+    def base_digest(self) -> str:
+        """The digest of the base's files; "" in format 1, where the field had no such meaning."""
+        return self.base.digest if self.format > 1 else ""
+
     @classmethod
     def build(cls, task: str, files: dict[str, FileInfo], lora: LoraInfo, meta: AdapterMeta) -> Self:
         """Builds the manifest of these files; version and digest are computed.

@@ -36,7 +36,7 @@ def open_base(base: Artifact, dtype: Dtype = "auto") -> BaseRef:
     about = base.json("base")
     info = BaseInfo(id=about["id"], revision=about["revision"], digest=about.get("digest", ""))
     if not about["address"]:
-        return checked(BaseRef(info.id, about["model"], info.revision, dtype), info.digest)
+        return _compared(BaseRef(info.id, about["model"], info.revision, dtype), info.digest)
     holder = base if about["address"] == base.address else open_artifact(base.store, about["address"])
     if holder is None:
         raise NotFound(
@@ -46,11 +46,16 @@ def open_base(base: Artifact, dtype: Dtype = "auto") -> BaseRef:
             do=f"delete {base.address}/manifest.json and run `relevance stage base` again: it builds the base anew",
         )
     folds = tuple(str(holder.folder(f"fold-{number}")) for number in range(about["folds"]))
-    return checked(BaseRef(info.id, str(holder.folder("model")), info.revision, dtype, folds), info.digest)
+    return _compared(BaseRef(info.id, str(holder.folder("model")), info.revision, dtype, folds), info.digest)
+
+
+def _compared(base: BaseRef, digest: str) -> BaseRef:
+    compare(base, digest)
+    return base
 
 
 def base_of(store: Store, version: Manifest) -> BaseRef:
-    """Finds the base model of a published version, in its own dtype, auto where none was recorded; `checked` compares its files.
+    """Finds the base model of a published version, in its own dtype, auto where none was recorded; `compare` checks its files.
 
     Raises NotFound when the output of *base* that built it is gone.
     """
@@ -68,16 +73,16 @@ def base_of(store: Store, version: Manifest) -> BaseRef:
     return BaseRef(base.id, str(built.folder("model")), base.revision, dtype)
 
 
-def checked(base: BaseRef, digest: str) -> BaseRef:
-    """Returns the base if its files on this machine have this digest, or there is nothing to compare.
+def compare(base: BaseRef, digest: str) -> bool:
+    """Compares the base's files on this machine, the tokenizer's among them, with their digest at the time of training.
 
-    digest: "" where none was recorded. A Hugging Face id that is not downloaded yet and a folder with a tokenizer alone pass.
-    Raises ModelError for other files.
+    digest: "" where none was recorded. Returns False where nothing can be compared: without a digest, for a Hugging Face id that is
+    not downloaded yet, and for a folder with a tokenizer alone. Raises ModelError for other files.
     """
     folder = folder_of(base) if digest else None
     found = digest_of_base(folder) if folder else ""
     if found in ("", digest):
-        return base
+        return found != ""
     raise ModelError(
         f"the files of the base {base.id} are not those that it was trained with: their digest is {found[:16]}…",
         where=str(folder),
@@ -95,7 +100,11 @@ def folder_of(base: BaseRef) -> Path | None:
 
 
 def digest_of_base(folder: Path) -> str:
-    """Returns `digest_of_model` of a folder, cached by path, device, inode, size and change time of each file."""
+    """Returns `digest_of_model` of a folder, cached by path, device, inode, size, and times of each file.
+
+    The time of change is among them: unlike that of the content, no program that copies or unpacks files can set it.
+    """
+    begun = time.time_ns()
     names = model_files(path.name for path in folder.iterdir() if path.is_file())
     states = _states(folder, names)
     known = scratch("cache") / "digests" / hashlib.sha256(json.dumps([str(folder.absolute()), states]).encode()).hexdigest()
@@ -103,7 +112,7 @@ def digest_of_base(folder: Path) -> str:
         return known.read_text()
     digest = digest_of_model({name: _sha256(folder / name) for name in names})
     latest = max((state[-1] for state in states.values()), default=0)
-    if states == _states(folder, names) and latest < time.time_ns() - _TICK_NS:
+    if states == _states(folder, names) and latest < begun - _TICK_NS:
         known.parent.mkdir(exist_ok=True)
         unfinished = known.with_suffix(f".{os.getpid()}")
         unfinished.write_text(digest)
@@ -111,9 +120,9 @@ def digest_of_base(folder: Path) -> str:
     return digest
 
 
-def _states(folder: Path, names: list[str]) -> dict[str, tuple[int, int, int, int]]:
+def _states(folder: Path, names: list[str]) -> dict[str, tuple[int, ...]]:
     found = {name: (folder / name).stat() for name in names}
-    return {name: (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in found.items()}
+    return {name: (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in found.items()}
 
 
 def _sha256(path: Path) -> str:

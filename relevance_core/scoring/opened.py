@@ -23,7 +23,7 @@ from relevance_core.prompts import Prompt, prompt_from
 from relevance_core.registry import Manifest, PromptInfo, Registry, golden
 from relevance_core.registry.golden import Golden
 from relevance_core.runs.artifacts import Artifact
-from relevance_core.scoring.bases import base_of, checked, open_base
+from relevance_core.scoring.bases import base_of, compare, open_base
 from relevance_core.store import Store
 from relevance_core.translators import Machine, Translator, add_english, open_translator
 
@@ -152,7 +152,6 @@ def open_version(store: Store, version: Manifest, machine: Machine) -> Opened:
     version.require_scorable()
     registry, info = Registry(store), version.prompt
     base = base_of(store, version)
-    digest = version.base.digest if version.format > 1 else ""
 
     def translator() -> Translator:
         return open_translator(translator_reference(info), store, machine)
@@ -161,9 +160,9 @@ def open_version(store: Store, version: Manifest, machine: Machine) -> Opened:
         return registry.fetch(version.task, version.version, scratch("cache") / "adapters" / version.version)
 
     english = translator if info.translation else None
-    opened = Opened(version.name, base, prompt_of(info), adapter, machine, english, store, digest)
-    opened.require_tokenizer(golden.find(registry, version))
-    checked(base, digest)
+    opened = Opened(version.name, base, prompt_of(info), adapter, machine, english, store, version.base_digest)
+    if not compare(base, version.base_digest):  # the digest covers the tokenizer, which takes seconds to load
+        opened.require_tokenizer(golden.find(registry, version))
     return opened
 
 

@@ -66,11 +66,11 @@ def check_stated(manifest: Manifest, base: ServedBase, max_rank: int) -> None:
         RegistryError: it requires a feature that this release does not know, names another base, or states a higher rank.
     """
     manifest.require_scorable()
-    if base.digest and manifest.base.digest and manifest.base.digest != base.digest:
+    if base.digest and manifest.base_digest and manifest.base_digest != base.digest:
         raise RegistryError(
             f"{manifest.name} was trained on other files of the base {base.label}",
             where="base of its manifest",
-            expected=f"the digest {base.digest[:16]}…, not {manifest.base.digest[:16]}…",
+            expected=f"the digest {base.digest[:16]}…, not {manifest.base_digest[:16]}…",
             do="serve it from a server of its own base (relevance serve --base)",
         )
     if manifest.base.label != base.label:

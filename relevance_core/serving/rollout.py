@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from relevance_core.config import Settings
 from relevance_core.errors import RelevanceError, ServingError
 from relevance_core.registry import Manifest, Registry, Release, golden, names
-from relevance_core.scoring.bases import base_of, checked, folder_of
+from relevance_core.scoring.bases import base_of, folder_of
 from relevance_core.scoring.opened import machine_of, open_version, trainers
 from relevance_core.serving import checks, fleet, readiness
 
@@ -112,18 +112,9 @@ def bases_after(registry: Registry, versions: Mapping[str, str]) -> dict[str, st
 
 
 def _check_base(registry: Registry, manifest: Manifest, settings: Settings) -> None:
-    """Checks a version whose base is on this machine. Raises RegistryError or ModelError for one that can't be scored rightly.
-
-    The digest of the base covers its tokenizer's files: only without one is the tokenizer loaded, whose library takes seconds to
-    import.
-    """
+    """Opens a version whose base is on this machine. Raises RegistryError or ModelError for one that can't be scored rightly."""
     manifest.require_scorable()
-    base = base_of(registry.store, manifest)
-    if folder_of(base) is None:
-        return
-    if manifest.format > 1 and manifest.base.digest:
-        checked(base, manifest.base.digest)
-    else:
+    if folder_of(base_of(registry.store, manifest)) is not None:
         open_version(registry.store, manifest, machine_of(settings))
 
 
@@ -134,7 +125,7 @@ def _check_files(registry: Registry, manifest: Manifest, settings: Settings) -> 
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = registry.fetch(manifest.task, manifest.version, Path(scratch) / manifest.version)
-        served = checks.ServedBase(manifest.base.label, base, manifest.base.digest)
+        served = checks.ServedBase(manifest.base.label, base, manifest.base_digest)
         checks.check_servable(folder, manifest, served, settings.serving.max_rank)
 
 
