@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import subprocess
@@ -30,30 +31,32 @@ class Evidence:
         about: A sentence that the list of evidence shows.
         seeds: All that the cells draw from; written beside each result.
         cells: What there is to run, by a key that says what the cell shows and that no commit changes.
+        code: The file that holds the cells. A result of another content of it is made anew: the claim may have changed.
     """
 
     about: str
     seeds: tuple[int, ...]
     cells: Mapping[str, Cell]
+    code: Path
 
 
 def prove(name: str, evidence: Evidence, out: Path, *, again: bool = False) -> list[str]:
-    """Runs the cells that `out`/`name`.json lacks, and writes each into it as it ends.
+    """Runs the cells that `out`/`name`.json lacks or has from another code, and writes each into it as it ends.
 
     Args:
         name: The name of the evidence and of its file.
         evidence: What to run.
         out: The folder of results.
-        again: Runs the cells that are in the file, too.
+        again: Runs the cells that the file has from this code, too.
 
     Returns:
         The keys of the cells that failed. Their causes are told, and the next call runs them again.
     """
     path = out / f"{name}.json"
     done: dict[str, Any] = json.loads(path.read_text())["cells"] if path.exists() else {}
-    failed = []
+    failed, code = [], hashlib.sha256(evidence.code.read_bytes()).hexdigest()[:16]
     for key, cell in evidence.cells.items():
-        if key in done and not again:
+        if key in done and done[key].get("code") == code and not again:
             log.info("%s, %s: kept from commit %s", name, key, done[key]["commit"])
             continue
         log.info("%s, %s: begun", name, key)
@@ -66,7 +69,7 @@ def prove(name: str, evidence: Evidence, out: Path, *, again: bool = False) -> l
             failed.append(key)
             continue
         seconds = round(time.monotonic() - started, 1)
-        done[key] = about | {"seconds": seconds, "result": result}
+        done[key] = about | {"code": code, "seconds": seconds, "result": result}
         write(path, {"what": name, "about": evidence.about, "cells": done})
         log.info("%s, %s: %s s", name, key, seconds)
     return failed

@@ -17,7 +17,6 @@ import logging
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,7 +24,6 @@ from typing import Any, Final
 
 from benchmarks.prove.cells import Evidence
 from benchmarks.turns import PROJECT
-from relevance_core import config
 from relevance_core.tools.demo.client import Client
 from relevance_core.tools.demo.launcher import Airflow
 from relevance_core.tools.simulator import market
@@ -45,7 +43,12 @@ DATA: Final = (".parquet", ".safetensors")
 
 def evidence() -> Evidence:
     """Both tasks: a scheduled night, an onboarding of German by params, and a rollback of QC."""
-    return Evidence("two nights and a rollback in a real Airflow, and all that the store then holds", (SHOP.seed,), {CELL: nights})
+    return Evidence(
+        "two nights and a rollback in a real Airflow, and all that the store then holds",
+        (SHOP.seed,),
+        {CELL: nights},
+        Path(__file__),
+    )
 
 
 def nights(work: Path) -> dict[str, Any]:
@@ -62,15 +65,15 @@ def nights(work: Path) -> dict[str, Any]:
     airflow = Airflow(work / "airflow", PROJECT, variables)
     try:
         client = airflow.start(0)
-        _await_dags(client)
+        client.await_dags((RETRAIN, ROLLBACK), SECONDS)
         client.set_pool("relevance_gpu", 2, "for the evidence")
         client.unpause(ROLLBACK)
         client.unpause(RETRAIN)
-        _await_run(client, RETRAIN, _scheduled(client))
+        _ended_well(client, RETRAIN, client.await_scheduled(RETRAIN, SECONDS))
         client.trigger(RETRAIN, "onboarding", {"window.end": "2026-10-08", "onboard": ["de"], "approval.hours": 0.02})
-        _await_run(client, RETRAIN, "onboarding")
+        _ended_well(client, RETRAIN, "onboarding")
         client.trigger(ROLLBACK, "back", {"task": "QC", "version": None, "why": "to prove the house"})
-        _await_run(client, ROLLBACK, "back")
+        _ended_well(client, ROLLBACK, "back")
     finally:
         airflow.stop()
     return held(work / "store")
@@ -96,7 +99,7 @@ def settings(logs: Path) -> dict[str, Any]:
         "source": {"uri": str(logs / "logs")},
         "validation": {"rate_min_rows": 10_000, "max_language_drift": 1.0},
         "translate": {"min_rows": 20, "rows": {"QC": 200, "QI": 200}},
-        "base": {"builtin": tiny} if "builtin" in config.Settings().base.model_dump() else tiny,
+        "base": {"builtin": tiny},
         "denoise": {"enabled": True, "epochs": 1},
         "train": {"epochs": 1, "r": 4, "alpha": 8, "save_steps": 2},
         "gate": {
@@ -114,25 +117,8 @@ def settings(logs: Path) -> dict[str, Any]:
     }
 
 
-def _await_dags(client: Client) -> None:
-    while not all(client.has_dag(dag) for dag in (RETRAIN, ROLLBACK)):
-        if errors := client.import_errors():
-            raise RuntimeError("\n".join(errors))
-        time.sleep(0.5)
-
-
-def _scheduled(client: Client) -> str:
-    while not (runs := client.call("GET", f"dags/{RETRAIN}/dagRuns", limit=1)["dag_runs"]):
-        time.sleep(0.5)
-    return str(runs[0]["dag_run_id"])
-
-
-def _await_run(client: Client, dag: str, run: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while (state := client.run_state(dag, run)) not in {"success", "failed"}:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{dag} {run} is {state} after {SECONDS:.0f} s")
-        time.sleep(1)
+def _ended_well(client: Client, dag: str, run: str) -> None:
+    state = client.await_run(dag, run, SECONDS)
     log.info("%s %s: %s", dag, run, state)
     if state != "success":
         raise RuntimeError(f"{dag} {run} failed")

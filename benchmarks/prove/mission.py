@@ -55,7 +55,9 @@ RUN: Final[Mapping[str, Any]] = {
 
 def evidence() -> Evidence:
     """One cell, which takes some minutes."""
-    return Evidence("the mission in a real Airflow, with an S3 endpoint, a browser and vLLM", (SHOP.seed,), {CELL: mission})
+    return Evidence(
+        "the mission in a real Airflow, with an S3 endpoint, a browser and vLLM", (SHOP.seed,), {CELL: mission}, Path(__file__)
+    )
 
 
 def mission(work: Path) -> dict[str, Any]:
@@ -76,7 +78,7 @@ def mission(work: Path) -> dict[str, Any]:
 
 def _steps(home: Home, store: Store, work: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    scheduled = _first_run(home)
+    scheduled = home.client.await_scheduled(DAG, SECONDS)
     state = home.ended(scheduled, seconds=SECONDS)
     found["a scheduled night"] = {"run": scheduled, "state": state} | _serving(store)
     with _server(work), browser(home.client.url, work / "chromium") as window:
@@ -93,17 +95,11 @@ def _steps(home: Home, store: Store, work: Path) -> dict[str, Any]:
         found["a bad day"] = {"state": state, "validate": states["validate"], "split": states["split"], "said": said[-1:]}
         found["a bad day"] |= _serving(store)
         found["the champion still answers"] = _scored(store)
-        found["pages"] = _pages(home, window, store, run)
+        found["pages"] = _pages(window, store, run)
         served = found["vLLM serves the new version"]
         if any(served[task]["version"] == found["vLLM serves it by name from the bucket"][task]["version"] for task in TASKS):
             raise RuntimeError(f"German did not go out: {found}")
     return found
-
-
-def _first_run(home: Home) -> str:
-    while not (runs := home.client.call("GET", f"dags/{DAG}/dagRuns", limit=1)["dag_runs"]):
-        time.sleep(0.5)
-    return str(runs[0]["dag_run_id"])
 
 
 def _serving(store: Store) -> dict[str, Any]:
@@ -167,7 +163,7 @@ def _spoil(day: Path) -> None:
         rows.with_columns(query=lost, event_time=times).drop("row").write_parquet(day / file.name)
 
 
-def _pages(home: Home, window: Browser, store: Store, run: str) -> dict[str, Any]:
+def _pages(window: Browser, store: Store, run: str) -> dict[str, Any]:
     """Screenshots of the overview, the page of the onboarding and a task's log, and what the overview says."""
     SHOTS.mkdir(parents=True, exist_ok=True)
     for name, path in (

@@ -14,7 +14,7 @@ from benchmarks.prove.house import Differences, differences, read
 
 
 def test_an_evidence_goes_on_where_it_broke_off(tmp_path: Path) -> None:
-    """The second of three cells fails: the others are kept with their origin, and the next call runs the second alone."""
+    """The second of three cells fails: the others are kept, and the next call runs it alone; other code runs all."""
     asked: list[str] = []
     broken = True
 
@@ -28,7 +28,9 @@ def test_an_evidence_goes_on_where_it_broke_off(tmp_path: Path) -> None:
 
         return run
 
-    evidence = Evidence("three cells", (17, 18), {name: cell(name) for name in "abc"})
+    code = tmp_path / "cells.py"
+    code.write_text("one")
+    evidence = Evidence("three cells", (17, 18), {name: cell(name) for name in "abc"}, code)
     assert prove("three", evidence, tmp_path) == ["b"]
     broken = False
     assert prove("three", evidence, tmp_path) == []
@@ -38,6 +40,11 @@ def test_an_evidence_goes_on_where_it_broke_off(tmp_path: Path) -> None:
     assert all(about["seeds"] == [17, 18] and about["commit"] and "cores" in about["machine"] for about in cells.values())
     assert prove("three", evidence, tmp_path, again=True) == []
     assert asked[4:] == ["a", "b", "c"]
+    code.write_text("two")
+    assert prove("three", evidence, tmp_path) == []
+    assert asked[7:] == ["a", "b", "c"]
+    assert prove("three", evidence, tmp_path) == []
+    assert asked[10:] == []
 
 
 def test_the_evidence_is_listed(capsys: pytest.CaptureFixture[str]) -> None:

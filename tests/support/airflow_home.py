@@ -64,11 +64,7 @@ class Home:
 
     def ended(self, run_id: str, dag: str = DAG, seconds: float = 800) -> str:
         """Waits for the end of a run, and returns its state."""
-        deadline = time.monotonic() + seconds
-        while (state := self.client.run_state(dag, run_id)) not in {"success", "failed"}:
-            assert time.monotonic() < deadline, f"{run_id} is still {state}: {self.states(run_id, dag)}"
-            time.sleep(1)
-        return state
+        return self.client.await_run(dag, run_id, seconds)
 
     def await_state(self, run_id: str, task: str, wanted: str, seconds: float = 800) -> None:
         """Waits until a task instance, named as in `states`, is in a state."""
@@ -124,21 +120,13 @@ def airflow_home(
     airflow = Airflow(folder / "airflow", PROJECT, variables)
     try:
         with closing(airflow.start(0)) as client:
-            _await_dags(client)
+            client.await_dags(DAGS, 120)
             client.set_pool(POOL, 2, "for the test")
             for dag in DAGS:
                 client.unpause(dag)
             yield Home(folder, client, in_force)
     finally:
         airflow.stop()
-
-
-def _await_dags(client: Client) -> None:
-    deadline = time.monotonic() + 120
-    while not all(client.has_dag(dag) for dag in DAGS):
-        assert not client.import_errors()
-        assert time.monotonic() < deadline, "the DAGs were not read"
-        time.sleep(0.5)
 
 
 def _processes_of(command: str, variable: str) -> Iterator[int]:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 from urllib.parse import quote
 
 import httpx
 
+from relevance_core.errors import RelevanceError
+
 FINAL: Final = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 """States that a task instance does not leave by itself."""
 
 TOKEN_SECONDS: Final = 1800.0
+
+
+class AirflowError(RelevanceError, RuntimeError):
+    """The error of an Airflow that could not be started, or did not answer."""
 
 
 class Client:
@@ -60,6 +66,34 @@ class Client:
     def has_dag(self, dag_id: str) -> bool:
         """Tells whether the DAG processor has read this DAG."""
         return any(dag["dag_id"] == dag_id for dag in self.call("GET", "dags", limit=100, exclude_stale=True)["dags"])
+
+    def await_dags(self, dags: Iterable[str], seconds: float) -> None:
+        """Waits until the DAG processor has read the DAGs. Raises AirflowError for a file with errors, or after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while not all(self.has_dag(dag) for dag in dags):
+            errors = self.import_errors()
+            if errors or time.monotonic() > deadline:
+                raise AirflowError("the DAGs can't be read", where="\n".join(errors) or f"nothing read after {seconds:.0f} s")
+            time.sleep(0.5)
+
+    def await_scheduled(self, dag_id: str, seconds: float) -> str:
+        """Waits for the first run that the scheduler makes, and returns its id. Raises AirflowError after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while not (runs := self.call("GET", f"dags/{dag_id}/dagRuns", limit=1)["dag_runs"]):
+            if time.monotonic() > deadline:
+                raise AirflowError("the scheduler has made no run", where=dag_id, expected=f"a run within {seconds:.0f} s")
+            time.sleep(0.5)
+        return str(runs[0]["dag_run_id"])
+
+    def await_run(self, dag_id: str, run_id: str, seconds: float) -> str:
+        """Waits for the end of a run, and returns its state. Raises AirflowError with the tasks' states after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while (state := self.run_state(dag_id, run_id)) not in {"success", "failed"}:
+            if time.monotonic() > deadline:
+                states = {f"{task['task_id']}[{task['map_index']}]": task["state"] for task in self.task_instances(dag_id, run_id)}
+                raise AirflowError(f"{run_id} is still {state} after {seconds:.0f} s", where=f"{dag_id}: {states}")
+            time.sleep(1)
+        return state
 
     def set_pool(self, name: str, slots: int, description: str) -> None:
         """Makes a pool, or resizes it."""

@@ -20,8 +20,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from relevance_core.errors import RelevanceError
-from relevance_core.tools.demo.client import Client
+from relevance_core.tools.demo.client import AirflowError, Client
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +35,6 @@ COMPONENTS = {
 START_SECONDS = 180.0
 STOP_SECONDS = 15.0
 USER = "admin"
-
-
-class AirflowError(RelevanceError, RuntimeError):
-    """The error of an Airflow that could not be started, or did not answer."""
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,13 @@ from relevance_core.processes import cores
 from relevance_core.runs.run import open_run
 from relevance_core.store import open_store
 from relevance_core.tools.demo.client import Client
-from relevance_core.tools.demo.launcher import Airflow, AirflowError
+from relevance_core.tools.demo.launcher import Airflow
 
 log = logging.getLogger(__name__)
 
 PROJECT: Final = Path(__file__).resolve().parents[3]
 DAG: Final = "relevance_retrain"
+ROLLBACK: Final = "relevance_rollback"
 POOL: Final = "relevance_gpu"
 FIRST_DAY: Final = date(2026, 10, 1)
 DAYS: Final = 8
@@ -86,9 +87,9 @@ class Demo:
         self.prepare()
         log.info("starting Airflow (SQLite, LocalExecutor, 127.0.0.1 only)")
         client = self.airflow.start(port)
-        self._await_dag(client)
+        client.await_dags((DAG, ROLLBACK), DAG_SECONDS)
         client.set_pool(POOL, cores(), "tasks that want a GPU; here, one a core")
-        for dag in (DAG, "relevance_rollback"):
+        for dag in (DAG, ROLLBACK):
             client.unpause(dag)
         return client
 
@@ -166,15 +167,6 @@ class Demo:
         report = open_run(store, str(result["run_id"]), settings).artifact("report")
         copy.write_bytes(store.read(report.key("report.html")))
         return copy
-
-    def _await_dag(self, client: Client) -> None:
-        """Waits until the DAG processor has read the DAGs. Raises AirflowError with the reason where it can't."""
-        deadline = time.monotonic() + DAG_SECONDS
-        while not (client.has_dag(DAG) and client.has_dag("relevance_rollback")):
-            errors = client.import_errors()
-            if errors or time.monotonic() > deadline:
-                raise AirflowError("the DAGs can't be read", where="\n".join(errors) or f"nothing read after {DAG_SECONDS:.0f} s")
-            time.sleep(0.5)
 
 
 def failure_lines(client: Client, run_id: str, lines: int = 25) -> list[str]:
