@@ -22,6 +22,7 @@ from typing import Final, Literal, Self
 from relevance_core.config import ServingSettings
 from relevance_core.errors import ServingError, SettingsError
 from relevance_core.machine import config_of, gpus_of, kill_group, parallel_of, require_free, require_python
+from relevance_core.processes import Pace
 from relevance_core.registry import BaseInfo, Manifest
 from relevance_core.serving.launch import STOP_SECONDS
 from relevance_core.store import Store
@@ -46,7 +47,6 @@ _LEAST_TOKENS: Final = 512
 _DRAIN_SECONDS: Final = 10
 _LAST_LINES: Final = 30
 _POLL_SECONDS: Final = 0.5
-_SECONDS_BETWEEN_LINES: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -234,18 +234,16 @@ class LocalServer:
         """Waits until it is healthy. Raises ServingError, with the last lines of its log, when it ends or is too slow."""
         from relevance_core.serving.wire import Server
 
-        begun = told = time.monotonic()
+        pace = Pace()
         with Server(self.url, timeout=5) as server:
             while not server.healthy():
-                now = time.monotonic()
                 self.require_alive()
-                if now - begun > self.spec.settings.start_seconds:
+                if pace.seconds > self.spec.settings.start_seconds:
                     raise self._error(f"the server was not ready within {self.spec.settings.start_seconds:g} s")
-                if now - told > _SECONDS_BETWEEN_LINES:
-                    told = now
-                    log.info("vLLM starts on %s: %.0f s", self.url, now - begun)
+                if pace.due():
+                    log.info("vLLM starts on %s: %.0f s", self.url, pace.seconds)
                 time.sleep(_POLL_SECONDS)
-        log.info("vLLM is up on %s after %.0f s", self.url, time.monotonic() - begun)
+        log.info("vLLM is up on %s after %.0f s", self.url, pace.seconds)
 
     def require_alive(self) -> None:
         """Raises ServingError, with the last lines of its log, when it has ended."""
