@@ -24,6 +24,7 @@ import pytest
 from relevance_core.cli import main
 from relevance_core.config import ServingSettings
 from relevance_core.errors import NotFound, RegistryError, ServingError, SettingsError, StoreError
+from relevance_core.machine import free_port
 from relevance_core.processes import Progress, set_progress
 from relevance_core.registry import BaseInfo, Manifest, PromptInfo, Registry
 from relevance_core.serving import fleet
@@ -605,12 +606,6 @@ def test_importing_the_client_loads_no_torch() -> None:
     """A search service that only scores does not need the training libraries."""
     code = "import sys; from relevance_core.serving import ScoringClient; sys.exit('torch' in sys.modules or 'peft' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def wait_for_port(port: int) -> None:
