@@ -66,6 +66,12 @@ class RegistryError(RelevanceError, ValueError):
     exit_code = 68
 
 
+class ProgramError(RelevanceError, AssertionError):
+    """A stage that breaks a rule of the loop, whatever its rows and settings: its code has to be changed."""
+
+    exit_code = 70
+
+
 class StoreError(RelevanceError, OSError):
     """The object store refused or failed: credentials, network, a full disk."""
 

@@ -1,4 +1,4 @@
-"""This machine's resources for servers: the environment that has vLLM, its GPUs, free ports, and process groups."""
+"""This machine: its environment with vLLM and the values that vLLM takes, its GPUs, ports, process groups, and scratch folder."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,15 @@ from relevance_core.config import ServingSettings
 from relevance_core.errors import ServingError, SettingsError
 
 ENVIRONMENT: Final = ".venv-serving"
+VLLM_ON_CPU: Final[Mapping[str, str]] = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
+    # Bound threads would use the same cores for every process of a machine, and each spins while it waits for work.
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+}
+"""Environment variables of a vLLM process on the CPU, where they are not set already."""
+_LORA_RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
+"""The values that vLLM takes as the largest rank of its adapters."""
 _DRIVER: Final = Path("/dev/nvidiactl")
 _CLEARING_SECONDS: Final = 5.0
 _COUNT: Final = "import torch; print(torch.cuda.device_count())"
@@ -76,6 +86,11 @@ def parallel_of(folder: Path, gpus: int) -> int:
     heads = int(config["num_attention_heads"])
     shared = int(config.get("num_key_value_heads") or heads)
     return max(n for n in range(1, gpus + 1) if heads % n == 0 and (shared % n == 0 or n % shared == 0))
+
+
+def lora_limit(rank: int) -> int:
+    """Returns the least value that vLLM takes as the largest rank of its adapters and that allows `rank`; 512 for all above."""
+    return next((limit for limit in _LORA_RANKS if limit >= rank), _LORA_RANKS[-1])
 
 
 def config_of(folder: Path) -> dict[str, Any]:

@@ -123,6 +123,26 @@ def log_as(config: LogConfig) -> None:
     _part.set(config.part)
 
 
+class Pace:
+    """Tells a long computation or wait when its next line in the log is due: every 10 s."""
+
+    def __init__(self) -> None:
+        self._begun = self._told = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """The time since it was made."""
+        return time.monotonic() - self._begun
+
+    def due(self) -> bool:
+        """Tells whether 10 s have gone by since it was made or last said yes."""
+        now = time.monotonic()
+        if now - self._told < _SECONDS_BETWEEN_LINES:
+            return False
+        self._told = now
+        return True
+
+
 class Progress:
     """Logs how far a long computation is and how long it will still take: at most a line every 10 s."""
 
@@ -135,15 +155,13 @@ class Progress:
             done: how many there are already.
         """
         self.what, self.total, self.begun = what, total, done
-        self._started = self._told = time.monotonic()
+        self._pace = Pace()
 
     def at(self, done: int, note: str = "") -> None:
         """Tells how many are done by now; `note` is told with it."""
-        now = time.monotonic()
-        if now - self._told < _SECONDS_BETWEEN_LINES or done <= self.begun:
+        if done <= self.begun or not self._pace.due():
             return
-        self._told = now
-        left = round((now - self._started) / (done - self.begun) * (self.total - done))
+        left = round(self._pace.seconds / (done - self.begun) * (self.total - done))
         log.info("%s %d of %d, %d:%02d left%s", self.what, done, self.total, left // 60, left % 60, note and f", {note}")
 
     def close(self) -> None:

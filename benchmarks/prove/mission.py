@@ -22,6 +22,7 @@ import pytest
 
 from benchmarks.prove.cells import Evidence
 from benchmarks.turns import PROJECT
+from relevance_core.machine import free_port
 from relevance_core.pairs import TASKS, Task
 from relevance_core.registry import Registry, Release
 from relevance_core.serving import Pair, ScoringClient
@@ -32,7 +33,7 @@ from relevance_core.tools.simulator.market import Market
 from tests.support import airflow_forms
 from tests.support.airflow_home import Home, airflow_home
 from tests.support.browser import Browser, browser
-from tests.support.registry_cases import KEYS, free_port, make_bucket, moto_server, use_server
+from tests.support.registry_cases import KEYS, make_bucket, moto_server, use_server
 
 log = logging.getLogger(__name__)
 

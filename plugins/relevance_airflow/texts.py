@@ -33,7 +33,8 @@ EXAMPLE: Final = (
 _LONGEST: Final = 400
 # Notifiers render their fields as templates, and what they send is read as HTML (mail) or as Slack's markup.
 _MARKUP: Final = str.maketrans("<>{}", "‹›()")
-_PROGRESS: Final = re.compile(r"^(?:\[ *[\d.]+ s\] )?relevance(?: [\w-]+)+: ")
+# The clock of a logged line, and the command that failed: `relevance`, `relevance stage` or `relevance registry rollback`.
+_BEFORE_A_CAUSE: Final = re.compile(r"^(?:\[ *[0-9]+\.[0-9] s\] )?(?:relevance(?: [a-z]+){0,2}: )?")
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,8 @@ def plain(text: str) -> str:
 
 
 def cause(last_line: str) -> str:
-    """Returns the cause of a failure from the last line that `relevance` wrote, without its time and logger name."""
-    return _PROGRESS.sub("", last_line)
+    """Returns the cause of a failure from the last line that `relevance` wrote, without its clock and the command's name."""
+    return _BEFORE_A_CAUSE.sub("", last_line)
 
 
 def failed(run: str, stage: str, why: str) -> str:

@@ -42,7 +42,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--sources",
         default="",
         metavar="LANGUAGES",
-        help="a further row for each of these languages, translated from it alone; the gains are what translate.sources=auto reads",
+        help="languages, separated by commas: a further row for each, translated from it alone; its gain tells whether to name the "
+        "language in translate.sources",
     )
     command.add_argument(
         "--judge", default="", metavar="FILE", help="a labelled file that judges, instead of the split's judgement rows"

@@ -88,8 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         called = options.called
         _prepare(options)
         if options.json:
-            with results.alone_on_stdout() as print_json:
-                print_json(options.run(options))
+            with results.nothing_on_stdout():
+                result = options.run(options)
+            results.print_json(result)
         else:
             results.show(options.show(options.run(options)))
     except RelevanceError as error:

@@ -142,8 +142,10 @@ def at_least(least: int) -> Callable[[str], int]:
     """The type of an option that is a whole number from `least` on."""
 
     def number(text: str) -> int:
-        if not re.fullmatch(r"[+-]?\d+", text) or int(text) < least:
-            raise SettingsError(f"{text!r} is no number of them", expected=f"a whole number from {least} on")
-        return int(text)
+        whole = re.fullmatch(r"[+-]?\d+", text)
+        if whole and int(text) >= least:
+            return int(text)
+        problem = "too small" if whole else "no whole number"
+        raise SettingsError(f"{text!r} is {problem}", expected=f"a whole number from {least} on")
 
     return number

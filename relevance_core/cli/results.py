@@ -6,6 +6,7 @@ Tables are laid out by rich, which is maintained, typed, and knows how many colu
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
 import json
 import os
@@ -40,11 +41,24 @@ Show = Callable[[Any], Iterable[Part]]
 
 
 @contextlib.contextmanager
-def alone_on_stdout() -> Iterator[Callable[[Result], None]]:
-    """Gives the function that prints the result as JSON. What anything else prints meanwhile goes to stderr."""
-    stdout = sys.stdout
-    with contextlib.redirect_stdout(sys.stderr):
-        yield lambda result: emit(json.dumps(result, ensure_ascii=False) + "\n", stdout)
+def nothing_on_stdout() -> Iterator[None]:
+    """Sends to stderr all that is printed meanwhile: by Python, by C code, and by child processes, which inherit descriptor 1."""
+    sys.stdout.flush()
+    kept, flush_all = os.dup(1), ctypes.CDLL(None).fflush
+    flush_all(None)
+    try:
+        os.dup2(2, 1)
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        flush_all(None)  # C code may still hold in its buffer what it printed
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def print_json(result: Result) -> None:
+    """Prints a result as one line of JSON."""
+    emit(json.dumps(result, ensure_ascii=False) + "\n")
 
 
 def show(parts: Iterable[Part]) -> None:

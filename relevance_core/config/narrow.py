@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from relevance_core.errors import RelevanceError
+from relevance_core.errors import ProgramError
 
 
-class UnnamedSetting(RelevanceError, AttributeError):
+class UnnamedSetting(ProgramError, AttributeError):
     """A body read a setting that its stage does not name; the output's key would not have covered it."""
 
 

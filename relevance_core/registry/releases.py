@@ -7,7 +7,7 @@ read again. Nothing is overwritten, so the log needs only one guarantee from the
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
@@ -20,6 +20,21 @@ CHAMPION = "champion"
 LOG: Final = f"aliases/{CHAMPION}/"
 """Prefix of the log in a store."""
 _ENTRY = re.compile(rf"{LOG}([0-9]{{8}})\.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Older:
+    """A state that a rollback restores, and the state that it replaces.
+
+    Attributes:
+        versions: task → version to restore.
+        restores: task → number of the restored release; empty where a version was named.
+        serving: task → version that served when this state was found; None where none did.
+    """
+
+    versions: Mapping[str, str]
+    restores: Mapping[str, int]
+    serving: Mapping[str, str | None]
 
 
 class Registry(Versions):
@@ -106,7 +121,7 @@ class Registry(Versions):
             NotFound: a version does not exist.
         """
         expected = _serving(self.current(), versions) if expect is None else {task: expect.get(task) for task in versions}
-        return self._append(dict(versions), expected, _Decision(who, why, run_id, {}))
+        return self._append(dict(versions), expected, _Decision(who, why, run_id))
 
     def rollback(self, task: str | None = None, to: str | int | None = None, *, who: str, why: str, run_id: str = "") -> Release:
         """Appends a log entry that lets an older state serve again: the one that `older` finds, every version verified first.
@@ -123,19 +138,31 @@ class Registry(Versions):
             RegistryError: `to` is ambiguous or names a version without a task, or a version is damaged.
             Conflict: somebody else changed the state meanwhile.
         """
-        versions, restores = self.older(task, to)
-        expected = _serving(self.current(), versions)
-        return self._append(versions, expected, _Decision(who, why, run_id, restores))
+        return self.restore(self.older(task, to), who=who, why=why, run_id=run_id)
 
-    def older(self, task: str | None = None, to: str | int | None = None) -> tuple[dict[str, str], dict[str, int]]:
+    def restore(self, older: Older, *, who: str, why: str, run_id: str = "") -> Release:
+        """Appends a log entry that lets an older state serve again, every version verified first.
+
+        Args:
+            older: the state, from `older`.
+            who: name of the person who decides.
+            why: the reason, for the log.
+            run_id: the run that asks for the rollback, if any.
+
+        Raises:
+            NotFound: a version of the state is gone.
+            RegistryError: a version is damaged.
+            Conflict: one of the tasks serves another version than when `older` was found.
+        """
+        do = "look at `relevance registry list`, and roll back again if what serves now is to go too"
+        return self._append(dict(older.versions), older.serving, _Decision(who, why, run_id, older.restores, do))
+
+    def older(self, task: str | None = None, to: str | int | None = None) -> Older:
         """Finds the state that a rollback restores; two rollbacks in a row go back two steps.
 
         Args:
             task: the only task to change; None: every task. A task that the older release did not have keeps its version.
             to: a release's number, a version (then `task` is needed), or None for the state before the current one.
-
-        Returns:
-            Task → version, and task → number of the restored release.
 
         Raises:
             NotFound: there is no such state.
@@ -147,15 +174,15 @@ class Registry(Versions):
         if isinstance(to, str):
             if task is None:
                 raise RegistryError("a version was given without its task", do="name the task, for example --task QC")
-            return {task: self.find(task, to).version}, {}
+            return Older({task: self.find(task, to).version}, {}, _serving(current, {task}))
         tasks = set(current.versions) if task is None else {check_task(task)}
         older = self._before(current, tasks) if to is None else self._numbered(to, current)
         versions = {name: version for name, version in older.versions.items() if name in tasks}
         if not versions:
             raise NotFound(f"release {to} has no version of {task}", where=self.store.uri, do="see `relevance registry list`")
-        return versions, dict.fromkeys(versions, older.number)
+        return Older(versions, dict.fromkeys(versions, older.number), _serving(current, versions))
 
-    def _append(self, versions: dict[str, str], expected: dict[str, str | None], decision: "_Decision") -> Release:
+    def _append(self, versions: dict[str, str], expected: Mapping[str, str | None], decision: "_Decision") -> Release:
         """Creates the next entry, or returns the current one if it already says the same; after a lost race it decides again."""
         if not versions or not decision.who.strip() or not decision.why.strip():
             raise RegistryError("a release needs a version, who decided it and why", do="give --who and --why")
@@ -165,13 +192,13 @@ class Registry(Versions):
             serving = _serving(current, versions)
             if current and serving == versions:
                 return current
-            _check_unmoved(serving, expected, current)
+            _check_unmoved(serving, expected, current, decision.do)
             entry = Release(
                 number=current.number + 1 if current else 1,
                 previous=current.number if current else None,
                 versions=(current.versions if current else {}) | versions,
                 bases=(current.bases if current else {}) | bases,
-                restores=decision.restores,
+                restores=dict(decision.restores),
                 who=decision.who,
                 why=decision.why,
                 run_id=decision.run_id,
@@ -230,7 +257,12 @@ class _Decision:
     who: str
     why: str
     run_id: str
-    restores: dict[str, int]
+    restores: Mapping[str, int] = field(default_factory=dict)
+    do: str = (
+        "run the loop again, so that the new one is judged against what serves now; or, to let it serve all the same, "
+        "`relevance registry promote TASK=VERSION --why …`"
+    )
+    """For the person whose decision came too late."""
 
 
 def _key(number: int) -> str:
@@ -247,13 +279,12 @@ def _serving(release: Release | None, tasks: Mapping[str, str] | set[str]) -> di
     return {task: release.versions.get(task) if release else None for task in tasks}
 
 
-def _check_unmoved(serving: dict[str, str | None], expected: dict[str, str | None], current: Release | None) -> None:
+def _check_unmoved(serving: Mapping[str, str | None], expected: Mapping[str, str | None], current: Release | None, do: str) -> None:
     moved = [f"{task} serves {serving[task]}, not {expected[task]}" for task in serving if serving[task] != expected[task]]
     if moved:
         raise Conflict(
             f"the champion moved while this was decided: {'; '.join(moved)}",
             where=f"release {current.number} by {current.who}" if current else "no release",
-            expected="the version against which the new one was judged",
-            do="run the loop again, so that the new one is judged against what serves now; or, to let it serve all the same, "
-            "`relevance registry promote TASK=VERSION --why …`",
+            expected="the version that served when it was decided",
+            do=do,
         )

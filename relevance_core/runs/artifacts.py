@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from relevance_core.errors import NotFound, RelevanceError, StoreError
+from relevance_core.errors import NotFound, ProgramError, StoreError
 from relevance_core.machine import scratch
 from relevance_core.pairs import Task
 from relevance_core.store import Store
@@ -38,9 +38,9 @@ class Rows:
 
     def __post_init__(self) -> None:
         if self.incoming + self.made != self.kept + self.quarantined + self.dropped:
-            raise RelevanceError(f"rows got lost: {self}", expected="in + made = kept + quarantined + dropped")
+            raise ProgramError(f"rows got lost: {self}", expected="in + made = kept + quarantined + dropped")
         if sum(self.reasons.values()) != self.quarantined + self.dropped:
-            raise RelevanceError(f"rows without a reason: {self}", expected="one reason for every row not kept")
+            raise ProgramError(f"rows without a reason: {self}", expected="one reason for every row not kept")
 
     def as_json(self) -> dict[str, Any]:
         """Returns the counts as the command line prints them; "in" counts incoming and made rows together."""

@@ -21,9 +21,8 @@ class Step:
         name: of the stage, of its module or folder in `relevance_core.stages` and of its task in the DAG.
         title: its name in the graph.
         text: its purpose, in a sentence.
-        needs: role → the stage that fills it. A body asks for its inputs by role (`inputs["rows"]`), so that inserting a stage
-            between
-            two others changes this table alone.
+        needs: role → the stage whose output fills it. A body asks for its inputs by role (`inputs["rows"]`), so that inserting a
+            stage between two others changes this table alone.
         with_setting: dotted setting → further roles, needed while the setting differs from its default. Their stages always finish
             before this one begins, so that the DAG's arrows are the same under all settings.
         per_task: it runs once for each of QC and QI.

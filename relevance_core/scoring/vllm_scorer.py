@@ -22,6 +22,7 @@ import torch
 from transformers import AutoTokenizer
 
 from relevance_core.errors import ModelError
+from relevance_core.machine import VLLM_ON_CPU, lora_limit
 from relevance_core.models.base_ref import BaseRef, answer_ids
 from relevance_core.processes import PartLogger, Progress, open_progress
 from relevance_core.prompts import PairText, Prompt
@@ -29,12 +30,8 @@ from relevance_core.scoring import vllm_pass
 
 log = PartLogger(logging.getLogger(__name__))
 
-_RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
-"""The rank limits that vLLM accepts."""
 _ENVIRONMENT: Final[Mapping[str, str]] = {
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    **VLLM_ON_CPU,
     "VLLM_NO_USAGE_STATS": "1",
     # The engine lives in the pass's own process, so that nothing outlives it.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -87,7 +84,7 @@ class VllmScorer:
         job = {
             "model": self._base.source,
             "adapter": str(self._adapter.absolute()) if self._adapter else None,
-            "max_rank": next(bound for bound in _RANKS if bound >= rank),
+            "max_rank": lora_limit(rank),
             "dtype": self.dtype,
             "longest": max(map(len, prompts)),
             "answers": self.answers,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from relevance_core.config import ServingSettings
 from relevance_core.errors import NotFound, ServingError
+from relevance_core.processes import Pace
 from relevance_core.registry import Manifest
 from relevance_core.registry.manifest import canonical
 from relevance_core.store import Store
@@ -125,14 +126,16 @@ def start(store: Store, manifest: Manifest, settings: ServingSettings) -> list[S
     from relevance_core.serving.wire import Server
 
     supervisors = [Supervisor.start(store.uri, manifest.name, settings) for _ in range(settings.start_servers)]
-    deadline = time.monotonic() + settings.start_seconds
+    log.info("%s starts on %s", manifest.base.label, ", ".join(one.url for one in supervisors))
+    pace = Pace()
     try:
         while waiting := {one.url for one in supervisors} - {entry.url for entry in registered(store)}:
-            log.info("waiting for %s, which is to run %s", ", ".join(sorted(waiting)), manifest.base.label)
             for one in supervisors:
                 one.require_alive()
-            if time.monotonic() > deadline:
+            if pace.seconds > settings.start_seconds:
                 raise ServingError(f"no server was ready within {settings.start_seconds:g} s", where=", ".join(sorted(waiting)))
+            if pace.due():
+                log.info("%s starts on %s: %.0f s", manifest.base.label, ", ".join(sorted(waiting)), pace.seconds)
             time.sleep(_POLL_SECONDS)
     except BaseException:
         for one in supervisors:

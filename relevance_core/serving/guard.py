@@ -65,7 +65,7 @@ class Guard:
             elif scope["path"] in READ:
                 await self._app(scope, receive, send)
             else:
-                body = await _body(scope, receive)
+                body = await _body(receive)
                 name = _adapter(scope["path"], body)
                 await self._pass(scope, _replay(body, receive), send, name)
         except Refusal as refusal:
@@ -174,7 +174,7 @@ def _adapter(path: str, body: bytes) -> str:
     return name
 
 
-async def _body(scope: Scope, receive: Receive) -> bytes:
+async def _body(receive: Receive) -> bytes:
     """Reads the whole body. Raises Refusal if it is too large or breaks off."""
     data = bytearray()
     while True:

@@ -184,12 +184,13 @@ def _watch(
     """Returns when the server has ended, or when its base was replaced and `plan` says so, after the time to drain.
 
     Args:
-        server: The server to wait for.
-        registry: Holds the releases.
-        plan: Says whether a replaced base ends the server.
-        first: The release from which on one that stands on the base counts: it may come and go between two looks.
-        poll_seconds: Between two questions whether the server is alive.
-        look_seconds: Between two looks at the releases, at least.
+        server: the server to watch.
+        registry: of the releases.
+        plan: of the server; with `until_replaced` a replaced base ends it.
+        first: number of the first release to read. Every later one is read too: a release on the base may come and go between
+            two looks.
+        poll_seconds: seconds between two checks that the server runs.
+        look_seconds: least seconds between two looks at the releases.
     """
     label, looked = server.spec.base.label, time.monotonic()
     stood = False
@@ -202,7 +203,7 @@ def _watch(
             release = registry.current()
             stood |= any(label in one.bases.values() for one in _since(registry, release, first))
         except RelevanceError as error:  # An outage of the store must not end a server.
-            log.warning("whether the base still serves is not known: %s", error)
+            log.warning("the server goes on, since the releases can't be read: %s", error)
             continue
         first = release.number if release else first
         if stood and release is not None and label not in release.bases.values():

@@ -21,7 +21,17 @@ from typing import Final, Literal, Self
 
 from relevance_core.config import ServingSettings
 from relevance_core.errors import ServingError, SettingsError
-from relevance_core.machine import config_of, gpus_of, kill_group, parallel_of, require_free, require_python
+from relevance_core.machine import (
+    VLLM_ON_CPU,
+    config_of,
+    gpus_of,
+    kill_group,
+    lora_limit,
+    parallel_of,
+    require_free,
+    require_python,
+)
+from relevance_core.processes import Pace
 from relevance_core.registry import BaseInfo, Manifest
 from relevance_core.serving.launch import STOP_SECONDS
 from relevance_core.store import Store
@@ -30,13 +40,8 @@ from relevance_core.translators import Machine
 log = logging.getLogger(__name__)
 Device = Literal["cpu", "cuda"]
 
-_RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
-"""The values that vLLM's --max-lora-rank takes."""
 CPU_DEFAULTS: Final[Mapping[str, str]] = {
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
-    # Bound threads would use the same cores for every server of a machine, and each spins while it waits for work.
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    **VLLM_ON_CPU,
     # Else the first request waits for a C++ compiler, which must be installed, to build a small function of the sampler.
     "TORCHDYNAMO_DISABLE": "1",
 }
@@ -46,7 +51,6 @@ _LEAST_TOKENS: Final = 512
 _DRAIN_SECONDS: Final = 10
 _LAST_LINES: Final = 30
 _POLL_SECONDS: Final = 0.5
-_SECONDS_BETWEEN_LINES: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -143,13 +147,12 @@ def _longest(folder: Path, versions: Sequence[Manifest]) -> int:
 def command(spec: ServerSpec, python: Path) -> list[str]:
     """Returns the command line of the server; its variables come from `environment`."""
     settings = spec.settings
-    rank = next((rank for rank in _RANKS if rank >= settings.max_rank), _RANKS[-1])
     words: list[object] = [python, "-m", "relevance_core.serving.launch"]
     words += ["--model", spec.folder, "--served-model-name", spec.base.label, "--generation-config", "vllm"]
     words += ["--host", spec.host, "--port", spec.port, "--middleware", "relevance_core.serving.guard.Guard"]
     words += ["--disable-uvicorn-access-log", "--disable-fastapi-docs", "--shutdown-timeout", _DRAIN_SECONDS]
     words += ["--dtype", spec.dtype, "--max-model-len", spec.max_tokens, "--enable-prefix-caching"]
-    words += ["--enable-lora", "--max-lora-rank", rank, "--max-loras", settings.slots]
+    words += ["--enable-lora", "--max-lora-rank", lora_limit(settings.max_rank), "--max-loras", settings.slots]
     words += ["--max-cpu-loras", max(settings.slots, settings.cached)]
     if spec.device == "cuda":
         words += ["--tensor-parallel-size", spec.gpus, "--gpu-memory-utilization", 0.9]
@@ -234,18 +237,16 @@ class LocalServer:
         """Waits until it is healthy. Raises ServingError, with the last lines of its log, when it ends or is too slow."""
         from relevance_core.serving.wire import Server
 
-        begun = told = time.monotonic()
+        pace = Pace()
         with Server(self.url, timeout=5) as server:
             while not server.healthy():
-                now = time.monotonic()
                 self.require_alive()
-                if now - begun > self.spec.settings.start_seconds:
+                if pace.seconds > self.spec.settings.start_seconds:
                     raise self._error(f"the server was not ready within {self.spec.settings.start_seconds:g} s")
-                if now - told > _SECONDS_BETWEEN_LINES:
-                    told = now
-                    log.info("vLLM starts on %s: %.0f s", self.url, now - begun)
+                if pace.due():
+                    log.info("vLLM starts on %s: %.0f s", self.url, pace.seconds)
                 time.sleep(_POLL_SECONDS)
-        log.info("vLLM is up on %s after %.0f s", self.url, time.monotonic() - begun)
+        log.info("vLLM is up on %s after %.0f s", self.url, pace.seconds)
 
     def require_alive(self) -> None:
         """Raises ServingError, with the last lines of its log, when it has ended."""

@@ -71,14 +71,14 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     Known limits. A reused builtin base has not seen the words that are new since it was built.
     """
     if settings.base.model != BUILTIN:
-        return _named(settings, inputs, out)
+        return _named(settings, out)
     languages = inputs["rows"].table("train", ["language"])["language"].unique().sort().to_list()
     found = _champions_base(settings, inputs, out, languages)
     if found is not None:
         log.info("base: the champion's %s knows %s; taken again", found["id"], ", ".join(found["languages"]))
         out.json("base", found)
         return Report(Rows(), _figures(found) | {"built": False})
-    text = _text(settings, inputs, out, languages)
+    text = _text(settings, inputs, languages)
     builds = _builds(settings, text, out)
     for build, figures in zip(builds, map_processes(make, builds, settings.engine.workers), strict=True):
         out.folder(build.name, build.folder)
@@ -190,7 +190,7 @@ def _builds(settings: Settings, text: Text, out: Output) -> list[Build]:
     return [whole, *parts]
 
 
-def _text(settings: Settings, inputs: Inputs, out: Output, languages: Sequence[str]) -> Text:
+def _text(settings: Settings, inputs: Inputs, languages: Sequence[str]) -> Text:
     """Collects clicks and translated positives, or all positives where there are no clicks. languages: of the training rows."""
     source = inputs["source"]
     columns = [*PAIR, "english", "group"]
@@ -292,7 +292,7 @@ def _covers(about: dict[str, Any], settings: Settings, languages: Sequence[str])
     return folds and set(languages) <= set(about["languages"]) and set(settings.tasks) <= set(about["tasks"])
 
 
-def _named(settings: Settings, inputs: Inputs, out: Output) -> Report:
+def _named(settings: Settings, out: Output) -> Report:
     """Writes the `base.json` of a Hugging Face id or folder."""
     base, (folder, digest) = settings.base, _found(settings)
     revision = digest[:_DIGITS] if folder == Path(base.model).expanduser() else base.revision

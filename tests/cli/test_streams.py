@@ -79,6 +79,20 @@ def test_what_a_library_prints_is_not_in_the_json(
     assert "noise" in done.err
 
 
+def test_what_other_programs_print_is_not_in_the_json(registry: Registry, tmp_path: Path) -> None:
+    """A child process and C code print to descriptor 1 while the command works: their lines go to stderr, C's buffer too."""
+    published(registry, tmp_path)
+    noisy = (
+        "import ctypes, subprocess, sys; from relevance_core.cli.main import main; from relevance_core.registry import Registry;"
+        "noise = lambda *_: [subprocess.run(['echo', 'of a child'], check=True), ctypes.CDLL(None).puts(b'of C')] and [];"
+        "Registry.verify = noise; sys.exit(main(['registry', 'verify', '--json']))"
+    )
+    done = subprocess.run([sys.executable, "-c", noisy], capture_output=True, text=True, env=environment(), check=True)
+    assert done.stdout.count("\n") == 1
+    assert json.loads(done.stdout)["verified"]
+    assert {"of a child", "of C"} <= set(done.stderr.splitlines())
+
+
 def test_a_change_of_what_serves_is_shown(registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The release that promote and rollback made is on stdout."""
     one, two = published(registry, tmp_path, "QC", "one", "two")

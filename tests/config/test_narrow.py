@@ -7,6 +7,7 @@ import pickle
 import pytest
 
 from relevance_core.config import Settings, TrainSettings, UnnamedSetting, build
+from relevance_core.errors import ProgramError
 from relevance_core.runs.artifacts import Output, Report, Rows
 from relevance_core.runs.stage import Inputs, stage
 from relevance_core.store import Store
@@ -47,7 +48,7 @@ def test_narrowed_settings_travel_to_another_process() -> None:
 
 
 def test_a_body_gets_what_its_stage_names(store: Store) -> None:
-    """A body may read the settings of its key and those of the machine; another ends the stage, and nothing is left."""
+    """A body may read the settings of its key and those of the machine; another ends it as a wrong program; nothing is left."""
 
     def body(settings: Settings, inputs: Inputs, out: Output) -> Report:
         return Report(Rows(), {"seed": settings.seed, "workers": settings.engine.workers})
@@ -57,6 +58,7 @@ def test_a_body_gets_what_its_stage_names(store: Store) -> None:
 
     found = stage("body", uses=("seed",), machine=("engine.workers",))(body)(Settings(), Inputs(), store)
     assert found.figures == {"seed": 17, "workers": 0}
-    with pytest.raises(UnnamedSetting, match=r"window"):
+    with pytest.raises(UnnamedSetting, match=r"window") as refused:
         stage("curious", uses=("seed",))(curious)(Settings(), Inputs(), store)
+    assert refused.value.exit_code == ProgramError.exit_code
     assert [entry.key for entry in store.list("stages/curious/")] == []

@@ -19,10 +19,10 @@ import httpx
 import pytest
 import yaml
 
+from relevance_core.machine import free_port
 from relevance_core.tools.demo.client import Client
 from tests.support.places import PROJECT
 from tests.support.postgres_server import NEEDS_POSTGRES, QUOTED, postgres_server
-from tests.support.registry_cases import free_port
 
 DOCKER = PROJECT / "docker"
 SERVICES = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]

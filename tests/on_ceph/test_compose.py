@@ -18,6 +18,7 @@ import yaml
 
 from relevance_core.config import EngineSettings
 from relevance_core.errors import StoreError
+from relevance_core.machine import free_port
 from relevance_core.prompts import Prompt
 from relevance_core.registry import AdapterMeta, BaseInfo, Manifest, PromptInfo, Registry, golden
 from relevance_core.registry.signing import Key
@@ -25,7 +26,7 @@ from relevance_core.serving import fleet
 from relevance_core.store import Store, open_store
 from tests.support.ceph_rgw import Gateway
 from tests.support.docker_cases import BUCKET, DOCKER, POLICY, credentials, first_start, load
-from tests.support.registry_cases import free_port, make_adapter, make_meta, use_server
+from tests.support.registry_cases import make_adapter, make_meta, use_server
 from tests.support.serving_cases import make_tensors, save_adapter, save_base
 
 PROJECT = DOCKER.parent

@@ -346,12 +346,12 @@ def test_who_answered_when_and_why(rules: Any) -> None:
 @pytest.mark.parametrize(
     ("code", "heals"),
     [
-        *((code, False) for code in (64, 65, 66, 67, 68, 75, 2, 127)),
+        *((code, False) for code in (64, 65, 66, 67, 68, 70, 75, 2, 127)),
         *((code, True) for code in (74, 1, -9, 137)),
     ],
 )
 def test_what_can_heal(rules: Any, code: int, heals: bool) -> None:
-    """Tried again: a store that failed, a killed process, an unforeseen error. Never: bad settings, bad rows, a bad model."""
+    """Tried again: a store that failed, a killed process, an unforeseen error. Never: bad settings or rows, a wrong program."""
     assert rules.heals(code) is heals
 
 

@@ -64,9 +64,28 @@ def test_other_lines() -> None:
         "relevance_retrain 2026-10-08 is not done after 6 h (running)"
     )
     assert texts.moved({"QI": "b", "QC": "a"}, "ada", "worse") == "QC a, QI b serve after a rollback by ada: worse"
-    for line in ("[    1.2 s] relevance stage: no rows", "relevance stage: no rows", "relevance registry rollback: no rows"):
-        assert texts.cause(f"{line}; what to do: look") == "no rows; what to do: look"
-    assert texts.cause("ValueError: relevance stage: no rows") == "ValueError: relevance stage: no rows"
+
+
+@pytest.mark.parametrize("before", ["", "[    1.2 s] ", "[123456.7 s] relevance stage: ", "relevance registry rollback: "])
+def test_a_cause_has_no_clock_and_no_command(before: str) -> None:
+    """The seconds since the command began and its name are taken off the last line, each where it is there."""
+    assert texts.cause(f"{before}no rows; what to do: look") == "no rows; what to do: look"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[... s] no rows",
+        "[1.2.3 s] no rows",
+        "[12 s] no rows",
+        "relevance of these rows is unknown: no label",
+        "ValueError: relevance stage: no rows",
+        "no rows after [    1.2 s] relevance stage: two tries",
+    ],
+)
+def test_a_cause_keeps_what_only_resembles_a_clock_or_a_command(line: str) -> None:
+    """Other numbers in brackets, a sentence about relevance, and a name or clock inside the line belong to the cause."""
+    assert texts.cause(line) == line
 
 
 def test_a_line_is_plain() -> None:

@@ -532,9 +532,10 @@ def test_sixteen_processes_have_one_winner_a_release(local: Registry, tmp_path: 
 # The command
 
 
-def command(store: Store, *arguments: str) -> dict[str, Any]:
+def command(store: Store, *arguments: str, meanwhile: Callable[[], object] = lambda: None) -> dict[str, Any]:
+    """Runs `relevance registry …`. meanwhile: happens after the command has read the store and before it moves the alias."""
     options = build_parser().parse_args(["registry", *arguments, "--store", store.uri])
-    result = registry_cli.run(options, store, lambda *given: given[2]())
+    result = registry_cli.run(options, store, lambda *given: (meanwhile(), given[2]())[1])
     assert json.loads(json.dumps(result)) == result
     return result
 
@@ -556,6 +557,20 @@ def test_the_command_promotes_lists_and_rolls_back(registry: Registry, adapter: 
     assert command(registry.store, "show", "QC") == registry.manifest("QC", one).to_json()
     assert command(registry.store, "rollback", "--release", "2", "--why", "w")["versions"] == {"QC": two}
     assert command(registry.store, "rollback", "--task", "QC", "--version", one, "--why", "w")["versions"] == {"QC": one}
+
+
+def test_a_release_made_meanwhile_is_not_rolled_back(registry: Registry, adapter: Path) -> None:
+    """QC's release 3, made while a rollback from 2 to 1 proves its version, stays; QI's release 4 hinders no rollback of QC."""
+    one, two, three = publish(registry, adapter, "QC", "1", "2", "3")
+    (other,) = publish(registry, adapter, "QI", "x")
+    for version in (one, two):
+        registry.promote({"QC": version}, **DECISION)
+    back = ("rollback", "--task", "QC", "--why", "worse")
+    with pytest.raises(Conflict, match=f"QC serves {three}, not {two}; .*roll back again"):
+        command(registry.store, *back, meanwhile=lambda: registry.promote({"QC": three}, **DECISION))
+    assert [release.versions["QC"] for release in registry.history()] == [one, two, three]
+    result = command(registry.store, *back, meanwhile=lambda: registry.promote({"QI": other}, **DECISION))
+    assert (result["number"], result["versions"]) == (5, {"QC": two, "QI": other})
 
 
 def row(version: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 
 from relevance_core import config
 from relevance_core.config import Settings
-from relevance_core.errors import NotFound, RelevanceError, StoreError, ValidationFailed
+from relevance_core.errors import NotFound, ProgramError, StoreError, ValidationFailed
 from relevance_core.runs.artifacts import Output, Report, Rows, open_artifact
 from relevance_core.runs.stage import Inputs, stage
 from relevance_core.store import Store
@@ -120,9 +120,9 @@ def test_a_finished_failure_fails_again_at_once(store: Store) -> None:
 
 def test_lost_rows_are_refused() -> None:
     """in + made = kept + quarantined + dropped, with a reason for every row not kept."""
-    with pytest.raises(RelevanceError, match="lost"):
+    with pytest.raises(ProgramError, match="lost"):
         Rows(incoming=5, kept=4)
-    with pytest.raises(RelevanceError, match="reason"):
+    with pytest.raises(ProgramError, match="reason"):
         Rows(incoming=5, kept=4, dropped=1)
     assert Rows(incoming=5, made=1, kept=4, dropped=2, reasons={"dropped: copy": 2}).as_json()["in"] == 6
 

@@ -116,8 +116,8 @@ def test_the_client_asks_for_it_by_its_own_prompts(registry: Registry) -> None:
 
 def test_it_is_rolled_back(registry: Registry) -> None:
     """The versions of the first release are proved by their golden pairs, and serve again as release 3."""
-    versions, _ = registry.older()
-    release, proofs = roll_out(registry, versions, lambda: registry.rollback(who="ada", why="a test"), SETTINGS)
+    older = registry.older()
+    release, proofs = roll_out(registry, older.versions, lambda: registry.restore(older, who="ada", why="a test"), SETTINGS)
     assert (release.number, release.versions) == (3, registry.release(1).versions)
     assert [(proof.pairs, proof.tolerance) for proof in proofs] == [(32, 1e-3)] * 2
 

@@ -24,8 +24,11 @@ import pytest
 from relevance_core.cli import main
 from relevance_core.config import ServingSettings
 from relevance_core.errors import NotFound, RegistryError, ServingError, SettingsError, StoreError
+from relevance_core.machine import free_port
+from relevance_core.processes import Progress, set_progress
 from relevance_core.registry import BaseInfo, Manifest, PromptInfo, Registry
 from relevance_core.serving import fleet
+from relevance_core.serving.bulk import score_rows
 from relevance_core.serving.client import AsyncScoringClient, Pair, Scores, ScoringClient
 from relevance_core.serving.prompts import open_prompts
 from relevance_core.serving.wire import Refused, Unavailable, UnknownVersion
@@ -579,16 +582,30 @@ def test_a_file_is_scored_on_servers(shop: Shop, champion: Manifest, start: Any,
     assert scored["version"].unique().to_list() == [champion.version]
 
 
+def test_a_bulk_is_shown_as_every_long_work_is(shop: Shop, champion: Manifest, start: Any) -> None:
+    """Scoring 20 rows opens the process's progress with their number, tells it 20 at last, and closes it."""
+    told: list[object] = []
+
+    class Told(Progress):
+        def at(self, done: int, note: str = "") -> None:
+            told.append(done)
+
+        def close(self) -> None:
+            told.append("closed")
+
+    set_progress(lambda what, total, done: told.append((what, total, done)) or Told(what, total, done))  # type: ignore[func-returns-value]  # append returns None
+    try:
+        rows = pl.DataFrame(PAIRS, schema=["language", "query", "target"], orient="row")
+        score_rows(shop.store, champion, rows, [start().url], ServingSettings(timeout_seconds=5))
+    finally:
+        set_progress(Progress)
+    assert (told[0], told[-2:]) == (("scored", 20, 0), [20, "closed"])
+
+
 def test_importing_the_client_loads_no_torch() -> None:
     """A search service that only scores does not need the training libraries."""
     code = "import sys; from relevance_core.serving import ScoringClient; sys.exit('torch' in sys.modules or 'peft' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def wait_for_port(port: int) -> None:

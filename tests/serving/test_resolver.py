@@ -267,8 +267,9 @@ def test_a_dead_s3_server_never_raises(
     served: ServedBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[str]
 ) -> None:
     """A store that nothing listens at is one line that says so."""
+    from relevance_core.machine import free_port
     from relevance_core.store import open_store
-    from tests.support.registry_cases import free_port, use_server
+    from tests.support.registry_cases import use_server
 
     use_server(monkeypatch, f"http://127.0.0.1:{free_port()}")
     resolver = Resolver(open_store("s3://bucket/x"), served, tmp_path / "cache", max_rank=32, cached=2, log=lines.append)

@@ -117,6 +117,12 @@ def test_command_on_a_cpu(spec: ServerSpec) -> None:
     assert "--api-server-count" not in found
 
 
+@pytest.mark.parametrize(("rank", "limit"), [(1, 8), (8, 8), (9, 16), (257, 320), (513, 512)])
+def test_a_rank_is_rounded_to_a_value_of_vllm(rank: int, limit: int) -> None:
+    """vLLM takes few values as the largest rank: the next one allows the rank, and above the highest vLLM itself refuses."""
+    assert machine.lora_limit(rank) == limit
+
+
 @pytest.mark.parametrize("gpus", [1, 4])
 def test_command_on_gpus(spec: ServerSpec, gpus: int) -> None:
     """On GPUs the model is shared among them, and flags of the operator come last, where vLLM lets them win."""

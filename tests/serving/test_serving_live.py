@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 
 from relevance_core import machine
 from relevance_core.config import EngineSettings, build
+from relevance_core.machine import free_port
 from relevance_core.registry import AdapterMeta, Manifest, Registry, Release, golden
 from relevance_core.registry.adapter_files import WEIGHTS
 from relevance_core.scoring.bases import base_of
@@ -34,7 +35,7 @@ from relevance_core.sources import read_labelled
 from relevance_core.stages.evaluate import score_with
 from relevance_core.store import Store, open_store
 from tests.support.loop import Done, command, environment, relevance, retrain, small_shop
-from tests.support.registry_cases import free_port, make_bucket, moto_server, use_server
+from tests.support.registry_cases import make_bucket, moto_server, use_server
 
 pytestmark = [pytest.mark.serving, pytest.mark.slow]
 

@@ -9,11 +9,11 @@ import pytest
 from relevance_core import config
 from relevance_core.config import Settings
 from relevance_core.errors import RelevanceError, SettingsError, StoreError
+from relevance_core.machine import free_port
 from relevance_core.sources import Source, open_source, sql
 from relevance_core.store import Store
 from tests.support.pair_cases import END, ingested
 from tests.support.postgres_server import NEEDS_POSTGRES, QUOTED, postgres_server
-from tests.support.registry_cases import free_port
 
 pytestmark = NEEDS_POSTGRES
 

@@ -309,7 +309,7 @@ def test_without_clicks_each_fold_gets_a_base_without_its_queries(store: Store) 
     report, artifact = built(store, filtering, inputs_of(store, NO_CLICKS, train_rows()))
     assert artifact.json("base")["folds"] == 2
     assert {name.split("/")[0] for name in artifact.files} == {"base.json", "model", "fold-0", "fold-1"}
-    text = base_stage._text(SETTINGS, inputs_of(store, NO_CLICKS, train_rows()), None, ["en", "es"])  # type: ignore[arg-type]
+    text = base_stage._text(SETTINGS, inputs_of(store, NO_CLICKS, train_rows()), ["en", "es"])
     for fold in (0, 1):
         queries = text.corpus(fold, 2).positives["query"]
         assert len(queries)

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.registry_cases import KEYS, free_port, wait_for
+from relevance_core.machine import free_port
+from tests.support.registry_cases import KEYS, wait_for
 
 #: A program of each Debian package that is needed.
 PACKAGES = {

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.registry_cases import free_port
+from relevance_core.machine import free_port
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
 PASSWORD = "s3cret word@1"

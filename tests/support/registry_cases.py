@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from relevance_core.errors import Conflict
+from relevance_core.machine import free_port
 from relevance_core.pairs import Task
 from relevance_core.processes import forked, take_on
 from relevance_core.registry import AdapterMeta, BaseInfo, Manifest, PromptInfo, Registry, Release
@@ -189,13 +189,6 @@ def check_race(registry: Registry, outcomes: list[list[tuple[str, str, int]]], r
         assert len(published) == WRITERS // 2 * rounds
         assert registry.version_ids(task) == published
         assert registry.verify(task, published[0]) == []
-
-
-def free_port() -> int:
-    """A loopback port that nothing listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes], seconds: float = 120) -> None:

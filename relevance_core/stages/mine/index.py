@@ -54,7 +54,7 @@ def neighbours(vectors: Vectors, rows: Places, count: int, kind: Kind = "flat", 
 def build(vectors: Vectors, kind: Kind, threads: int = 1) -> Any:
     """Builds the FAISS index of (n, d) unit vectors."""
     faiss.omp_set_num_threads(threads)
-    return _INDEXES[kind](np.ascontiguousarray(vectors), threads)
+    return _INDEXES[kind](np.ascontiguousarray(vectors))
 
 
 def search(index: Any, vectors: Vectors, rows: Places, count: int) -> tuple[Places, Vectors]:
@@ -87,13 +87,13 @@ def similarities(left: Vectors, rows: NDArray[Any], right: Vectors, others: NDAr
     return found
 
 
-def _flat(vectors: Vectors, threads: int) -> Any:
+def _flat(vectors: Vectors) -> Any:
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(vectors)
     return index
 
 
-def _ivf(vectors: Vectors, threads: int) -> Any:
+def _ivf(vectors: Vectors) -> Any:
     clusters = max(1, min(round(len(vectors) ** 0.5), len(vectors) // _TRAINED))
     index = faiss.IndexIVFFlat(faiss.IndexFlatIP(vectors.shape[1]), vectors.shape[1], clusters, faiss.METRIC_INNER_PRODUCT)
     index.cp.max_points_per_centroid, index.cp.min_points_per_centroid = _TRAINED, 1
@@ -104,7 +104,7 @@ def _ivf(vectors: Vectors, threads: int) -> Any:
     return index
 
 
-_INDEXES: Final[dict[Kind, Callable[[Vectors, int], Any]]] = {"flat": _flat, "ivf": _ivf}
+_INDEXES: Final[dict[Kind, Callable[[Vectors], Any]]] = {"flat": _flat, "ivf": _ivf}
 _AT_A_TIME: Final = 20_000
 """Pairs of vectors gathered at a time: about 60 MB at 384 dimensions."""
 _SEED: Final = 17

@@ -79,7 +79,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
         return _as_it_is(settings, train, out)
     targets = _targets(inputs["source"], train, task, settings)
     market = _market(settings, train, targets, out)
-    found = find(settings, market, out)
+    found = find(settings, market)
     english = English(translator_of_run(settings, inputs["translator"]), out.store)
     fates = _fates(found, market, Guards(train, targets, settings.mine, task, english), settings)
     negatives = _as_rows(sample(fates.usable, train, settings.mine, _seed(settings)), train)
@@ -169,7 +169,7 @@ class Found(NamedTuple):
     recall: float
 
 
-def find(settings: Settings, market: Market, out: Output) -> Found:
+def find(settings: Settings, market: Market) -> Found:
     """Finds the nearest targets of each positive's target: `top_k`, with easy negatives `easy_top` of them."""
     mine, targets = settings.mine, len(market.targets)
     anchors = market.positives["positive"].unique().sort().to_numpy()

@@ -12,7 +12,6 @@ import logging
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from relevance_core.errors import ServingError
+from relevance_core.machine import free_port, require_free
 from relevance_core.tools.demo.client import AirflowError, Client
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class Airflow:
             log.info("Airflow is running already at %s", self.login()["url"])
             return self.client()
         self.stop()
-        port = free_port(port)
+        port = ui_port(port)
         self._write_login(port)
         variables = self.variables(port)
         self._check(["db", "migrate"], variables)
@@ -170,20 +171,17 @@ class Airflow:
         return [pid for pid in _processes() if mark in _environment(pid) and pid != os.getpid()]
 
 
-def free_port(wanted: int) -> int:
-    """`wanted` if nothing listens there on loopback, else a free port, which is said; 0 means any."""
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            found = int(probe.getsockname()[1])
-            if wanted not in (0, found):
-                log.info("port %s is in use; the UI takes %s", wanted, found)
-            return found
-    raise AirflowError("no free port on 127.0.0.1")
+def ui_port(wanted: int) -> int:
+    """Returns `wanted` if nothing listens there on loopback, else a free port, and logs it; 0 means any."""
+    if wanted == 0:
+        return free_port()
+    try:
+        require_free("127.0.0.1", wanted)
+    except ServingError:
+        found = free_port()
+        log.info("port %s is in use; the UI takes %s", wanted, found)
+        return found
+    return wanted
 
 
 def _processes() -> Iterator[int]:
