@@ -5,6 +5,7 @@ environment (`RELEVANCE_SETTINGS`, one JSON object), then `--set key=value`. Eac
 """
 
 from relevance_core.config.data import SourceSettings, SplitSettings, ValidationSettings, WindowSettings
+from relevance_core.config.history import lost
 from relevance_core.config.loading import build, load, merge, nested, of_record, window_until
 from relevance_core.config.machine import EngineSettings, ServingSettings
 from relevance_core.config.narrow import UnnamedSetting
@@ -55,6 +56,7 @@ __all__ = [
     "WindowSettings",
     "build",
     "load",
+    "lost",
     "merge",
     "nested",
     "of_record",

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from relevance_core import config
 from relevance_core.config import Settings
@@ -30,6 +30,8 @@ class Run:
         champion: task → the version that served when the run began.
         onboarded: the languages onboarded before the run, and those that it onboards.
         decisions: names of the objects that held people's decisions about labels when the run began.
+        dag_run: Airflow's name of the run; empty for a run from the command line.
+        lost: removed settings, with their values, without which its stages can't be run as they were meant (`config.lost`).
     """
 
     store: Store
@@ -38,6 +40,22 @@ class Run:
     champion: Mapping[str, str]
     onboarded: tuple[str, ...]
     decisions: tuple[str, ...] = ()
+    dag_run: str = ""
+    lost: tuple[str, ...] = ()
+
+    @classmethod
+    def of_record(cls, store: Store, run_id: str, settings: Settings, record: Mapping[str, Any]) -> Self:
+        """Builds a run from its record. settings: the record's, with those of this machine."""
+        return cls(
+            store,
+            run_id,
+            settings,
+            record["champion"],
+            tuple(record["onboarded"]),
+            tuple(record.get("decisions", ())),
+            record.get("dag_run", ""),
+            config.lost(record["settings"]),
+        )
 
     def inputs(self, name: str, task: Task | None) -> Inputs:
         """Returns the inputs of a stage. Raises NotFound for an output that does not exist yet, is damaged or gone."""
@@ -145,7 +163,7 @@ def pin(settings: Settings, store: Store, run_id: str, dag_run: str = "") -> Run
         raise SettingsError(
             f"run {run_id} was begun with other settings", where=", ".join(changed), do="take another run id, or the run's settings"
         )
-    return Run(store, run_id, settings, record["champion"], tuple(record["onboarded"]), tuple(record.get("decisions", ())))
+    return Run.of_record(store, run_id, settings, record)
 
 
 def open_run(store: Store, run_id: str, here: Settings) -> Run:
