@@ -16,6 +16,7 @@ from relevance_core.errors import NotFound, RelevanceError, StoreError
 from relevance_core.machine import scratch
 from relevance_core.pairs import Task
 from relevance_core.store import Store
+from relevance_core.store.disk import replacement
 
 MANIFEST = "manifest.json"
 TABLE_SUFFIX = ".parquet"
@@ -132,16 +133,16 @@ class Artifact:
         return scratch("cache") / self.digest / prefix
 
     def _download(self, key: str, path: Path, sha256: str) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.store.download(key, path)
-        if _sha256(path) != sha256:
-            path.unlink()
-            raise StoreError(
-                "a file is not what its manifest says",
-                where=self.store.uri_of(key),
-                expected=f"sha256 {sha256}",
-                do="delete the stage's manifest beside it and run the stage again",
-            )
+        """Downloads a file under another name, and gives it its own once its sha256 is the manifest's."""
+        with replacement(path) as unchecked:
+            self.store.download(key, unchecked)
+            if _sha256(unchecked) != sha256:
+                raise StoreError(
+                    "a file is not what its manifest says",
+                    where=self.store.uri_of(key),
+                    expected=f"sha256 {sha256}",
+                    do="delete the stage's manifest beside it and run the stage again",
+                )
 
 
 class Output:
