@@ -71,7 +71,6 @@ def stage(
     uses: tuple[str, ...] | Callable[[Settings], tuple[str, ...]],
     machine: tuple[str, ...] = (),
     version: int = 1,
-    by_task: bool = False,
     pinned: tuple[str, ...] | Callable[[Settings], tuple[str, ...]] = (),
     fingerprint: Callable[[Settings], str] | None = None,
     held: Held | None = None,
@@ -83,7 +82,6 @@ def stage(
         uses: the settings (dotted) that its output depends on, or a function from the settings to these.
         machine: further settings that its body reads but its output does not depend on: processes, servers, keys.
         version: raised whenever the code changes the output for the same inputs.
-        by_task: it runs once per task.
         pinned: those of "champion", "onboarded", "approvals", "decisions" that its output depends on, or such a function.
         fingerprint: a digest of what the stage reads from outside the store; "" for nothing.
         held: of an effect, compares a finished output with the registry; without it, a finished output is reused.
@@ -111,7 +109,7 @@ def stage(
                 log.info("%d rows kept, %.1f s", finished.rows.kept, time.monotonic() - started)
                 return finished
 
-        run.stage_name, run.by_task, run.effect = name, by_task, held is not None  # type: ignore[attr-defined]
+        run.effect = held is not None  # type: ignore[attr-defined]
         return run
 
     return decorate

@@ -37,7 +37,7 @@ _WRITERS: Final[Mapping[str, Callable[[pl.DataFrame, Path], None]]] = {
 _USES: Final = ("prompt", "base.model", "engine.scorer", "seed")
 
 
-@stage("evaluate", uses=_USES, machine=("engine", "serving"), by_task=True, version=2, pinned=("champion",))
+@stage("evaluate", uses=_USES, machine=("engine", "serving"), version=2, pinned=("champion",))
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Scores the task's dev rows with the new adapter and with the champion: `scores` and `metrics.json`.
 

@@ -46,7 +46,7 @@ class Verdict:
         return {"verdict": self.verdict, "reasons": [asdict(reason) for reason in self.reasons]}
 
 
-@stage("gate", uses=("gate", "seed"), by_task=True, pinned=("onboarded",))
+@stage("gate", uses=("gate", "seed"), pinned=("onboarded",))
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Holds the figures of *evaluate* against the rules of `settings.gate` and leaves `verdict.json`.
 

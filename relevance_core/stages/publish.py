@@ -31,7 +31,6 @@ def _held(inputs: Inputs, found: Artifact) -> Report | None:
     uses=("prompt", "base.model", "window"),
     machine=("serving.sign_key",),
     version=3,
-    by_task=True,
     pinned=("champion", "onboarded"),
     held=_held,
 )
@@ -44,7 +43,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     Known limits: a held adapter is kept in its *train* output only, where `relevance evaluate` does not look.
     """
     task = inputs.task
-    assert task is not None  # noqa: S101 - by_task
+    assert task is not None  # noqa: S101 - a stage that runs per task is given its task
     adapter, verdict = inputs["adapter"].folder("adapter"), inputs["verdict"].json("verdict")
     meta = describe(settings, inputs)
     version = Manifest.build(task, *read_adapter(adapter, meta.base), meta).version

@@ -31,10 +31,9 @@ def test_stages_of_a_task_stand_together() -> None:
     assert [step.name for step in STEPS] == [*COMMON, *PER_TASK, *TOGETHER]
 
 
-def test_by_default_a_stage_reads_its_roles_alone() -> None:
-    """Without a setting that asks for more, the inputs are `needs`."""
-    settings = config.Settings()
-    assert {step.name: step.inputs(settings) for step in STEPS} == {step.name: dict(step.needs) for step in STEPS}
+def test_by_default_train_reads_its_own_task_alone() -> None:
+    """Without train.tapt the inputs of *train* are the rows that *denoise* kept and the base."""
+    assert step_of("train").inputs(config.Settings()) == {"rows": "denoise", "base": "base"}
 
 
 @pytest.mark.parametrize(
@@ -52,10 +51,10 @@ def test_a_strategy_adds_no_arrow(values: dict[str, Any], stage: str, more: dict
 
 
 @pytest.mark.parametrize("step", [*STEPS, REPORT], ids=lambda step: step.name)
-def test_a_stage_is_what_the_table_says(step: Step) -> None:
-    """A stage's own name, whether it runs for each task and whether it acts on the registry agree with its step."""
+def test_an_effect_is_what_the_table_says(step: Step) -> None:
+    """A stage compares its finished output with the registry exactly where its step says that it acts on the registry."""
     function: Any = stage_function(step.name)
-    assert (function.stage_name, function.by_task, function.effect) == (step.name, step.per_task, step.effect)
+    assert function.effect == step.effect
 
 
 def test_an_optional_step_names_its_switch() -> None:

@@ -45,7 +45,7 @@ def _seed(settings: Settings) -> int:
     return settings.seed if "random" in settings.mine.mix else 0
 
 
-@stage("mine", uses=_uses, machine=("engine", "serving"), version=2, by_task=True)
+@stage("mine", uses=_uses, machine=("engine", "serving"), version=2)
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Semantic hard negatives (arXiv 2510.21671, strategy 2): targets that are near a positive and are not relevant.
 
