@@ -51,17 +51,21 @@ class Pinned(BaseModel):
     gate: Gate
 
 
-class RunFile(BaseModel):
-    """The record that a run pins when it begins; `dag_run` is Airflow's run id, empty for a run from the command line."""
-
-    settings: Pinned
-    onboarded: list[str]
-    dag_run: str = ""
+class _Record(BaseModel):
+    """A record of a run. parse: takes the key too, like every parser of a stored object (`ui.history.Reader.read`)."""
 
     @classmethod
     def parse(cls, data: bytes, key: str) -> Self:
         """Parses a record. Raises pydantic's ValidationError for a damaged one."""
         return cls.model_validate_json(data)
+
+
+class RunFile(_Record):
+    """The record that a run pins when it begins; `dag_run` is Airflow's run id, empty for a run from the command line."""
+
+    settings: Pinned
+    onboarded: list[str]
+    dag_run: str = ""
 
 
 class RowsFile(BaseModel):
@@ -74,18 +78,13 @@ class RowsFile(BaseModel):
     reasons: dict[str, int]
 
 
-class StageFile(BaseModel):
+class StageFile(_Record):
     """The record of a finished stage in a run."""
 
     rows: RowsFile
     figures: dict[str, JsonValue]
     address: str = ""
     failure: dict[str, str] | None = None
-
-    @classmethod
-    def parse(cls, data: bytes, key: str) -> Self:
-        """Parses a record. Raises pydantic's ValidationError for a damaged one."""
-        return cls.model_validate_json(data)
 
 
 class Place(NamedTuple):
