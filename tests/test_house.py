@@ -103,11 +103,24 @@ def test_stages_are_stages() -> None:
     assert found == {step.name for step in (*STEPS, REPORT)}
 
 
-@pytest.mark.parametrize(("literal", "owner"), [("runs/", "runs/folder.py"), ("adapters/", "registry/"), ("aliases/", "registry/")])
+@pytest.mark.parametrize(
+    ("literal", "owner"),
+    [
+        ("runs/", "runs/folder.py"),
+        ("stages/", "runs/artifacts.py"),
+        ("review/decisions/", "runs/review.py"),
+        ("adapters/", "registry/"),
+        ("aliases/", "registry/"),
+        ("translators/", "translators/kept.py"),
+        ("memory/", "translators/memory.py"),
+        ("embeddings/", "models/embedder.py"),
+    ],
+)
 def test_a_key_is_built_in_one_place(literal: str, owner: str) -> None:
-    """No string of the package begins with the folder of another room in the store."""
+    """A string that begins with a folder of the store stands in the folder's owner, and in no other module of the package."""
     begins = re.compile(rf"""[frb]*["']{re.escape(literal)}""")
     found = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if begins.search(path.read_text(encoding="utf-8"))}
+    assert found
     assert [name for name in found if not name.startswith(owner)] == []
 
 

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
@@ -20,6 +20,7 @@ from relevance_core.store.disk import replacement
 
 MANIFEST = "manifest.json"
 TABLE_SUFFIX = ".parquet"
+_ROOT: Final = "stages/"
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,8 @@ class Output:
     `work` is a scratch folder of this output alone: it survives a killed process, so a long computation can keep checkpoints there.
     """
 
-    def __init__(self, store: Store, address: str, name: str) -> None:
-        self.store, self.address, self.name = store, address, name
+    def __init__(self, store: Store, address: str) -> None:
+        self.store, self.address = store, address
         self.files: dict[str, dict[str, Any]] = {}
         self.work = scratch("work") / address.replace("/", "_")
 
@@ -182,6 +183,16 @@ class Output:
         for item in sorted(path.rglob("*")):
             if item.is_file():
                 self.file(f"{prefix}/{item.relative_to(path).as_posix()}", item)
+
+
+def folder_of(name: str, task: str | None) -> str:
+    """Returns the folder of a stage's outputs in the store: `stages/mine-qc/`. An output's address is this and its key."""
+    return f"{_ROOT}{name}{'-' + task.lower() if task else ''}/"
+
+
+def is_address(text: str) -> bool:
+    """Tells the address of a stage's output from the other places where a base can lie: a folder, a Hugging Face id."""
+    return text.startswith(_ROOT)
 
 
 def open_artifact(store: Store, address: str, verify: bool = True) -> Artifact | None:

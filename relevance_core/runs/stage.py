@@ -26,7 +26,7 @@ from relevance_core.machine import scratch
 from relevance_core.pairs import Task
 from relevance_core.processes import PartLogger, part
 from relevance_core.runs.approval import Approval
-from relevance_core.runs.artifacts import Artifact, Output, Report, finish, label, open_artifact
+from relevance_core.runs.artifacts import Artifact, Output, Report, finish, folder_of, label, open_artifact
 from relevance_core.store import Store
 
 log = PartLogger(logging.getLogger(__name__))
@@ -94,7 +94,7 @@ def stage(
             depends = pinned(settings) if callable(pinned) else pinned
             used = uses(settings) if callable(uses) else uses
             key = output_key(name, version, used, depends, outside, settings, inputs)
-            address = f"stages/{name}{'-' + inputs.task.lower() if inputs.task else ''}/{key}"
+            address = folder_of(name, inputs.task) + key
             who = label(name, inputs.task)
             with part(who), _alone(address):
                 found = open_artifact(store, address)
@@ -103,7 +103,7 @@ def stage(
                     log.info("found finished output %s", address)
                     return standing
                 log.info("started")
-                out = Output(store, address, name)
+                out = Output(store, address)
                 started = time.monotonic()
                 finished = finish(out, body(settings.only((*used, *machine), who), inputs, out), name, inputs.task)
                 log.info("%d rows kept, %.1f s", finished.rows.kept, time.monotonic() - started)

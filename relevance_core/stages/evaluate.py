@@ -14,7 +14,7 @@ from relevance_core.errors import DataError, NotFound, SettingsError
 from relevance_core.metrics import best_threshold, f1_interval, measure, pr_curve, threshold_curve
 from relevance_core.pairs import Task
 from relevance_core.registry import Manifest, Registry
-from relevance_core.runs.artifacts import Output, Report, Rows, open_artifact
+from relevance_core.runs.artifacts import Output, Report, Rows, folder_of, open_artifact
 from relevance_core.runs.stage import Inputs, stage
 from relevance_core.scoring.opened import TEXT, machine_of, open_candidate, open_version
 from relevance_core.sources import read_labelled
@@ -164,7 +164,7 @@ def _at_threshold(rows: pl.DataFrame, manifest: Manifest) -> dict[str, Any]:
 
 def _training_queries(store: Store, manifest: Manifest) -> pl.Series | None:
     """Returns the distinct queries, in lower case, of the rows that a version was trained on; None when they are gone."""
-    for entry in store.list(f"stages/denoise-{manifest.task.lower()}/"):
+    for entry in store.list(folder_of("denoise", manifest.task)):
         found = open_artifact(store, entry.key.removesuffix("/manifest.json")) if entry.key.endswith("/manifest.json") else None
         if found is not None and found.files["train.parquet"]["sha256"] == manifest.data.get("train"):
             return found.table("train", ["query"])["query"].str.to_lowercase().unique()

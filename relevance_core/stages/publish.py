@@ -15,6 +15,7 @@ from relevance_core.registry.adapter_files import read_adapter
 from relevance_core.registry.signing import Key
 from relevance_core.runs.artifacts import Artifact, Output, Report, Rows
 from relevance_core.runs.stage import Inputs, stage
+from relevance_core.translators import memory_folder
 
 log = logging.getLogger(__name__)
 
@@ -87,9 +88,9 @@ def prompt_info(prompt: Prompt, translate: Artifact) -> PromptInfo:
     )
     if not prompt.translation:
         return info
-    reference = translate.report.figures["translator"]
-    translator = f"{reference['name']}-{reference['version']}"
-    return info.model_copy(update={"translator": translator, "memory": f"memory/{translator}"})
+    kept = translate.report.figures["translator"]
+    name, version = kept["name"], kept["version"]
+    return info.model_copy(update={"translator": f"{name}-{version}", "memory": memory_folder(name, version)})
 
 
 def _why(task: Task, inputs: Inputs) -> str:

@@ -193,7 +193,7 @@ def test_an_earlier_run_that_cannot_be_read_fails_no_run(
     error: str,
 ) -> None:
     """Where the newest other run has another format, the plan is that of a first run, and the log names the run and the error."""
-    out = Output(store, "stages/split/other", "split")
+    out = Output(store, "stages/split/other")
     for name, content in ({"train.parquet": b"", "dev.parquet": pl.DataFrame({"words": ["a"]})} | files).items():
         stream = io.BytesIO()
         if isinstance(content, pl.DataFrame):
