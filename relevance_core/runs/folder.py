@@ -171,13 +171,19 @@ def read(store: Store, run_id: str, record: str) -> dict[str, Any]:
     return found
 
 
-def read_run(store: Store, run_id: str) -> dict[str, Any]:
-    """Returns the record that a run pinned when it began: settings, champion, onboarded, dag_run.
+def find_run(store: Store, run_id: str) -> dict[str, Any] | None:
+    """Returns the record that a run pinned when it began: settings, champion, onboarded, dag_run; None for a run not begun."""
+    try:
+        found = read(store, run_id, RUN)
+    except NotFound:
+        return None
+    return found | {"dag_run": found.get("dag_run", "")}
 
-    Raises NotFound that names the newest runs.
-    """
-    if not has(store, run_id, RUN):
+
+def read_run(store: Store, run_id: str) -> dict[str, Any]:
+    """Returns the record of a run that has begun, as `find_run`. Raises NotFound that names the newest runs."""
+    found = find_run(store, run_id)
+    if found is None:
         known = run_ids(store)
         raise NotFound(f"no run {run_id!r}", where=store.uri, expected=", ".join(known[-5:]) or "a run: this store has none yet")
-    found = read(store, run_id, RUN)
-    return found | {"dag_run": found.get("dag_run", "")}
+    return found

@@ -45,7 +45,7 @@ class Run:
 
     @classmethod
     def of_record(cls, store: Store, run_id: str, settings: Settings, record: Mapping[str, Any]) -> Self:
-        """Builds a run from its record. settings: the record's, with those of this machine."""
+        """Builds a run from its record. record: by `folder.read_run`. settings: the record's, with this machine's."""
         return cls(
             store,
             run_id,
@@ -53,7 +53,7 @@ class Run:
             record["champion"],
             tuple(record["onboarded"]),
             tuple(record.get("decisions", ())),
-            record.get("dag_run", ""),
+            record["dag_run"],
             config.lost(record["settings"]),
         )
 
@@ -144,7 +144,8 @@ def pin(settings: Settings, store: Store, run_id: str, dag_run: str = "") -> Run
         SettingsError: the run was begun with other settings.
     """
     values = _values(settings)
-    if not folder.has(store, run_id, folder.RUN):
+    record = folder.find_run(store, run_id)
+    if record is None:
         champion, onboarded = _champion(store)
         pinned = {
             "settings": values,
@@ -155,7 +156,7 @@ def pin(settings: Settings, store: Store, run_id: str, dag_run: str = "") -> Run
         if decisions := review.names(store):
             pinned["decisions"] = decisions
         folder.create(store, run_id, folder.RUN, pinned)
-    record = folder.read_run(store, run_id)
+        record = folder.read_run(store, run_id)  # another process may have begun the run first
     # A setting that the record lacks is newer than the record: its default was in force.
     begun = _values(config.of_record(record["settings"]))
     if begun != values:
@@ -173,9 +174,9 @@ def open_run(store: Store, run_id: str, here: Settings) -> Run:
     Raises NotFound that names the newest runs.
     """
     machine = {"engine": here.engine.model_dump(), "serving": here.serving.model_dump()}
-    values = folder.read_run(store, run_id)["settings"] | machine
-    values["source"]["connection"] = here.source.connection
-    return pin(config.of_record(values), store, run_id)
+    record = folder.read_run(store, run_id)
+    values = config.merge(record["settings"], {"source": {"connection": here.source.connection}}) | machine
+    return Run.of_record(store, run_id, config.of_record(values), record)
 
 
 def identity(settings: Settings) -> str:
