@@ -124,6 +124,13 @@ def test_a_key_is_built_in_one_place(literal: str, owner: str) -> None:
     assert [name for name in found if not name.startswith(owner)] == []
 
 
+def test_dotted_names_are_walked_in_one_place() -> None:
+    """Only relevance_core/config/dotted.py takes the name of a setting apart at its dots."""
+    files = [path for folder in ("relevance_core", "plugins", "dags") for path in (PROJECT / folder).rglob("*.py")]
+    found = [str(path.relative_to(PROJECT)) for path in files if '.split(".")' in path.read_text(encoding="utf-8")]
+    assert found == ["relevance_core/config/dotted.py"]
+
+
 def test_a_search_service_loads_no_stage() -> None:
     """Importing the client brings no stage, no torch and no Great Expectations into the process."""
     heavy = ("torch", "peft", "great_expectations", "relevance_core.stages", "relevance_core.loop")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any, Final
 
+from relevance_core.config.dotted import merge, nest, value_at
 from relevance_core.errors import SettingsError
 
 RENAMED: Final[Mapping[str, str]] = {
@@ -72,14 +73,10 @@ def translate_record(values: Mapping[str, Any]) -> dict[str, Any]:
     for old in (*RENAMED, *REMOVED):
         if not _holds(found, old):
             continue
-        part, name = _part(found, old)
-        value = part.pop(name)
+        part, last = _part(found, old)
+        value = part.pop(last)
         if old in RENAMED:
-            *parts, last = RENAMED[old].split(".")
-            place = found
-            for step in parts:
-                place = place.setdefault(step, {})
-            place.setdefault(last, value)
+            found = merge(nest(RENAMED[old], value), found)
     return found
 
 
@@ -106,8 +103,6 @@ def _holds(values: Mapping[str, Any], old: str) -> bool:
 
 def _part(values: Mapping[str, Any], old: str) -> tuple[Any, str]:
     """Returns the part of nested values that may hold a dotted name ({} where there is none), and the name's last step."""
-    *parts, last = old.partition("=")[0].split(".")
-    part: Any = values
-    for step in parts:
-        part = part.get(step, {}) if isinstance(part, Mapping) else {}
+    parts, _, last = old.partition("=")[0].rpartition(".")
+    part = value_at(values, parts, {})
     return part if isinstance(part, Mapping) else {}, last

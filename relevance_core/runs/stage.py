@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from filelock import FileLock, Timeout
 
-from relevance_core.config import Settings
+from relevance_core.config import Settings, value_at
 from relevance_core.errors import NotFound
 from relevance_core.machine import scratch
 from relevance_core.pairs import Task
@@ -154,7 +154,7 @@ def output_key(
         "stage": name,
         "version": version,
         "task": inputs.task,
-        "settings": {use: functools.reduce(lambda part, step: part[step], use.split("."), values) for use in sorted(uses)},
+        "settings": {use: value_at(values, use) for use in sorted(uses)},
         "inputs": {role: artifact.digest for role, artifact in sorted(inputs.artifacts.items())},
         "outside": outside,
         "pinned": {what: getattr(inputs, what) for what in pinned if what not in _BY_PEOPLE or getattr(inputs, what)},

@@ -8,7 +8,7 @@ import pytest
 
 from relevance_core import config
 from relevance_core.loop import stage_function
-from relevance_core.runs.steps import COMMON, PER_TASK, REPORT, STEPS, TOGETHER, Step, setting_of, step_of
+from relevance_core.runs.steps import COMMON, PER_TASK, REPORT, STEPS, TOGETHER, Step, step_of
 
 
 def before(name: str) -> set[str]:
@@ -61,4 +61,4 @@ def test_an_optional_step_names_its_switch() -> None:
     """`optional` is the name of a setting that is on or off."""
     switches = {step.name: step.optional for step in STEPS if step.optional}
     assert set(switches) == {"translate", "mine", "denoise"}
-    assert all(isinstance(setting_of(config.Settings(), name), bool) for name in switches.values())
+    assert all(isinstance(config.value_at(config.Settings(), name), bool) for name in switches.values())
