@@ -124,6 +124,12 @@ def test_a_key_is_built_in_one_place(literal: str, owner: str) -> None:
     assert [name for name in found if not name.startswith(owner)] == []
 
 
+def test_a_stage_never_logs_its_own_name() -> None:
+    """Each logger of a stage is a PartLogger, so that the name of the stage and its task begins every line in the same way."""
+    made = [line for path in (PACKAGE / "stages").rglob("*.py") for line in path.read_text().splitlines() if "getLogger(" in line]
+    assert set(made) == {"log = PartLogger(logging.getLogger(__name__))"}
+
+
 def test_dotted_names_are_walked_in_one_place() -> None:
     """Only relevance_core/config/dotted.py takes the name of a setting apart at its dots."""
     files = [path for folder in ("relevance_core", "plugins", "dags") for path in (PROJECT / folder).rglob("*.py")]

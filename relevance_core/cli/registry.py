@@ -5,7 +5,7 @@ import getpass
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from relevance_core.cli import results
 from relevance_core.cli.parsing import Commands, Parser, add_command, at_least
@@ -18,7 +18,6 @@ from relevance_core.store.objects import Store
 
 log = logging.getLogger(__name__)
 
-_LOG: Final = logging.getLogger(__name__)
 Result = dict[str, Any]
 Serve = Callable[[Registry, Mapping[str, str], Callable[[], Release]], Release]
 """Lets versions serve by calling the function that moves the alias, once they have shown what they must show before."""
@@ -198,7 +197,7 @@ def _verify(args: argparse.Namespace, registry: Registry, key: Key | None) -> Re
         for version in versions:
             found = registry.verify(task, version, key)
             problems[f"{task}@{version}"] = found
-            _LOG.log(logging.WARNING if found else logging.INFO, "%s %s: %s", task, version, "; ".join(found) or "intact")
+            log.log(logging.WARNING if found else logging.INFO, "%s %s: %s", task, version, "; ".join(found) or "intact")
     if not problems:
         raise NotFound(
             f"there is no version{f' of {args.task}' if args.task else ''} to verify",

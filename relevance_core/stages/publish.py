@@ -9,6 +9,7 @@ from typing import Any
 from relevance_core.config import Settings
 from relevance_core.metrics import INTERVAL
 from relevance_core.pairs import Task
+from relevance_core.processes import PartLogger
 from relevance_core.prompts import Prompt, prompt_from
 from relevance_core.registry import AdapterMeta, BaseInfo, Manifest, PromptInfo, Registry
 from relevance_core.registry.adapter_files import read_adapter
@@ -17,7 +18,7 @@ from relevance_core.runs.artifacts import Artifact, Output, Report, Rows
 from relevance_core.runs.stage import Inputs, stage
 from relevance_core.translators import memory_folder
 
-log = logging.getLogger(__name__)
+log = PartLogger(logging.getLogger(__name__))
 
 
 def _held(inputs: Inputs, found: Artifact) -> Report | None:
@@ -53,7 +54,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
         key = Key.load(Path(settings.serving.sign_key)) if settings.serving.sign_key else None
         Registry(out.store).publish(task, adapter, meta, sign=key)
     figures: dict[str, Any] = {"version": version, "published": published}
-    log.info("publish %s: %s, version %s%s", task, verdict["verdict"], version, "" if published else " not written")
+    log.info("%s, version %s%s", verdict["verdict"], version, "" if published else " not written")
     out.json("version", figures | {"task": task, "verdict": verdict["verdict"], "why": _why(task, inputs)})
     return Report(Rows(), figures)
 
