@@ -167,12 +167,7 @@ def terms_columns(figures: list[dict[str, Any]]) -> dict[str, str]:
 
 def spread(figures: list[dict[str, Any]], path: str) -> str:
     """The mean of a figure over the seeds, with its spread when there is more than one."""
-    values = []
-    for figure in figures:
-        value: Any = figure
-        for step in path.split("."):
-            value = value[step]
-        values.append(value)
+    values = [config.value_at(figure, path) for figure in figures]
     if path.startswith("filter.") and not any(figure["filter"]["acted"] for figure in figures):
         return "–"
     digits = 0 if path == "seconds" else 3

@@ -130,7 +130,7 @@ def _names(store: Store, run_id: str) -> list[str]:
 def long_ledger(store: Store, task: Task, denoise: Artifact, rows: int) -> dict[str, Any]:
     """The record of an output like `denoise`, with a ledger of `rows` rows of the same words."""
 
-    @stage("denoise", uses=(), version=1000 + rows, by_task=True)
+    @stage("denoise", uses=(), version=1000 + rows)
     def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
         train = denoise.table("train")
         drawn = train.sample(rows, with_replacement=True, seed=17)

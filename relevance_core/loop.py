@@ -108,12 +108,22 @@ def default_run_id(settings: Settings, source: Source | None = None) -> str:
 def run_stage(run: Run, name: str, task: Task | None = None) -> Report:
     """Runs one stage of a run, or finds its finished output, and records it in the run.
 
-    Raises the stage's errors, SettingsError for a name that is no stage or a task that does not fit, and ValidationFailed for an
-    output that says the run can't go on.
+    A run that was begun with a setting that does not exist any more gets its report alone: its other stages would do something else
+    than its record says.
+
+    Raises the stage's errors, SettingsError for a name that is no stage, a task that does not fit or a run with such a setting, and
+    ValidationFailed for an output that says the run can't go on.
     """
     step = step_of(name)
     if step.per_task != (task is not None):
         raise SettingsError(f"stage {name} {'needs a task' if task is None else 'takes no task'}", where="--task")
+    if run.lost and step is not REPORT:
+        raise SettingsError(
+            f"run {run.run_id} was begun with settings that were removed since: stage {name} would do something else",
+            where=", ".join(run.lost),
+            expected="a run with settings that this release has",
+            do="begin a new run; the pages and `relevance report` still show this one",
+        )
     report = stage_function(name)(run.settings, run.inputs(name, task), run.store)
     run.keep(report)
     if report.failure:

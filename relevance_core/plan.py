@@ -35,7 +35,7 @@ NOTHING: Final = "no language comes in, and none has fewer rows than the quota: 
 UNTRANSLATED: Final = "translate.enabled is off: no rows are made for any language"
 
 
-_UNREADABLE: Final = (RelevanceError, ValueError, EOFError, OSError)
+_UNREADABLE: Final = (RelevanceError, ValueError, EOFError, OSError, KeyError, pl.exceptions.PolarsError)
 """Errors of reading a glossary or an earlier run. *ingest* or *translate* raises them again, with a report for people."""
 
 
@@ -68,28 +68,33 @@ def make(run: Run, source: Source | None, translator: Translator | None = None) 
     translator: the run's own where it has been opened.
     """
     if not folder.has(run.store, run.run_id, folder.PLAN):
-        made = unknown(run.settings, run.onboarded)
-        if source is not None and (earlier := _earlier(run)):
-            try:
-                translator = translator or translator_beside(run.settings, source)
-                made = forecast(run.settings, run.onboarded, _served(run), *earlier, translator)
-            except _UNREADABLE as error:  # a forecast must not fail a run
-                log.warning("plan: run %s can't be used for a forecast: %s", earlier[0], error)
-        folder.create(run.store, run.run_id, folder.PLAN, made)
+        estimated = None if source is None else _from_earlier(run, source, translator)
+        folder.create(run.store, run.run_id, folder.PLAN, estimated or unknown(run.settings, run.onboarded))
     plan = folder.read(run.store, run.run_id, folder.PLAN)
     for line in plan["text"]:
         log.info("plan: %s", line)
     return plan
 
 
-def _earlier(run: Run) -> tuple[str, Artifact] | None:
-    """Returns the newest other run that has split its rows: its id, and its *split*."""
+def _from_earlier(run: Run, source: Source, translator: Translator | None) -> dict[str, Any] | None:
+    """Returns the plan by the newest other run that has split its rows; None without such a run, or where it can't be read."""
+    told = "the earlier runs"
+    try:
+        for run_id in _earlier(run):
+            told = f"run {run_id}"
+            if split := replace(run, run_id=run_id).found("split"):
+                translator = translator or translator_beside(run.settings, source)
+                return forecast(run.settings, run.onboarded, _served(run), run_id, split, translator)
+    except _UNREADABLE as error:  # a forecast must not fail a run
+        log.warning("plan: %s can't be used for a forecast: %s: %s", told, type(error).__name__, error)
+    return None
+
+
+def _earlier(run: Run) -> list[str]:
+    """Returns the ids of the other runs that have split their rows, newest first."""
     others = folder.having(run.store, folder.stage_record("split"))
     others.pop(run.run_id, None)
-    for run_id in folder.newest_first({run_id: entry.modified for run_id, entry in others.items()}):
-        if split := replace(run, run_id=run_id).found("split"):
-            return run_id, split
-    return None
+    return folder.newest_first({run_id: entry.modified for run_id, entry in others.items()})
 
 
 def _served(run: Run) -> dict[Task, tuple[str, ...]]:

@@ -103,12 +103,38 @@ def test_stages_are_stages() -> None:
     assert found == {step.name for step in (*STEPS, REPORT)}
 
 
-@pytest.mark.parametrize(("literal", "owner"), [("runs/", "runs/folder.py"), ("adapters/", "registry/"), ("aliases/", "registry/")])
+@pytest.mark.parametrize(
+    ("literal", "owner"),
+    [
+        ("runs/", "runs/folder.py"),
+        ("stages/", "runs/artifacts.py"),
+        ("review/decisions/", "runs/review.py"),
+        ("adapters/", "registry/"),
+        ("aliases/", "registry/"),
+        ("translators/", "translators/kept.py"),
+        ("memory/", "translators/memory.py"),
+        ("embeddings/", "models/embedder.py"),
+    ],
+)
 def test_a_key_is_built_in_one_place(literal: str, owner: str) -> None:
-    """No string of the package begins with the folder of another room in the store."""
+    """A string that begins with a folder of the store stands in the folder's owner, and in no other module of the package."""
     begins = re.compile(rf"""[frb]*["']{re.escape(literal)}""")
     found = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if begins.search(path.read_text(encoding="utf-8"))}
+    assert found
     assert [name for name in found if not name.startswith(owner)] == []
+
+
+def test_a_stage_never_logs_its_own_name() -> None:
+    """Each logger of a stage is a PartLogger, so that the name of the stage and its task begins every line in the same way."""
+    made = [line for path in (PACKAGE / "stages").rglob("*.py") for line in path.read_text().splitlines() if "getLogger(" in line]
+    assert set(made) == {"log = PartLogger(logging.getLogger(__name__))"}
+
+
+def test_dotted_names_are_walked_in_one_place() -> None:
+    """Only relevance_core/config/dotted.py takes the name of a setting apart at its dots."""
+    files = [path for folder in ("relevance_core", "plugins", "dags") for path in (PROJECT / folder).rglob("*.py")]
+    found = [str(path.relative_to(PROJECT)) for path in files if '.split(".")' in path.read_text(encoding="utf-8")]
+    assert found == ["relevance_core/config/dotted.py"]
 
 
 def test_a_search_service_loads_no_stage() -> None:

@@ -92,8 +92,27 @@ def test_no_private_name_is_patched_where_a_parameter_would_do() -> None:
     assert {path: names for path, names in found.items() if names} == PATCHED
 
 
+ELSEWHERE = {
+    "ground": "the modules of relevance_core that lie in no folder",
+    "loop": "loop.py and plan.py, which run every folder",
+    "benchmarks": "the folder of that name beside relevance_core/",
+    "docker": "the folder of that name beside relevance_core/",
+    "plugins": "plugins/ and dags/",
+    "in_airflow": "a running Airflow",
+    "on_ceph": "a running Ceph",
+    "support": "helpers of tests",
+}
+"""Folder of tests/ that no folder of relevance_core/ answers to → what it is about."""
+
+
+def folders(place: Path) -> set[str]:
+    """The names of the packages in a folder."""
+    return {path.parent.name for path in place.glob("*/__init__.py")}
+
+
 def test_tests_lie_beside_what_they_test() -> None:
-    """tests/ has folders like relevance_core/; only tests of the whole project lie at its top."""
+    """Each folder of relevance_core/ has its folder in tests/, every other one there is in ELSEWHERE; three files lie above."""
+    assert folders(TESTS) == folders(TESTS.parent / "relevance_core") | set(ELSEWHERE)
     assert len(list(TESTS.glob("test_*.py"))) <= MOST_AT_THE_TOP
 
 

@@ -68,10 +68,8 @@ def field_schema(name: str, settings: Settings) -> dict[str, Any]:
 
     Raises SettingsError for a name that is no setting.
     """
-    *parts, last = name.split(".")
-    part: Any = settings
-    for step in parts:
-        part = getattr(part, step, None)
+    parts, _, last = name.rpartition(".")
+    part = config.value_at(settings, parts, None)
     field: FieldInfo | None = type(part).model_fields.get(last) if isinstance(part, BaseModel) else None
     if field is None:
         raise SettingsError("a param of the DAG names no setting", where=name, do="see docs/settings.md")
@@ -126,10 +124,7 @@ def settings_of(params: Mapping[str, Any], names: Iterable[str], end: date) -> d
     """
     values: dict[str, Any] = {}
     for name in sorted(set(names) - {DRY_RUN}):
-        nested: Any = params[name]
-        for part in reversed(name.split(".")):
-            nested = {part: nested}
-        values = config.merge(values, nested)
+        values = config.merge(values, config.nest(name, params[name]))
     return config.merge(values, {"window": {"end": f"{end:%Y-%m-%d}"}})
 
 

@@ -5,7 +5,9 @@ environment (`RELEVANCE_SETTINGS`, one JSON object), then `--set key=value`. Eac
 """
 
 from relevance_core.config.data import SourceSettings, SplitSettings, ValidationSettings, WindowSettings
-from relevance_core.config.loading import build, load, merge, nested, of_record, window_until
+from relevance_core.config.dotted import merge, nest, value_at
+from relevance_core.config.history import lost
+from relevance_core.config.loading import build, load, nested, of_record, window_until
 from relevance_core.config.machine import EngineSettings, ServingSettings
 from relevance_core.config.narrow import UnnamedSetting
 from relevance_core.config.settings import Settings
@@ -55,8 +57,11 @@ __all__ = [
     "WindowSettings",
     "build",
     "load",
+    "lost",
     "merge",
+    "nest",
     "nested",
     "of_record",
+    "value_at",
     "window_until",
 ]

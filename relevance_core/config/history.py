@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any, Final
 
+from relevance_core.config.dotted import merge, nest, value_at
 from relevance_core.errors import SettingsError
 
 RENAMED: Final[Mapping[str, str]] = {
@@ -35,6 +37,25 @@ REMOVED: Final[Mapping[str, str]] = {
 }
 """Old dotted name → remedy. The name may be that of a whole part, or carry `=` and a single removed value."""
 
+OLD_DEFAULTS: Final[Mapping[str, Any]] = {
+    "train.shared": False,
+    "train.warm_start": False,
+    "translate.sources_from": "",
+    "translate.round_trip": 0,
+    "translate.round_trip_similarity": 0.0,
+    "translate.warn_rejected": 0.5,
+    "translate.warn_similarity": 0.7,
+    "mine.skip_ranks": 0,
+    "mine.ratios": {},
+    "mine.absolute_margin": None,
+    "mine.relative_margin": None,
+    "mine.champion_review": None,
+    "mine.catalogue": "",
+    "augment.enabled": False,
+    "evaluate.corrupted": False,
+}
+"""Removed setting, or the switch of a removed part → its old default, with which a run did what today's stages do."""
+
 
 def refuse(values: Mapping[str, Any]) -> None:
     """Raises SettingsError, with the remedy, for the first renamed or removed setting in nested plain values."""
@@ -47,20 +68,26 @@ def refuse(values: Mapping[str, Any]) -> None:
 
 
 def translate_record(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns an old run's recorded settings under today's names; removed settings are left out, whatever their values."""
+    """Returns an old run's recorded settings under today's names, without the removed ones; `lost` names those that mattered."""
     found = deepcopy(dict(values))
     for old in (*RENAMED, *REMOVED):
         if not _holds(found, old):
             continue
-        part, name = _part(found, old)
-        value = part.pop(name)
+        part, last = _part(found, old)
+        value = part.pop(last)
         if old in RENAMED:
-            *parts, last = RENAMED[old].split(".")
-            place = found
-            for step in parts:
-                place = place.setdefault(step, {})
-            place.setdefault(last, value)
+            found = merge(nest(RENAMED[old], value), found)
     return found
+
+
+def lost(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the removed settings with which a recorded run did something that today's stages can't do, as `name=value`."""
+    found = [old for old in REMOVED if "=" in old and _holds(values, old)]
+    for name, default in OLD_DEFAULTS.items():
+        part, last = _part(values, name)
+        if last in part and part[last] != default:
+            found.append(f"{name}={json.dumps(part[last])}")
+    return tuple(found)
 
 
 def _holds(values: Mapping[str, Any], old: str) -> bool:
@@ -76,8 +103,6 @@ def _holds(values: Mapping[str, Any], old: str) -> bool:
 
 def _part(values: Mapping[str, Any], old: str) -> tuple[Any, str]:
     """Returns the part of nested values that may hold a dotted name ({} where there is none), and the name's last step."""
-    *parts, last = old.partition("=")[0].split(".")
-    part: Any = values
-    for step in parts:
-        part = part.get(step, {}) if isinstance(part, Mapping) else {}
+    parts, _, last = old.partition("=")[0].rpartition(".")
+    part = value_at(values, parts, {})
     return part if isinstance(part, Mapping) else {}, last

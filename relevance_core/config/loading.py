@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from relevance_core.config.dotted import merge, nest
 from relevance_core.config.history import refuse, translate_record
 from relevance_core.config.settings import Settings
 from relevance_core.errors import SettingsError
@@ -37,10 +38,7 @@ def nested(overrides: Sequence[str]) -> dict[str, Any]:
         key, found, text = item.partition("=")
         if not found:
             raise SettingsError(f"setting {item!r} has no '='", expected="key=value, for example --set train.epochs=1")
-        value: Any = _parse(text)
-        for name in reversed(key.strip().split(".")):
-            value = {name: value}
-        values = merge(values, value)
+        values = merge(values, nest(key.strip(), _parse(text)))
     return values
 
 
@@ -60,15 +58,6 @@ def build(values: Mapping[str, Any]) -> Settings:
 def of_record(values: Mapping[str, Any]) -> Settings:
     """Builds settings from a run's record, which has the names of the release that began the run. Raises SettingsError."""
     return build(translate_record(values))
-
-
-def merge(into: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns `into` overlaid with `values`, merged at every level."""
-    merged = dict(into)
-    for key, value in values.items():
-        old = merged.get(key)
-        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return merged
 
 
 def _siblings(loc: tuple[int | str, ...]) -> list[str]:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
@@ -16,9 +16,11 @@ from relevance_core.errors import NotFound, ProgramError, StoreError
 from relevance_core.machine import scratch
 from relevance_core.pairs import Task
 from relevance_core.store import Store
+from relevance_core.store.disk import replacement
 
 MANIFEST = "manifest.json"
 TABLE_SUFFIX = ".parquet"
+_ROOT: Final = "stages/"
 
 
 @dataclass(frozen=True)
@@ -132,16 +134,16 @@ class Artifact:
         return scratch("cache") / self.digest / prefix
 
     def _download(self, key: str, path: Path, sha256: str) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.store.download(key, path)
-        if _sha256(path) != sha256:
-            path.unlink()
-            raise StoreError(
-                "a file is not what its manifest says",
-                where=self.store.uri_of(key),
-                expected=f"sha256 {sha256}",
-                do="delete the stage's manifest beside it and run the stage again",
-            )
+        """Downloads a file under another name, and gives it its own once its sha256 is the manifest's."""
+        with replacement(path) as unchecked:
+            self.store.download(key, unchecked)
+            if _sha256(unchecked) != sha256:
+                raise StoreError(
+                    "a file is not what its manifest says",
+                    where=self.store.uri_of(key),
+                    expected=f"sha256 {sha256}",
+                    do="delete the stage's manifest beside it and run the stage again",
+                )
 
 
 class Output:
@@ -150,8 +152,8 @@ class Output:
     `work` is a scratch folder of this output alone: it survives a killed process, so a long computation can keep checkpoints there.
     """
 
-    def __init__(self, store: Store, address: str, name: str) -> None:
-        self.store, self.address, self.name = store, address, name
+    def __init__(self, store: Store, address: str) -> None:
+        self.store, self.address = store, address
         self.files: dict[str, dict[str, Any]] = {}
         self.work = scratch("work") / address.replace("/", "_")
 
@@ -181,6 +183,16 @@ class Output:
         for item in sorted(path.rglob("*")):
             if item.is_file():
                 self.file(f"{prefix}/{item.relative_to(path).as_posix()}", item)
+
+
+def folder_of(name: str, task: str | None) -> str:
+    """Returns the folder of a stage's outputs in the store: `stages/mine-qc/`. An output's address is this and its key."""
+    return f"{_ROOT}{name}{'-' + task.lower() if task else ''}/"
+
+
+def is_address(text: str) -> bool:
+    """Tells the address of a stage's output from the other places where a base can lie: a folder, a Hugging Face id."""
+    return text.startswith(_ROOT)
 
 
 def open_artifact(store: Store, address: str, verify: bool = True) -> Artifact | None:

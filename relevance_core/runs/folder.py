@@ -51,17 +51,21 @@ class Pinned(BaseModel):
     gate: Gate
 
 
-class RunFile(BaseModel):
-    """The record that a run pins when it begins; `dag_run` is Airflow's run id, empty for a run from the command line."""
-
-    settings: Pinned
-    onboarded: list[str]
-    dag_run: str = ""
+class _Record(BaseModel):
+    """A record of a run. parse: takes the key too, like every parser of a stored object (`ui.history.Reader.read`)."""
 
     @classmethod
     def parse(cls, data: bytes, key: str) -> Self:
         """Parses a record. Raises pydantic's ValidationError for a damaged one."""
         return cls.model_validate_json(data)
+
+
+class RunFile(_Record):
+    """The record that a run pins when it begins; `dag_run` is Airflow's run id, empty for a run from the command line."""
+
+    settings: Pinned
+    onboarded: list[str]
+    dag_run: str = ""
 
 
 class RowsFile(BaseModel):
@@ -74,18 +78,13 @@ class RowsFile(BaseModel):
     reasons: dict[str, int]
 
 
-class StageFile(BaseModel):
+class StageFile(_Record):
     """The record of a finished stage in a run."""
 
     rows: RowsFile
     figures: dict[str, JsonValue]
     address: str = ""
     failure: dict[str, str] | None = None
-
-    @classmethod
-    def parse(cls, data: bytes, key: str) -> Self:
-        """Parses a record. Raises pydantic's ValidationError for a damaged one."""
-        return cls.model_validate_json(data)
 
 
 class Place(NamedTuple):
@@ -172,13 +171,19 @@ def read(store: Store, run_id: str, record: str) -> dict[str, Any]:
     return found
 
 
-def read_run(store: Store, run_id: str) -> dict[str, Any]:
-    """Returns the record that a run pinned when it began: settings, champion, onboarded, dag_run.
+def find_run(store: Store, run_id: str) -> dict[str, Any] | None:
+    """Returns the record that a run pinned when it began: settings, champion, onboarded, dag_run; None for a run not begun."""
+    try:
+        found = read(store, run_id, RUN)
+    except NotFound:
+        return None
+    return found | {"dag_run": found.get("dag_run", "")}
 
-    Raises NotFound that names the newest runs.
-    """
-    if not has(store, run_id, RUN):
+
+def read_run(store: Store, run_id: str) -> dict[str, Any]:
+    """Returns the record of a run that has begun, as `find_run`. Raises NotFound that names the newest runs."""
+    found = find_run(store, run_id)
+    if found is None:
         known = run_ids(store)
         raise NotFound(f"no run {run_id!r}", where=store.uri, expected=", ".join(known[-5:]) or "a run: this store has none yet")
-    found = read(store, run_id, RUN)
-    return found | {"dag_run": found.get("dag_run", "")}
+    return found

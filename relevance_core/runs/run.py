@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from relevance_core import config
 from relevance_core.config import Settings
@@ -30,6 +30,8 @@ class Run:
         champion: task → the version that served when the run began.
         onboarded: the languages onboarded before the run, and those that it onboards.
         decisions: names of the objects that held people's decisions about labels when the run began.
+        dag_run: Airflow's name of the run; empty for a run from the command line.
+        lost: removed settings, with their values, without which its stages can't be run as they were meant (`config.lost`).
     """
 
     store: Store
@@ -38,6 +40,22 @@ class Run:
     champion: Mapping[str, str]
     onboarded: tuple[str, ...]
     decisions: tuple[str, ...] = ()
+    dag_run: str = ""
+    lost: tuple[str, ...] = ()
+
+    @classmethod
+    def of_record(cls, store: Store, run_id: str, settings: Settings, record: Mapping[str, Any]) -> Self:
+        """Builds a run from its record. record: by `folder.read_run`. settings: the record's, with this machine's."""
+        return cls(
+            store,
+            run_id,
+            settings,
+            record["champion"],
+            tuple(record["onboarded"]),
+            tuple(record.get("decisions", ())),
+            record["dag_run"],
+            config.lost(record["settings"]),
+        )
 
     def inputs(self, name: str, task: Task | None) -> Inputs:
         """Returns the inputs of a stage. Raises NotFound for an output that does not exist yet, is damaged or gone."""
@@ -126,7 +144,8 @@ def pin(settings: Settings, store: Store, run_id: str, dag_run: str = "") -> Run
         SettingsError: the run was begun with other settings.
     """
     values = _values(settings)
-    if not folder.has(store, run_id, folder.RUN):
+    record = folder.find_run(store, run_id)
+    if record is None:
         champion, onboarded = _champion(store)
         pinned = {
             "settings": values,
@@ -137,7 +156,7 @@ def pin(settings: Settings, store: Store, run_id: str, dag_run: str = "") -> Run
         if decisions := review.names(store):
             pinned["decisions"] = decisions
         folder.create(store, run_id, folder.RUN, pinned)
-    record = folder.read_run(store, run_id)
+        record = folder.read_run(store, run_id)  # another process may have begun the run first
     # A setting that the record lacks is newer than the record: its default was in force.
     begun = _values(config.of_record(record["settings"]))
     if begun != values:
@@ -145,7 +164,7 @@ def pin(settings: Settings, store: Store, run_id: str, dag_run: str = "") -> Run
         raise SettingsError(
             f"run {run_id} was begun with other settings", where=", ".join(changed), do="take another run id, or the run's settings"
         )
-    return Run(store, run_id, settings, record["champion"], tuple(record["onboarded"]), tuple(record.get("decisions", ())))
+    return Run.of_record(store, run_id, settings, record)
 
 
 def open_run(store: Store, run_id: str, here: Settings) -> Run:
@@ -155,9 +174,9 @@ def open_run(store: Store, run_id: str, here: Settings) -> Run:
     Raises NotFound that names the newest runs.
     """
     machine = {"engine": here.engine.model_dump(), "serving": here.serving.model_dump()}
-    values = folder.read_run(store, run_id)["settings"] | machine
-    values["source"]["connection"] = here.source.connection
-    return pin(config.of_record(values), store, run_id)
+    record = folder.read_run(store, run_id)
+    values = config.merge(record["settings"], {"source": {"connection": here.source.connection}}) | machine
+    return Run.of_record(store, run_id, config.of_record(values), record)
 
 
 def identity(settings: Settings) -> str:

@@ -20,13 +20,13 @@ from typing import Any, Final
 
 from filelock import FileLock, Timeout
 
-from relevance_core.config import Settings
+from relevance_core.config import Settings, value_at
 from relevance_core.errors import NotFound
 from relevance_core.machine import scratch
 from relevance_core.pairs import Task
 from relevance_core.processes import PartLogger, part
 from relevance_core.runs.approval import Approval
-from relevance_core.runs.artifacts import Artifact, Output, Report, finish, label, open_artifact
+from relevance_core.runs.artifacts import Artifact, Output, Report, finish, folder_of, label, open_artifact
 from relevance_core.store import Store
 
 log = PartLogger(logging.getLogger(__name__))
@@ -71,7 +71,6 @@ def stage(
     uses: tuple[str, ...] | Callable[[Settings], tuple[str, ...]],
     machine: tuple[str, ...] = (),
     version: int = 1,
-    by_task: bool = False,
     pinned: tuple[str, ...] | Callable[[Settings], tuple[str, ...]] = (),
     fingerprint: Callable[[Settings], str] | None = None,
     held: Held | None = None,
@@ -83,7 +82,6 @@ def stage(
         uses: the settings (dotted) that its output depends on, or a function from the settings to these.
         machine: further settings that its body reads but its output does not depend on: processes, servers, keys.
         version: raised whenever the code changes the output for the same inputs.
-        by_task: it runs once per task.
         pinned: those of "champion", "onboarded", "approvals", "decisions" that its output depends on, or such a function.
         fingerprint: a digest of what the stage reads from outside the store; "" for nothing.
         held: of an effect, compares a finished output with the registry; without it, a finished output is reused.
@@ -96,7 +94,7 @@ def stage(
             depends = pinned(settings) if callable(pinned) else pinned
             used = uses(settings) if callable(uses) else uses
             key = output_key(name, version, used, depends, outside, settings, inputs)
-            address = f"stages/{name}{'-' + inputs.task.lower() if inputs.task else ''}/{key}"
+            address = folder_of(name, inputs.task) + key
             who = label(name, inputs.task)
             with part(who), _alone(address):
                 found = open_artifact(store, address)
@@ -105,13 +103,13 @@ def stage(
                     log.info("found finished output %s", address)
                     return standing
                 log.info("started")
-                out = Output(store, address, name)
+                out = Output(store, address)
                 started = time.monotonic()
                 finished = finish(out, body(settings.only((*used, *machine), who), inputs, out), name, inputs.task)
                 log.info("%d rows kept, %.1f s", finished.rows.kept, time.monotonic() - started)
                 return finished
 
-        run.stage_name, run.by_task, run.effect = name, by_task, held is not None  # type: ignore[attr-defined]
+        run.effect = held is not None  # type: ignore[attr-defined]
         return run
 
     return decorate
@@ -156,7 +154,7 @@ def output_key(
         "stage": name,
         "version": version,
         "task": inputs.task,
-        "settings": {use: functools.reduce(lambda part, step: part[step], use.split("."), values) for use in sorted(uses)},
+        "settings": {use: value_at(values, use) for use in sorted(uses)},
         "inputs": {role: artifact.digest for role, artifact in sorted(inputs.artifacts.items())},
         "outside": outside,
         "pinned": {what: getattr(inputs, what) for what in pinned if what not in _BY_PEOPLE or getattr(inputs, what)},

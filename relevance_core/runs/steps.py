@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from relevance_core.config import Settings
+from relevance_core.config import Settings, value_at
 from relevance_core.errors import SettingsError
 
 
@@ -44,9 +44,7 @@ class Step:
     def inputs(self, settings: Settings) -> dict[str, str]:
         """Returns role → stage of every input in a run with these settings."""
         defaults = Settings()
-        more = [
-            roles for setting, roles in self.with_setting.items() if setting_of(settings, setting) != setting_of(defaults, setting)
-        ]
+        more = [roles for name, roles in self.with_setting.items() if value_at(settings, name) != value_at(defaults, name)]
         return dict(self.needs) | {role: stage for roles in more for role, stage in roles.items()}
 
 
@@ -179,11 +177,3 @@ def step_of(name: str) -> Step:
     if name not in _BY_NAME:
         raise SettingsError(f"no stage {name!r}", expected=", ".join(_BY_NAME))
     return _BY_NAME[name]
-
-
-def setting_of(settings: Settings, dotted: str) -> object:
-    """Returns the value of a setting by its dotted name."""
-    found: object = settings
-    for part in dotted.split("."):
-        found = getattr(found, part)
-    return found

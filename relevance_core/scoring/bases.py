@@ -18,10 +18,9 @@ from relevance_core.machine import scratch
 from relevance_core.models.base_ref import BaseRef, Dtype
 from relevance_core.models.folders import digest_of_model, local_folder, model_files
 from relevance_core.registry import BaseInfo, Manifest
-from relevance_core.runs.artifacts import Artifact, open_artifact
+from relevance_core.runs.artifacts import Artifact, is_address, open_artifact
 from relevance_core.store import Store
 
-_ADDRESSES: Final = "stages/"
 _TICK_NS: Final = 2_000_000_000
 """A file changed less than this ago may change again within the same timestamp, so its digest is not cached."""
 
@@ -60,7 +59,7 @@ def base_of(store: Store, version: Manifest) -> BaseRef:
     Raises NotFound when the output of *base* that built it is gone.
     """
     base, dtype = version.base, version.dtype or "auto"
-    if not base.uri.startswith(_ADDRESSES):
+    if not is_address(base.uri):
         return BaseRef(base.id, base.uri or base.id, base.revision, dtype)
     built = open_artifact(store, base.uri)
     if built is None:

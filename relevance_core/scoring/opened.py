@@ -25,7 +25,7 @@ from relevance_core.registry.golden import Golden
 from relevance_core.runs.artifacts import Artifact
 from relevance_core.scoring.bases import base_of, compare, open_base
 from relevance_core.store import Store
-from relevance_core.translators import Machine, Translator, add_english, open_translator
+from relevance_core.translators import Machine, Translator, add_english, open_translator, reference
 
 if TYPE_CHECKING:
     from relevance_core.scoring.scorer import Scorer
@@ -186,7 +186,7 @@ def prompt_of(info: PromptInfo) -> Prompt:
 def translator_reference(info: PromptInfo) -> dict[str, str]:
     """Returns the reference for `open_translator`, from the `name-version` that a manifest records."""
     name, _, version = info.translator.rpartition("-")
-    return {"name": name, "version": version, "key": f"translators/{info.translator}"}
+    return reference(name, version)
 
 
 def dtype_of(versions: Sequence[Manifest]) -> str | None:

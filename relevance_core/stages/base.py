@@ -19,7 +19,7 @@ from relevance_core.config import BuiltinSettings, EngineSettings, Settings
 from relevance_core.errors import ModelError
 from relevance_core.models.base_ref import BaseRef
 from relevance_core.models.folders import digest_of_model
-from relevance_core.processes import cores, map_processes, part
+from relevance_core.processes import PartLogger, cores, map_processes, part
 from relevance_core.prompts import Prompt, prompt_from
 from relevance_core.registry import Registry
 from relevance_core.runs.artifacts import Output, Report, Rows, open_artifact
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from relevance_core.models.tiny.halves import Halves
     from relevance_core.models.tiny.text import Corpus
 
-log = logging.getLogger(__name__)
+log = PartLogger(logging.getLogger(__name__))
 
 BUILTIN: Final = "builtin:tiny"
 PAIR: Final = ("task", "language", "query", "target")
@@ -75,7 +75,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     languages = inputs["rows"].table("train", ["language"])["language"].unique().sort().to_list()
     found = _champions_base(settings, inputs, out, languages)
     if found is not None:
-        log.info("base: the champion's %s knows %s; taken again", found["id"], ", ".join(found["languages"]))
+        log.info("the champion's %s knows %s; taken again", found["id"], ", ".join(found["languages"]))
         out.json("base", found)
         return Report(Rows(), _figures(found) | {"built": False})
     text = _text(settings, inputs, languages)
@@ -309,7 +309,7 @@ def _named(settings: Settings, out: Output) -> Report:
         "folds": 0,
     }
     out.json("base", about)
-    log.info("base: %s", about["id"])
+    log.info("%s", about["id"])
     return Report(Rows(), {"id": about["id"], "built": False})
 
 

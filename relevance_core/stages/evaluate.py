@@ -13,8 +13,9 @@ from relevance_core.config import Settings
 from relevance_core.errors import DataError, NotFound, SettingsError
 from relevance_core.metrics import best_threshold, f1_interval, measure, pr_curve, threshold_curve
 from relevance_core.pairs import Task
+from relevance_core.processes import PartLogger
 from relevance_core.registry import Manifest, Registry
-from relevance_core.runs.artifacts import Output, Report, Rows, open_artifact
+from relevance_core.runs.artifacts import Output, Report, Rows, folder_of, open_artifact
 from relevance_core.runs.stage import Inputs, stage
 from relevance_core.scoring.opened import TEXT, machine_of, open_candidate, open_version
 from relevance_core.sources import read_labelled
@@ -23,7 +24,7 @@ from relevance_core.store import Store
 if TYPE_CHECKING:
     from relevance_core.metrics import Labels, Scores
 
-log = logging.getLogger(__name__)
+log = PartLogger(logging.getLogger(__name__))
 ScoreRows = Callable[[Manifest, pl.DataFrame], pl.Series]
 
 _RESAMPLES: Final = 500
@@ -37,7 +38,7 @@ _WRITERS: Final[Mapping[str, Callable[[pl.DataFrame, Path], None]]] = {
 _USES: Final = ("prompt", "base.model", "engine.scorer", "seed")
 
 
-@stage("evaluate", uses=_USES, machine=("engine", "serving"), by_task=True, version=2, pinned=("champion",))
+@stage("evaluate", uses=_USES, machine=("engine", "serving"), version=2, pinned=("champion",))
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Scores the task's dev rows with the new adapter and with the champion: `scores` and `metrics.json`.
 
@@ -50,7 +51,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """
     task, champion = inputs.task, None
     dev = inputs["dev"].table("dev").filter(task=task).sort("pair_id")
-    log.info("evaluate %s: %d dev rows", task, len(dev))
+    log.info("%d dev rows", len(dev))
     scorer = open_candidate(settings, inputs["base"], inputs["adapter"]).scorer
     p = scorer.score(dev.select(TEXT).iter_rows())
     scores = dev.select("pair_id", "group", "query", "target", "language", "part", "label").with_columns(
@@ -58,7 +59,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     )
     if task is not None and task in inputs.champion:
         champion = Registry(out.store).manifest(task, inputs.champion[task])
-        log.info("evaluate %s: champion %s on the same rows", task, champion.version)
+        log.info("champion %s on the same rows", champion.version)
         scores = scores.with_columns(champion_p=score_with(out.store, champion, dev, settings))
     metrics = judge(scores, champion, settings.seed)
     out.table("scores", scores)
@@ -164,7 +165,7 @@ def _at_threshold(rows: pl.DataFrame, manifest: Manifest) -> dict[str, Any]:
 
 def _training_queries(store: Store, manifest: Manifest) -> pl.Series | None:
     """Returns the distinct queries, in lower case, of the rows that a version was trained on; None when they are gone."""
-    for entry in store.list(f"stages/denoise-{manifest.task.lower()}/"):
+    for entry in store.list(folder_of("denoise", manifest.task)):
         found = open_artifact(store, entry.key.removesuffix("/manifest.json")) if entry.key.endswith("/manifest.json") else None
         if found is not None and found.files["train.parquet"]["sha256"] == manifest.data.get("train"):
             return found.table("train", ["query"])["query"].str.to_lowercase().unique()

@@ -11,10 +11,11 @@ import polars as pl
 
 from relevance_core.config import GateSettings, Settings
 from relevance_core.metrics import Gain, paired_bootstrap
+from relevance_core.processes import PartLogger
 from relevance_core.runs.artifacts import Output, Report, Rows
 from relevance_core.runs.stage import Inputs, stage
 
-log = logging.getLogger(__name__)
+log = PartLogger(logging.getLogger(__name__))
 
 Decision = Literal["publish", "hold", "needs-approval"]
 Figures = Mapping[str, Any]
@@ -46,7 +47,7 @@ class Verdict:
         return {"verdict": self.verdict, "reasons": [asdict(reason) for reason in self.reasons]}
 
 
-@stage("gate", uses=("gate", "seed"), by_task=True, pinned=("onboarded",))
+@stage("gate", uses=("gate", "seed"), pinned=("onboarded",))
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Holds the figures of *evaluate* against the rules of `settings.gate` and leaves `verdict.json`.
 
@@ -66,8 +67,8 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     served = champion["languages"] if champion else []
     verdict = decide(metrics, champion, gain, sorted(set(inputs.onboarded) - set(served)), settings.gate)
     for reason in verdict.reasons:
-        log.info("gate %s: %s %s: %s", inputs.task, "passed" if reason.passed else "FAILED", reason.rule, reason.text)
-    log.info("gate %s: %s", inputs.task, verdict.verdict)
+        log.info("%s %s: %s", "passed" if reason.passed else "FAILED", reason.rule, reason.text)
+    log.info("%s", verdict.verdict)
     out.json("verdict", verdict.as_json() | {"gain": gain.as_json() if gain else None})
     failed = [reason.rule for reason in verdict.reasons if not reason.passed]
     return Report(Rows(), {"verdict": verdict.verdict, "failed": failed, "gain": gain.as_json() if gain else None})

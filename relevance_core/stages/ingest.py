@@ -13,7 +13,7 @@ import polars as pl
 
 from relevance_core.config import Settings
 from relevance_core.pairs import ORIGINALS
-from relevance_core.processes import open_progress
+from relevance_core.processes import PartLogger, open_progress
 from relevance_core.runs import review
 from relevance_core.runs.artifacts import Output, Report, Rows
 from relevance_core.runs.stage import Inputs, stage
@@ -21,7 +21,7 @@ from relevance_core.sources import Batch, Source, conform, open_source, target_d
 from relevance_core.sources.columns import UNREAD
 from relevance_core.sources.files import read_catalogue, read_tsv
 
-log = logging.getLogger(__name__)
+log = PartLogger(logging.getLogger(__name__))
 
 COMPLETE: Final = ("task", "language", "query", "target", "label", "event_time")
 """Columns that identify a row: a row with a null among them is never taken for a duplicate."""
@@ -85,7 +85,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     are held in memory at once.
     """
     source = open_source(settings)
-    log.info("ingest: %s%s", f"{len(source.logs)} files of " if source.logs else "", source.name)
+    log.info("%s%s", f"{len(source.logs)} files of " if source.logs else "", source.name)
     intake = _read(source, settings)
     pairs, repeats = latest(pl.concat(intake.frames) if intake.frames else _no_rows())
     reviewed = None
@@ -139,7 +139,7 @@ def _read(source: Source, settings: Settings) -> _Intake:
         for number, batch in enumerate(source.batches(), 1):
             _take(intake, batch, settings)
             progress.at(number, f"{intake.fresh + intake.history} rows inside")
-    log.info("ingest: %d rows inside the window and its history", intake.fresh + intake.history)
+    log.info("%d rows inside the window and its history", intake.fresh + intake.history)
     return intake
 
 
@@ -286,5 +286,5 @@ def _copy_companions(source: Source, out: Output) -> list[str]:
     files = (source.catalogue, source.categories, source.terms, source.brands)
     beside = [file.key for file in files if file] + (["clicks/"] if source.clicks else [])
     if beside:
-        log.info("ingest: used too: %s", ", ".join(beside))
+        log.info("used too: %s", ", ".join(beside))
     return beside

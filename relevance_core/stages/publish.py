@@ -9,14 +9,16 @@ from typing import Any
 from relevance_core.config import Settings
 from relevance_core.metrics import INTERVAL
 from relevance_core.pairs import Task
+from relevance_core.processes import PartLogger
 from relevance_core.prompts import Prompt, prompt_from
 from relevance_core.registry import AdapterMeta, BaseInfo, Manifest, PromptInfo, Registry
 from relevance_core.registry.adapter_files import read_adapter
 from relevance_core.registry.signing import Key
 from relevance_core.runs.artifacts import Artifact, Output, Report, Rows
 from relevance_core.runs.stage import Inputs, stage
+from relevance_core.translators import memory_folder
 
-log = logging.getLogger(__name__)
+log = PartLogger(logging.getLogger(__name__))
 
 
 def _held(inputs: Inputs, found: Artifact) -> Report | None:
@@ -31,7 +33,6 @@ def _held(inputs: Inputs, found: Artifact) -> Report | None:
     uses=("prompt", "base.model", "window"),
     machine=("serving.sign_key",),
     version=3,
-    by_task=True,
     pinned=("champion", "onboarded"),
     held=_held,
 )
@@ -44,7 +45,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     Known limits: a held adapter is kept in its *train* output only, where `relevance evaluate` does not look.
     """
     task = inputs.task
-    assert task is not None  # noqa: S101 - by_task
+    assert task is not None  # noqa: S101 - a stage that runs per task is given its task
     adapter, verdict = inputs["adapter"].folder("adapter"), inputs["verdict"].json("verdict")
     meta = describe(settings, inputs)
     version = Manifest.build(task, *read_adapter(adapter, meta.base), meta).version
@@ -53,7 +54,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
         key = Key.load(Path(settings.serving.sign_key)) if settings.serving.sign_key else None
         Registry(out.store).publish(task, adapter, meta, sign=key)
     figures: dict[str, Any] = {"version": version, "published": published}
-    log.info("publish %s: %s, version %s%s", task, verdict["verdict"], version, "" if published else " not written")
+    log.info("%s, version %s%s", verdict["verdict"], version, "" if published else " not written")
     out.json("version", figures | {"task": task, "verdict": verdict["verdict"], "why": _why(task, inputs)})
     return Report(Rows(), figures)
 
@@ -88,9 +89,9 @@ def prompt_info(prompt: Prompt, translate: Artifact) -> PromptInfo:
     )
     if not prompt.translation:
         return info
-    reference = translate.report.figures["translator"]
-    translator = f"{reference['name']}-{reference['version']}"
-    return info.model_copy(update={"translator": translator, "memory": f"memory/{translator}"})
+    kept = translate.report.figures["translator"]
+    name, version = kept["name"], kept["version"]
+    return info.model_copy(update={"translator": f"{name}-{version}", "memory": memory_folder(name, version)})
 
 
 def _why(task: Task, inputs: Inputs) -> str:

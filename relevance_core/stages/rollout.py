@@ -9,13 +9,14 @@ from typing import Any, Final
 
 from relevance_core.config import Settings
 from relevance_core.pairs import Task
+from relevance_core.processes import PartLogger
 from relevance_core.registry import Registry, Release
 from relevance_core.runs.approval import NEEDED, Approval
 from relevance_core.runs.artifacts import Artifact, Output, Report, Rows
 from relevance_core.runs.stage import Inputs, stage
 from relevance_core.serving.rollout import Proof, bases_after, roll_out
 
-log = logging.getLogger(__name__)
+log = PartLogger(logging.getLogger(__name__))
 
 WHO: Final = "gate"
 
@@ -52,7 +53,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     candidates = _candidates(inputs)
     answers = {asked: {"approved": answer.approved, "told": answer.told()} for asked, answer in sorted(inputs.approvals.items())}
     for asked, answer in answers.items():
-        log.info("rollout: %s was %s", asked, answer["told"])
+        log.info("%s was %s", asked, answer["told"])
     registry = Registry(out.store)
     versions: dict[str, str] = {task: found["version"] for task, found in candidates.items()}
     waits = _waits(registry, versions) if versions and not settings.serving.mixed_bases else ""
@@ -69,7 +70,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
         promoted = release is not None
         figures["tasks"][task] = {"version": version, "promoted": promoted, "serves": promoted}
         figures["tasks"][task]["number"] = since(registry, release, task).number if release else None
-    log.info("rollout: %s", _told(release, waits))
+    log.info("%s", _told(release, waits))
     out.json("rollout", figures)
     return Report(Rows(), figures)
 

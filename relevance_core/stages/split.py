@@ -9,10 +9,11 @@ import polars as pl
 
 from relevance_core.config import Settings, SplitSettings
 from relevance_core.pairs import SCHEMA, digest, map_distinct, share_of, side_of, with_groups
+from relevance_core.processes import PartLogger
 from relevance_core.runs.artifacts import Output, Report, Rows
 from relevance_core.runs.stage import Inputs, stage
 
-log = logging.getLogger(__name__)
+log = PartLogger(logging.getLogger(__name__))
 
 _ORDER: Final = ("task", "group", "pair_id")
 
@@ -37,7 +38,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     kept = placed.drop_nulls("side")
     train = kept.filter(pl.col("side") == "train").select(*SCHEMA, "group").sort(_ORDER)
     dev = kept.filter(pl.col("side") == "dev").select(*SCHEMA, "group", "part").sort(_ORDER)
-    log.info("split: %s train, %s dev, %s dropped", train.height, dev.height, placed.height - kept.height)
+    log.info("%s train, %s dev, %s dropped", train.height, dev.height, placed.height - kept.height)
     out.table("train", train)
     out.table("dev", dev)
     dropped = placed.height - kept.height

@@ -9,8 +9,8 @@ from relevance_core.translators.doubts import REASONS, Answer, doubts
 from relevance_core.translators.endpoint import EndpointTranslator
 from relevance_core.translators.english import English, add_english
 from relevance_core.translators.glossary import GlossaryTranslator, Term, glossary_from, read_brands, read_terms
-from relevance_core.translators.kept import open_translator, save, translator_from
-from relevance_core.translators.memory import count_remembered, translate_and_remember
+from relevance_core.translators.kept import open_translator, reference, save, translator_from
+from relevance_core.translators.memory import count_remembered, memory_folder, translate_and_remember
 from relevance_core.translators.protocol import Machine, Translated, Translator
 from relevance_core.translators.seq2seq import Seq2SeqTranslator
 from relevance_core.translators.words import UNITS, UNSPACED, Keepsakes, tokens
@@ -34,9 +34,11 @@ __all__ = [
     "count_remembered",
     "doubts",
     "glossary_from",
+    "memory_folder",
     "open_translator",
     "read_brands",
     "read_terms",
+    "reference",
     "save",
     "tokens",
     "translate_and_remember",

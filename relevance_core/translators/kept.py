@@ -53,10 +53,15 @@ def save(translator: Translator, store: Store) -> dict[str, str]:
 
     Of a model only its identity is stored, not its weights. Raises SettingsError for a translator of an unknown kind.
     """
-    key = f"translators/{translator.name}-{translator.version}"
+    found = reference(translator.name, translator.version)
     for file, data in _files(translator, store).items():
-        store.create(f"{key}/{file}", data)
-    return {"name": translator.name, "version": translator.version, "key": key}
+        store.create(f"{found['key']}/{file}", data)
+    return found
+
+
+def reference(name: str, version: str) -> dict[str, str]:
+    """Returns the reference of a stored translator by its name and version: `{name, version, key}`."""
+    return {"name": name, "version": version, "key": f"translators/{name}-{version}"}
 
 
 def _files(translator: Translator, store: Store) -> dict[str, bytes]:

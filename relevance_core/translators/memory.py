@@ -97,4 +97,9 @@ def _distinct(texts: pl.Series) -> pl.Series:
 
 def memory_of(translator: Translator, store: Store, source: str, target: str) -> Memory:
     """The memory of a translator for a pair of languages, `memory/<translator>-<version>/<source>-<target>` of the store."""
-    return Memory(store, f"memory/{translator.name}-{translator.version}/{source}-{target}", "text")
+    return Memory(store, f"{memory_folder(translator.name, translator.version)}/{source}-{target}", "text")
+
+
+def memory_folder(name: str, version: str) -> str:
+    """Returns the folder of a translator's memories in the store, for every pair of languages: `memory/<name>-<version>`."""
+    return f"memory/{name}-{version}"

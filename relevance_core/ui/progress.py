@@ -63,7 +63,6 @@ class View:
     """A run so far. finished: the reports of the finished stages (`Run.finished`). plan: its lines."""
 
     run: Run
-    dag_run: str
     finished: Mapping[str, Mapping[str, Any]]
     approvals: Mapping[Task, Approval]
     plan: tuple[str, ...]
@@ -73,8 +72,7 @@ class View:
         """Reads the view of a run that has begun."""
         run = opened(store, run_id)
         lines = folder.read(store, run_id, folder.PLAN)["text"] if folder.has(store, run_id, folder.PLAN) else ()
-        dag_run = folder.read_run(store, run_id)["dag_run"]
-        return cls(run, dag_run, run.finished(), approval.approvals(store, run_id), tuple(lines))
+        return cls(run, run.finished(), approval.approvals(store, run_id), tuple(lines))
 
     @property
     def over(self) -> bool:

@@ -126,7 +126,7 @@ class _Pages:
         asked = [task for task in settings.tasks if view.waits_for_person(task)]
         values = {"view": view, "way": way(view), "asked": asked, "page": page, "links": links, "dag_id": self.site.dag_id}
         body = self.site.text("run_body.html", airflow=airflow, **values)
-        return _Shown(page.title, page.subtitle, view.dag_run, body)
+        return _Shown(page.title, page.subtitle, view.run.dag_run, body)
 
 
 class _Shown(NamedTuple):

@@ -81,9 +81,9 @@ def reviews(reader: Reader, runs: Sequence[RunRecord], tasks: Sequence[Task]) ->
     listing = {task: entries for task in tasks if (entries := _listing(reader, runs, task))}
     if not listing:
         return
-    decided = reader.store.list("review/decisions/")
+    decided = review.names(reader.store)
     # Objects with decisions are only added, never rewritten: their number and the last name change with every new one.
-    state = (str(len(decided)), decided[-1].key if decided else "")
+    state = (str(len(decided)), decided[-1] if decided else "")
     rows = {task: count for task, entries in listing.items() if (count := _queued(reader, task, entries, state))}
     if rows:
         told = ", ".join(f"{task} {count:,}" for task, count in rows.items())

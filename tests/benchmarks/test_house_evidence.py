@@ -1,4 +1,4 @@
-"""The evidence of two nights and a rollback, before and after the package was laid out anew."""
+"""The two committed files of evidence about two nights: by commit 8fc7c25, and by the commit after all modules were moved."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from tests.support.places import PROJECT
 
 RESULTS: Final = PROJECT / "benchmarks" / "results"
 FIELDS: Final = {"base.digest", "base.uri", "digest", "dtype", "format", "requires", "schema_version"}
-"""The fields of a version's manifest that are new, gone, or computed from such a field; `base.uri` holds the key of the base."""
+"""Fields of a version's manifest that were added or removed between the two commits, or that hold a digest or key of these."""
 
 
-def test_the_new_layout_changed_no_row_and_no_weight() -> None:
-    """At default settings every table, adapter and release is the same; only keys, reports and named manifest fields differ."""
+def test_both_committed_nights_have_the_same_rows_and_weights() -> None:
+    """The files agree on every table, adapter and release; besides keys and reports only the manifest fields of FIELDS differ."""
     found = differences(read(RESULTS / "house-8fc7c25.json"), read(RESULTS / "house.json"))
     assert found.data == []
     assert found.releases == []

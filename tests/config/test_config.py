@@ -87,3 +87,20 @@ def test_the_settings_page_is_what_the_code_says() -> None:
     """docs/settings.md is the output of `relevance settings`."""
     page = DOCS / "settings.md"
     assert page.read_text(encoding="utf-8") == as_markdown()
+
+
+def test_a_value_is_found_by_its_dotted_name() -> None:
+    """In settings and in plain values; "" names the whole, and a name that leads nowhere raises or gives the default."""
+    settings, plain = config.build({"train": {"r": 8}}), {"train": {"r": 8, "text": "r"}}
+    assert config.value_at(settings, "train.r") == config.value_at(plain, "train.r") == 8
+    assert config.value_at(plain, "") is plain
+    assert [config.value_at(plain, name, None) for name in ("train.q", "q.r", "train.r.q")] == [None, None, None]
+    with pytest.raises(KeyError):
+        config.value_at(plain, "train.q")
+    with pytest.raises(AttributeError):
+        config.value_at(settings, "train.q")
+
+
+def test_a_dotted_name_is_nested() -> None:
+    """A name with three steps gives three levels, a name with a single step a single one."""
+    assert (config.nest("a.b.c", 1), config.nest("a", {})) == ({"a": {"b": {"c": 1}}}, {"a": {}})

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from relevance_core import config
-from relevance_core.config.history import REMOVED, RENAMED
+from relevance_core.config.history import OLD_DEFAULTS, REMOVED, RENAMED
 from relevance_core.errors import SettingsError
 from tests.support.setting_names import setting_names
 
@@ -68,3 +68,18 @@ def test_a_value_that_is_no_more_leaves_the_default_in_an_old_record() -> None:
     assert (found.train.tapt, found.translate.sources, found.mine.index, found.mine.top_k) == ("off", (), "auto", 5)
     kept = config.of_record({"train": {"tapt": "other-task"}, "translate": {"sources": ["es"]}, "mine": {"index": "ivf"}})
     assert (kept.train.tapt, kept.translate.sources, kept.mine.index) == ("other-task", ("es",), "ivf")
+
+
+def test_a_removed_setting_that_mattered_is_lost() -> None:
+    """Of an old record the removed values, and removed settings off their old default, are named; the others changed nothing."""
+    old = {"train": {"shared": True, "warm_start": False}, "mine": {"index": "hnsw", "skip_ranks": 0, "ratios": {"QI": {"de": 1}}}}
+    assert config.lost(old) == ("mine.index=hnsw", "train.shared=true", 'mine.ratios={"QI": {"de": 1}}')
+    assert config.lost({"augment": {"enabled": True, "share": 0.2}}) == ("augment.enabled=true",)
+    assert config.lost({"augment": {"enabled": False}, "base": {"hidden": 64}, "mine": {"index": "ivf"}}) == ()
+    assert config.lost(config.Settings().model_dump(mode="json")) == ()
+
+
+def test_every_removed_setting_has_its_old_default() -> None:
+    """A removed setting is in the table of old defaults; a removed part is there by its switch, a removed value not at all."""
+    named = {next(old for old in REMOVED if name == old or name.startswith(f"{old}.")) for name in OLD_DEFAULTS}
+    assert named == {old for old in REMOVED if "=" not in old}

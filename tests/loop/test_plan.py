@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from relevance_core import loop, plan
 from relevance_core.config import Settings
 from relevance_core.errors import SettingsError
 from relevance_core.plan import forecast, unknown
-from relevance_core.runs.artifacts import Artifact
+from relevance_core.runs.artifacts import Artifact, Output, Report, Rows, finish
 from relevance_core.runs.run import open_run, pin
 from relevance_core.runs.stage import Inputs
 from relevance_core.stages.translate import stage as translate
@@ -170,6 +171,41 @@ def test_a_forecast_that_fails_fails_no_run(
     loop.begin(onboarding(tmp_path / "shop", b"no gzip"), store, "2026-10-08-c")
     assert json.loads(store.read("runs/2026-10-08-c/plan.json"))["from"] == ""
     assert any(line.startswith("plan: run 2026-10-06-a can't be used for a forecast: ") for line in caplog.messages)
+
+
+@pytest.mark.parametrize(
+    ("record", "files", "error"),
+    [
+        ({"address": "stages/split/other"}, {"train.parquet": pl.DataFrame({"words": ["a"]})}, "ColumnNotFoundError"),
+        ({"address": "stages/split/other"}, {"train.parquet": b"no table"}, "ComputeError"),
+        ({"adress": "stages/split/other"}, {}, "KeyError"),
+        ({"address": "stages/split/other"}, {"manifest.json": b"{}"}, "KeyError"),
+    ],
+    ids=["other columns", "no table", "other record", "other manifest"],
+)
+def test_an_earlier_run_that_cannot_be_read_fails_no_run(
+    store: Store,
+    earlier: Inputs,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    record: dict[str, str],
+    files: dict[str, Any],
+    error: str,
+) -> None:
+    """Where the newest other run has another format, the plan is that of a first run, and the log names the run and the error."""
+    out = Output(store, "stages/split/other")
+    for name, content in ({"train.parquet": b"", "dev.parquet": pl.DataFrame({"words": ["a"]})} | files).items():
+        stream = io.BytesIO()
+        if isinstance(content, pl.DataFrame):
+            content.write_parquet(stream)
+        out.bytes(name, stream.getvalue() or content)
+    if "manifest.json" not in files:
+        finish(out, Report(Rows()), "split", None)
+    store.write("runs/2026-10-07-b/split.json", json.dumps(record).encode())
+    terms = store.read(earlier["source"].key("terms.tsv.gz"))
+    loop.begin(onboarding(tmp_path / "shop", terms), store, "2026-10-08-c")
+    assert json.loads(store.read("runs/2026-10-08-c/plan.json"))["text"][0].startswith("there is no earlier run to estimate from")
+    assert any(line.startswith(f"plan: run 2026-10-07-b can't be used for a forecast: {error}") for line in caplog.messages)
 
 
 def test_begin_keeps_airflows_name_of_the_run(store: Store) -> None:

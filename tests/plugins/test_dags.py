@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from relevance_core import languages
-from relevance_core.config import Settings, build
+from relevance_core.config import Settings, build, value_at
 from relevance_core.errors import SettingsError
 from relevance_core.runs.steps import APPROVE, REPORT, STEPS, Step
 from relevance_core.store import Store
@@ -386,7 +386,4 @@ def test_settings_file_sets_the_defaults(rules: Any, tmp_path: Path) -> None:
 
 
 def _setting(settings: Settings, name: str) -> Any:
-    value: Any = settings.model_dump(mode="json")
-    for part in name.split("."):
-        value = value[part]
-    return value
+    return value_at(settings.model_dump(mode="json"), name)

@@ -127,14 +127,15 @@ def test_lost_rows_are_refused() -> None:
     assert Rows(incoming=5, made=1, kept=4, dropped=2, reasons={"dropped: copy": 2}).as_json()["in"] == 6
 
 
-def test_a_missing_input_names_the_stage_to_run() -> None:
-    """Reading an input that is not there says which stage makes it."""
+def test_a_role_that_nothing_fills_is_named() -> None:
+    """A body that asks for an input under a role without a stage gets an error that names the role."""
     with pytest.raises(NotFound, match="the role mine"):
         Inputs()["mine"]
 
 
-def test_a_remote_file_that_is_not_its_manifests_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_remote_file_that_is_not_its_manifests_is_refused(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A download whose sha256 differs from the manifest raises, and stays in no cache."""
+    monkeypatch.setenv("RELEVANCE_SCRATCH", str(tmp_path / "scratch"))
     run, _ = counting()
     report = run(SETTINGS, Inputs(), store)
     found = open_artifact(store, report.address)
@@ -145,6 +146,29 @@ def test_a_remote_file_that_is_not_its_manifests_is_refused(store: Store, monkey
     for _ in range(2):
         with pytest.raises(StoreError, match="not what its manifest says"):
             found.table("numbers")
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_cut_download_is_never_taken_for_the_file(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    """A download that ends early, with its process or without an error, leaves no file: the next one reads the whole table."""
+    run, _ = counting()
+    found = open_artifact(store, run(SETTINGS, Inputs(), store).address)
+    assert found is not None
+
+    def cut(self: Store, key: str, path: Path) -> None:
+        path.write_bytes(self.read(key)[:-1])
+        if killed:
+            raise KeyboardInterrupt
+
+    monkeypatch.setenv("RELEVANCE_SCRATCH", str(tmp_path / "scratch"))
+    monkeypatch.setattr(type(store), "local_path", lambda self, key: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store), "download", cut)
+        with pytest.raises(KeyboardInterrupt if killed else StoreError):
+            found.table("numbers")
+    assert found.table("numbers")["n"].to_list() == [1, 2]
 
 
 def test_errors_keep_their_answers_across_processes() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from relevance_core import config
 from relevance_core.loop import stage_function
-from relevance_core.runs.steps import COMMON, PER_TASK, REPORT, STEPS, TOGETHER, Step, setting_of, step_of
+from relevance_core.runs.steps import COMMON, PER_TASK, REPORT, STEPS, TOGETHER, Step, step_of
 
 
 def before(name: str) -> set[str]:
@@ -31,10 +31,9 @@ def test_stages_of_a_task_stand_together() -> None:
     assert [step.name for step in STEPS] == [*COMMON, *PER_TASK, *TOGETHER]
 
 
-def test_by_default_a_stage_reads_its_roles_alone() -> None:
-    """Without a setting that asks for more, the inputs are `needs`."""
-    settings = config.Settings()
-    assert {step.name: step.inputs(settings) for step in STEPS} == {step.name: dict(step.needs) for step in STEPS}
+def test_by_default_train_reads_its_own_task_alone() -> None:
+    """Without train.tapt the inputs of *train* are the rows that *denoise* kept and the base."""
+    assert step_of("train").inputs(config.Settings()) == {"rows": "denoise", "base": "base"}
 
 
 @pytest.mark.parametrize(
@@ -52,14 +51,14 @@ def test_a_strategy_adds_no_arrow(values: dict[str, Any], stage: str, more: dict
 
 
 @pytest.mark.parametrize("step", [*STEPS, REPORT], ids=lambda step: step.name)
-def test_a_stage_is_what_the_table_says(step: Step) -> None:
-    """A stage's own name, whether it runs for each task and whether it acts on the registry agree with its step."""
+def test_an_effect_is_what_the_table_says(step: Step) -> None:
+    """A stage compares its finished output with the registry exactly where its step says that it acts on the registry."""
     function: Any = stage_function(step.name)
-    assert (function.stage_name, function.by_task, function.effect) == (step.name, step.per_task, step.effect)
+    assert function.effect == step.effect
 
 
 def test_an_optional_step_names_its_switch() -> None:
     """`optional` is the name of a setting that is on or off."""
     switches = {step.name: step.optional for step in STEPS if step.optional}
     assert set(switches) == {"translate", "mine", "denoise"}
-    assert all(isinstance(setting_of(config.Settings(), name), bool) for name in switches.values())
+    assert all(isinstance(config.value_at(config.Settings(), name), bool) for name in switches.values())

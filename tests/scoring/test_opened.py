@@ -88,7 +88,7 @@ class Shop:
             fill(out)
             return Report(Rows(), figures or {})
 
-        made = stage(name, uses=(), by_task=task is not None)(body)
+        made = stage(name, uses=())(body)
         found = open_artifact(self.store, made(Settings(), Inputs(task=task), self.store).address)
         assert found is not None
         return found

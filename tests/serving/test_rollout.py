@@ -253,7 +253,7 @@ def stage_inputs(store: Store, champion: dict[str, str], *about: tuple[Manifest,
     artifacts = {}
     for manifest, verdict in about:
         values = {"version": manifest.version, "verdict": verdict, "why": f"{manifest.task} is better", "task": manifest.task}
-        made = stage(f"publish-{verdict}-{manifest.version}", uses=(), by_task=True)(_write(values))
+        made = stage(f"publish-{verdict}-{manifest.version}", uses=())(_write(values))
         found = open_artifact(store, made(SETTINGS, Inputs(task=manifest.task), store).address)  # type: ignore[arg-type]
         assert found is not None
         artifacts[f"publish:{manifest.task}"] = found

@@ -58,7 +58,7 @@ def inputs_of(store: Store, rows: pl.DataFrame, base: Path, folds: tuple[Path, .
         out.json("base", about)
         return Report(Rows())
 
-    @stage("mine", uses=(), by_task=True)
+    @stage("mine", uses=())
     def make_rows(settings: Settings, inputs: Inputs, out: Any) -> Report:
         out.table("train", rows)
         return Report(Rows())

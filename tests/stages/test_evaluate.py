@@ -131,7 +131,7 @@ def dev_rows() -> pl.DataFrame:
 
 
 def output(store: Store, name: str, write: Any, task: pairs.Task | None = None) -> Artifact:
-    made = stage(name, uses=(), by_task=task is not None)(lambda settings, inputs, out: write(out) or Report(Rows()))
+    made = stage(name, uses=())(lambda settings, inputs, out: write(out) or Report(Rows()))
     found = open_artifact(store, made(Settings(), Inputs(task=task), store).address)
     assert found is not None
     return found

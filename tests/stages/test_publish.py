@@ -32,7 +32,7 @@ def output(store: Store, name: str, task: Task | None, write: Any, figures: dict
         write(out)
         return Report(Rows(), figures or {})
 
-    made = stage(name, uses=(), by_task=task is not None)(body)
+    made = stage(name, uses=())(body)
     found = open_artifact(store, made(SETTINGS, Inputs(task=task), store).address)
     assert found is not None
     return found

@@ -378,7 +378,7 @@ def stage_inputs(base: Path, store: Store, **more: Any) -> Inputs:
         out.json("base", about)
         return Report(Rows())
 
-    @stage("denoise", uses=(), by_task=True)
+    @stage("denoise", uses=())
     def make_rows(settings: Any, inputs: Any, out: Any) -> Report:
         out.table("train", ROWS)
         return Report(Rows())

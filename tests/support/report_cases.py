@@ -27,7 +27,7 @@ HOSTILE = '</script><img src=x onerror="alert(1)">{{ 7123*3 }}'
 
 def output(store: Store, name: str, write: Callable[[Output], Report], task: Task | None = None) -> Artifact:
     """A finished output of a stage whose body is `write`."""
-    made = stage(name, uses=(), by_task=task is not None)(lambda settings, inputs, out: write(out))
+    made = stage(name, uses=())(lambda settings, inputs, out: write(out))
     found = open_artifact(store, made(SETTINGS, Inputs(task=task), store).address)
     assert found is not None
     return found

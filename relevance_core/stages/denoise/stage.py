@@ -70,7 +70,6 @@ _USES: Final = (
     "denoise",
     uses=_USES,
     machine=("engine", "serving", "train.save_steps"),
-    by_task=True,
     version=2,
     pinned=("decisions",),
 )

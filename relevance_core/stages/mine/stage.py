@@ -12,6 +12,7 @@ import polars as pl
 from relevance_core import pairs
 from relevance_core.config import MineSettings, Settings
 from relevance_core.pairs import Task
+from relevance_core.processes import PartLogger
 from relevance_core.runs.artifacts import Artifact, Output, Report, Rows
 from relevance_core.runs.stage import Inputs, stage
 from relevance_core.scoring.english import translator_of_run
@@ -20,7 +21,7 @@ from relevance_core.stages.mine.index import Kind, Vectors, neighbours
 from relevance_core.stages.mine.negatives import English, Guards
 from relevance_core.stages.split import prefix_sides
 
-log = logging.getLogger(__name__)
+log = PartLogger(logging.getLogger(__name__))
 
 _TEXTS: Final = dict.fromkeys(("language", "query", "positive", "negative"), pl.String)
 _SHOWN: Final = {**_TEXTS, "similarity": pl.Float32, "rank": pl.Int32}
@@ -45,7 +46,7 @@ def _seed(settings: Settings) -> int:
     return settings.seed if "random" in settings.mine.mix else 0
 
 
-@stage("mine", uses=_uses, machine=("engine", "serving"), version=2, by_task=True)
+@stage("mine", uses=_uses, machine=("engine", "serving"), version=2)
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Semantic hard negatives (arXiv 2510.21671, strategy 2): targets that are near a positive and are not relevant.
 
@@ -87,7 +88,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     out.table("ledger", negatives.with_columns(**_NAMED).select(list(_LEDGER)).sort("pair_id"))
     out.table("examples", fates.examples)
     figures = _figures(market, found, fates, negatives)
-    log.info("mine %s: %d negatives of %s candidates", task, len(negatives), figures["candidates"])
+    log.info("%d negatives of %s candidates", len(negatives), figures["candidates"])
     if settings.mine.mix != {"hard": 1.0}:
         figures["added_by_kind"] = _counts(negatives.with_columns(kind=kind_of(settings.mine.top_k)), "kind")
     return Report(Rows(incoming=len(train), made=len(negatives), kept=len(train) + len(negatives)), figures)
@@ -177,7 +178,7 @@ def find(settings: Settings, market: Market) -> Found:
     count = mine.easy_top if "easy" in mine.mix else mine.top_k
     near, similarity, recall = neighbours(market.vectors, anchors, count, kind, settings.engine.threads)
     if kind != "flat":
-        log.info("mine: %s index of %s targets, %.3f of the nearest found", kind, targets, recall)
+        log.info("%s index of %s targets, %.3f of the nearest found", kind, targets, recall)
     depth = near.shape[1]
     listed = pl.DataFrame(
         {

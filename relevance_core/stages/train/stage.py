@@ -16,7 +16,7 @@ from relevance_core.stages.train.tapt import first_training
 _USES: Final = ("train", "prompt", "base.model", "base.dtype", "seed")
 
 
-@stage("train", uses=_USES, machine=("engine", "serving"), by_task=True, version=4)
+@stage("train", uses=_USES, machine=("engine", "serving"), version=4)
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Fine-tunes the base on the rows that *denoise* left.
 

@@ -11,13 +11,13 @@ import polars as pl
 
 from relevance_core.config import Settings
 from relevance_core.pairs import Task
-from relevance_core.processes import part
+from relevance_core.processes import PartLogger, part
 from relevance_core.runs.artifacts import Artifact
 
 if TYPE_CHECKING:
     from relevance_core.models.trainer import Job
 
-log = logging.getLogger(__name__)
+log = PartLogger(logging.getLogger(__name__))
 
 OTHER: Final[dict[Task, Task]] = {"QC": "QI", "QI": "QC"}
 
@@ -44,7 +44,7 @@ def first_training(settings: Settings, task: Task, translate: Artifact, job: Job
     kind = settings.train.tapt
     rows, lacking = _rows(task, translate)
     if lacking:
-        log.info("train %s: %s training left out: %s", task, kind, lacking)
+        log.info("%s training left out: %s", kind, lacking)
         return None, {"kind": kind, "skipped": lacking}
     first = replace(
         job,

@@ -12,6 +12,7 @@ from relevance_core import pairs
 from relevance_core.config import Settings
 from relevance_core.errors import SettingsError
 from relevance_core.pairs import Task
+from relevance_core.processes import PartLogger
 from relevance_core.runs.artifacts import Artifact, Output, Report, Rows
 from relevance_core.runs.stage import Inputs, stage
 from relevance_core.sources import Source
@@ -30,7 +31,7 @@ from relevance_core.translators import (
     translator_from,
 )
 
-log = logging.getLogger(__name__)
+log = PartLogger(logging.getLogger(__name__))
 
 _GLOSSARY, _BRANDS = "terms.tsv.gz", "brands.txt"
 ONBOARDED: Final = "onboarded"
@@ -91,7 +92,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     languages = _by_language(wanted, judged)
     warnings = quality.warnings(languages)
     for warning in warnings:
-        log.warning("translate: %s", warning)
+        log.warning("%s", warning)
     if settings.translate.guards:
         out.json("quality", {"languages": languages, "by_source": quality.by_source(judged), "warnings": warnings})
     kept, dropped = len(train) + len(made) + len(dev), len(rejected)
@@ -235,7 +236,7 @@ def _translate_all(
     pieces = [empty]
     for want, sample in samples(settings, wanted, train, translator):
         if translator is None or sample is None:
-            log.info("translate: nothing made for %s %s: nothing can be translated into it", want.language, want.task)
+            log.info("nothing made for %s %s: nothing can be translated into it", want.language, want.task)
             continue
         held = 0
         for source in sample["language"].unique().sort():
@@ -245,7 +246,7 @@ def _translate_all(
             renamed = pairs_of.rename({"language": "source_language"}).with_columns(language=pl.lit(want.language))
             joined = renamed.join(known, left_on="query", right_on="text", how="left", maintain_order="left")
             pieces.append(joined.select(empty.columns))
-        log.info("translate: %s %s: %d pairs, %s texts from the translation memory", want.language, want.task, len(sample), held)
+        log.info("%s %s: %d pairs, %s texts from the translation memory", want.language, want.task, len(sample), held)
     return pl.concat(pieces)
 
 

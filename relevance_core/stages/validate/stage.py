@@ -10,13 +10,14 @@ import polars as pl
 
 from relevance_core.config import Settings
 from relevance_core.pairs import ORIGINALS, SCHEMA
+from relevance_core.processes import PartLogger
 from relevance_core.runs.artifacts import Output, Report, Rows
 from relevance_core.runs.stage import Inputs, stage
 from relevance_core.sources.columns import REQUIRED
 from relevance_core.stages.validate.data_docs import write_data_docs
 from relevance_core.stages.validate.expectations import BATCH_RULES, ROW_RULES, Checked, Rule, check, known_languages
 
-log = logging.getLogger(__name__)
+log = PartLogger(logging.getLogger(__name__))
 
 Figure = tuple[str, str, float, int]
 """A batch rule's name, the scope, the figure, and the number of rows behind it."""
@@ -43,7 +44,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """
     pairs = inputs["rows"].table("pairs")
     arrived = inputs["rows"].json("window")
-    log.info("validate: %s rows against %d row rules and %d batch rules", pairs.height, len(ROW_RULES), len(BATCH_RULES))
+    log.info("%s rows against %d row rules and %d batch rules", pairs.height, len(ROW_RULES), len(BATCH_RULES))
     rows = check(ROW_RULES, _row_columns(pairs), settings, "rows")
     pairs = pairs.with_columns(_first_broken(rows, pairs.height))
     quarantine, valid = pairs.filter(pl.col("rule").is_not_null()), pairs.filter(pl.col("rule").is_null())

@@ -150,7 +150,6 @@ def _judged(uri: str, run: Run, task: Task) -> pl.DataFrame:
     "judge",
     uses=("prompt", "base.model", "engine.scorer", "source"),
     machine=("engine", "serving"),
-    by_task=True,
     fingerprint=fingerprint,
 )
 def judge(settings: Settings, inputs: Inputs, out: Output) -> Report:
