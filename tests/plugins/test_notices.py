@@ -28,12 +28,12 @@ FIGURES: dict[str, Any] = {
     "evaluate": {"f1": 0.9123, "per_language": {"de": {"f1": 0.8}, "en": {"f1": 0.95}}},
     "gate": {"verdict": "publish", "failed": [], "gain": {"gain": 0.0131}},
     "publish": {"version": "3f0c", "published": True},
-    "rollout": {"waits": "", "tasks": {"QC": {"version": "3f0c", "promoted": True, "number": 1}}},
+    "rollout": {"waits": "", "tasks": {"QC": {"version": "3f0c", "promoted": True, "number": 1, "serves": True}}},
 }
 HELD = {"verdict": "hold", "failed": ["gain", "loss in de"], "gain": {"gain": -0.002}}
 ASKED = {"verdict": "needs-approval", "failed": ["evidence in de"], "gain": None}
 NOBODY = {"waits": "", "tasks": {}}
-WAITS = {"waits": "two bases", "tasks": {"QC": {"version": "3f0c", "promoted": False, "number": None}}}
+WAITS = {"waits": "two bases", "tasks": {"QC": {"version": "3f0c", "promoted": False, "number": None, "serves": False}}}
 HOSTILE = "positive_rate de 0.99\n<script>alert(1)</script> {{ 7 * 7 }} {% raw %} <!channel>"
 PLAIN = "positive_rate de 0.99 ‹script›alert(1)‹/script› (( 7 * 7 )) (% raw %) ‹!channel›"
 
