@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Any, Final, TextIO
 
-from relevance_core.cli.results import let_go
+from relevance_core.cli.results import let_go, plain
 from relevance_core.errors import RelevanceError
 from relevance_core.processes import Progress, set_progress
 
@@ -47,7 +47,7 @@ class ToStderr(logging.StreamHandler[Any]):
         """Writes one record."""
         try:
             with _bars_aside(sys.stderr):
-                sys.stderr.write(self.format(record) + "\n")
+                sys.stderr.write("".join(plain(line) + "\n" for line in self.format(record).split("\n")))
                 sys.stderr.flush()
         except BrokenPipeError:
             let_go(sys.stderr)
@@ -102,7 +102,7 @@ def fail(called: str, error: RelevanceError | str) -> None:
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     try:
-        sys.stderr.write(f"{called}: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"{called}: {plain(' '.join(str(error).split()))}\n")
         sys.stderr.flush()
     except BrokenPipeError:
         let_go(sys.stderr)

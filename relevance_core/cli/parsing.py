@@ -104,6 +104,16 @@ class Version(argparse.Action):
         sys.exit(0)
 
 
+class Once(argparse.Action):
+    """Takes a value that is not empty, and takes it once: of two values the first would be dropped without a word."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: Any = None) -> None:
+        """Keeps the value. Raises ArgumentError."""
+        if not values or getattr(namespace, self.dest) is not None:
+            raise argparse.ArgumentError(self, "it is given twice" if values else "its value is empty")
+        setattr(namespace, self.dest, values)
+
+
 def add_command(
     commands: Commands, name: str, text: str, example: str, *parents: Parser, more: str = "", listed: bool = True
 ) -> Parser:
@@ -149,3 +159,13 @@ def at_least(least: int) -> Callable[[str], int]:
         raise SettingsError(f"{text!r} is {problem}", expected=f"a whole number from {least} on")
 
     return number
+
+
+def in_utf8(arguments: Sequence[str]) -> Sequence[str]:
+    """Returns the arguments of a command line. Raises UsageError for an argument that is no UTF-8."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise UsageError("relevance", "an argument is no text", where=argument, expected="UTF-8") from None
+    return arguments

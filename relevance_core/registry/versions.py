@@ -301,7 +301,7 @@ def _size_problem(name: str, expected: FileInfo, size: int) -> str:
 
 def folder_problems(folder: Path, manifest: Manifest) -> list[str]:
     """Returns how the files in `folder`, documents apart, differ from the manifest; reads every byte. Raises `StoreError`."""
-    with disk_errors("reading a fetched version", folder):
+    with disk_errors("reading a fetched version", folder, "read"):
         names = {path.name for path in folder.iterdir()} - DOCUMENTS
         problems = [f"{name}: missing or unexpected" for name in sorted(names ^ set(manifest.files))]
         for name in sorted(names & set(manifest.files)):

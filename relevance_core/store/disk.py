@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from relevance_core.errors import RelevanceError, StoreError
 
@@ -16,7 +17,8 @@ _REMEDIES = {
     errno.EDQUOT: "free space in that quota, or raise it",
     errno.EFBIG: "raise the file size limit of this process (ulimit -f)",
     errno.EROFS: "make that file system writable, or use another one",
-    errno.EACCES: "give this user the right to write there",
+    errno.EACCES: "give this user the right to {access} there",
+    errno.ENAMETOOLONG: "take a shorter name",
     errno.ENOTDIR: "remove the file that stands where a folder is needed",
     errno.EISDIR: "remove the folder that stands where a file is needed",
     errno.EPERM: "use a file system with hard links (ext4, xfs, btrfs, NFS)",
@@ -25,18 +27,31 @@ _REMEDIES = {
 
 
 @contextmanager
-def disk_errors(doing: str, path: Path) -> Iterator[None]:
-    """Raises any `OSError` of the block as a `StoreError` that names the path and the remedy."""
+def disk_errors(doing: str, path: Path, access: Literal["read", "write"] = "write", whole: bool = True) -> Iterator[None]:
+    """Raises any `OSError` of the block as a `StoreError` that names the path and the remedy.
+
+    Args:
+        doing: the block's work, for the message.
+        path: its file or folder.
+        access: the right that it needs.
+        whole: it writes files that become visible once they are whole, and the message says so.
+    """
     try:
         yield
     except RelevanceError:
         raise
     except OSError as error:
-        raise StoreError(
-            f"{doing} failed: {error.strerror or error}",
-            where=str(path),
-            do=_REMEDIES.get(error.errno or 0, "check that path and its disk") + "; nothing half-written was left visible",
-        ) from error
+        do = _REMEDIES.get(error.errno or 0, "check that path and its disk").format(access=access)
+        left = "; nothing half-written was left visible" if whole and access == "write" else ""
+        raise StoreError(f"{doing} failed: {error.strerror or error}", where=str(path), do=do + left) from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Makes the folder for a file that the block writes under its own name. Raises `StoreError` for disk errors."""
+    with disk_errors("writing a file", path, whole=False):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
 
 
 def file_chunks(path: Path) -> Iterator[bytes]:
