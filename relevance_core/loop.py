@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from relevance_core import config
 from relevance_core.config import Settings
-from relevance_core.errors import RelevanceError, SettingsError, ValidationFailed
+from relevance_core.errors import ProgramError, RelevanceError, SettingsError, ValidationFailed
 from relevance_core.pairs import Task
 from relevance_core.processes import cores, map_processes
 from relevance_core.registry import Registry
@@ -132,8 +132,19 @@ def run_stage(run: Run, name: str, task: Task | None = None) -> Report:
 
 
 def stage_function(name: str) -> StageFunction:
-    """Returns the `run` of a stage's module or folder."""
-    return cast(StageFunction, importlib.import_module(f"relevance_core.stages.{name}").run)
+    """Returns the `run` of a stage's module or folder. Raises ProgramError for a module without it, or with another stage's."""
+    module = f"relevance_core.stages.{name}"
+    try:
+        run = getattr(importlib.import_module(module), "run", None)
+    except ModuleNotFoundError as error:
+        if error.name != module:  # a library that it imports
+            raise
+        raise ProgramError(f"stage {name} has no module", expected=module, do="add it (docs/extending.md)") from error
+    declared = getattr(run, "stage", None)
+    if declared != name:
+        what = "has no function `run` that @stage decorates" if declared is None else f"declares stage {declared!r}"
+        raise ProgramError(f"the module of stage {name} {what}", where=module, expected=f'@stage("{name}", …) above `def run`')
+    return cast(StageFunction, run)
 
 
 def learn(run: Run) -> None:

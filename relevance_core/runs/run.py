@@ -67,7 +67,7 @@ class Run:
             answers = approval.approvals(self.store, self.run_id)
         else:
             found = {role: self._need(stage, task) for role, stage in step.inputs(self.settings).items()}
-        return Inputs(found, task, self.champion, self.onboarded, answers, self.decisions)
+        return Inputs(found, task, self.champion, self.onboarded, answers, self.decisions, name)
 
     def keep(self, report: Report) -> None:
         """Writes the record of a finished stage."""
