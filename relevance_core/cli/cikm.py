@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from relevance_core.cli.outputs import output_file, output_folder
-from relevance_core.cli.parsing import Commands, Parser, a_date, add_command
+from relevance_core.cli.parsing import Commands, Parser, a_date, a_number, add_command
 from relevance_core.cli.results import Part, Show, Table, counted
 from relevance_core.cli.shown import measured
 from relevance_core.store import open_store
@@ -82,7 +82,7 @@ def add_cikm_parser(
     for cleaning in (preparing, predicting):
         cleaning.add_argument(
             "--confidence",
-            type=float,
+            type=a_number,
             default=CONFIDENCE,
             metavar="P",
             help="how probable another language must be to replace the tag en; above 1 never (default: %(default)s)",

@@ -95,9 +95,10 @@ Results go to stdout, progress and errors to stderr; docs/commands.md has the ex
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command: its result goes to stdout, all else to stderr. Returns the exit status (docs/commands.md)."""
-    console.log_to_stderr()
     called = "relevance"
     try:
+        results.require_streams()
+        console.log_to_stderr()
         options = build_parser().parse_args(in_utf8(sys.argv[1:] if arguments is None else arguments))
         called = options.called
         _prepare(options)
@@ -200,8 +201,8 @@ def _add_loop(add: Callable[..., Parser]) -> None:
     command = add("simulate", _simulate, shown.simulate, "--out shop --start 2026-10-01 --days 7")
     command.add_argument("--out", type=output_folder, required=True, metavar="FOLDER")
     command.add_argument("--start", type=a_date, default=date(2026, 10, 1), metavar="DATE", help="first day (default: %(default)s)")
-    command.add_argument("--days", type=at_least(1), default=7, metavar="N", help="default: %(default)s")
-    command.add_argument("--seed", type=int, default=17, metavar="N", help="default: %(default)s")
+    command.add_argument("--days", type=at_least(1, 10_000), default=7, metavar="N", help="default: %(default)s")
+    command.add_argument("--seed", type=at_least(0), default=17, metavar="N", help="default: %(default)s")
 
     command = add("retrain", _retrain, shown.retrain, "--store ./store --source shop --window-end 2026-10-08 --onboard de")
     _add_rows(command)

@@ -141,8 +141,14 @@ def pin(settings: Settings, store: Store, run_id: str, dag_run: str = "") -> Run
         dag_run: Airflow's name of the run, kept for people.
 
     Raises:
-        SettingsError: the run was begun with other settings.
+        SettingsError: the id can't name a run, or the run was begun with other settings.
     """
+    if not folder.NAME.fullmatch(run_id):
+        raise SettingsError(
+            f"{run_id!r} can't name a run",
+            where="--run-id, --run",
+            expected="up to 200 letters, digits and signs of _ . + : = @ ~ - and the blank, a letter or digit first",
+        )
     values = _values(settings)
     record = folder.find_run(store, run_id)
     if record is None:

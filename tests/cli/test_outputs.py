@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import io
+import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from relevance_core.cli import console
+from relevance_core.cli import console, results
 from relevance_core.cli.outputs import output_file, output_folder
+from relevance_core.config import ServingSettings
 from relevance_core.errors import SettingsError, StoreError
-from relevance_core.machine import scratch
-from relevance_core.store import open_store
+from relevance_core.machine import require_python, scratch
+from relevance_core.registry import Registry
+from relevance_core.store import Store, open_store
 from relevance_core.store.disk import disk_errors, writing
-from tests.support.command_cases import run
+from tests.support.command_cases import published, run
+from tests.support.loop import command, environment
 
 
 @pytest.mark.parametrize(
@@ -148,3 +155,53 @@ def test_an_error_and_a_log_line_have_no_signs_for_a_terminal(capsys: pytest.Cap
     assert "s\\x1b[31mx\\x1b]0;pwn\\x07" in done.last
     console.ToStderr().emit(logging.LogRecord("n", logging.INFO, "", 0, "a\x1b[2J\nb", (), None))
     assert capsys.readouterr().err == "a\\x1b[2J\nb\n"
+
+
+def test_no_release_is_made_where_its_result_cannot_be_shown(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a stdout each command stops before its work, with or without --json: status 64, and one line."""
+    registry = Registry(store)
+    (version,) = published(registry, tmp_path)
+    for more in ([], ["--json"]):
+        with monkeypatch.context() as closed:
+            closed.setattr(sys, "stdout", None)
+            done = run(capsys, "registry", "promote", f"QC={version}", "--why", "w", "--store", store.uri, *more)
+        assert (done.code, done.err.count("\n")) == (64, 1)
+        assert "there is no stdout for the result" in done.err
+    assert registry.current() is None
+
+
+def test_without_a_stderr_the_status_is_the_same(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Wrong usage is 2, a store that is not there 66."""
+    for line, code in (("--foo", 2), ("registry list --store /none", 66)):
+        with monkeypatch.context() as closed:
+            closed.setattr(sys, "stderr", None)
+            assert run(capsys, *line.split()).code == code
+            sys.stderr.close()
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("settings",)])
+def test_a_full_disk_behind_stdout_is_one_line(arguments: tuple[str, ...]) -> None:
+    """Status 74, and nothing of Python's."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command(*arguments), stdout=full, stderr=subprocess.PIPE, text=True, env=environment(), check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (74, 1)
+    assert "the result can't be written: No space left on device; where: stdout" in done.stderr
+
+
+def test_letters_that_stdout_cannot_take_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In ASCII a line has Python's escapes, and JSON its own, so that it stays JSON."""
+    out = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding="ascii"))
+    results.show(["schön"])
+    results.print_json({"word": "schön"})
+    line, value = out.getvalue().decode("ascii").splitlines()
+    assert (line, json.loads(value)) == ("sch\\xf6n", {"word": "schön"})
+
+
+def test_the_python_of_the_error_is_the_one_that_is_set() -> None:
+    """With serving.python empty the error doesn't speak of auto."""
+    with pytest.raises(SettingsError) as caught:
+        require_python(ServingSettings(python=""))
+    assert caught.value.where == "serving.python = ''"

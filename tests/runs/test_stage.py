@@ -14,7 +14,7 @@ import pytest
 
 from relevance_core import config
 from relevance_core.config import Settings
-from relevance_core.errors import NotFound, ProgramError, StoreError, ValidationFailed
+from relevance_core.errors import ProgramError, StoreError, ValidationFailed
 from relevance_core.runs.artifacts import Output, Report, Rows, open_artifact
 from relevance_core.runs.stage import Inputs, stage
 from relevance_core.store import Store
@@ -180,16 +180,16 @@ def test_errors_keep_their_answers_across_processes() -> None:
 
 def test_a_body_that_breaks_a_rule_is_named(store: Store) -> None:
     """A role that no step fills, a setting that does not exist, no return: ProgramError names the stage and the remedy."""
-    run, _ = counting(lambda settings, inputs, out: inputs["pairs"])  # type: ignore[arg-type,return-value]  # raises
+    run, _ = counting(lambda settings, inputs, out: inputs["pairs"])
     with pytest.raises(ProgramError, match=r"stage numbers asks for the role 'pairs', which no step fills; .*expected: no role"):
         run(SETTINGS, Inputs(stage="numbers"), store)
-    run, _ = counting(lambda settings, inputs, out: [])  # type: ignore[arg-type,return-value]  # the mistake
+    run, _ = counting(lambda settings, inputs, out: [])
     with pytest.raises(ProgramError, match=r"the body of stage numbers returned .*; expected: a Report"):
         run(SETTINGS, Inputs(), store)
     for mistyped in ({"uses": ("train.epoch",)}, {"uses": (), "machine": ("engine.worker",)}):
         name = [*mistyped["uses"], *mistyped.get("machine", ())][0]
         with pytest.raises(ProgramError, match=f"stage numbers names the setting '{name}', which does not exist"):
-            stage("numbers", **mistyped)(lambda *_: Report(Rows()))(SETTINGS, Inputs(), store)  # type: ignore[arg-type]
+            stage("numbers", **mistyped)(lambda *_: Report(Rows()))(SETTINGS, Inputs(), store)
 
 
 def test_an_optional_setting_may_be_used_by_name(store: Store) -> None:

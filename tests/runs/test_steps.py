@@ -91,7 +91,7 @@ def misnamed(settings: config.Settings, inputs: Inputs, out: Output) -> Report:
     ("run", "what"),
     [
         (misnamed, "the module of stage dedupe declares stage 'dedup'; "),
-        (misnamed.__wrapped__, "the module of stage dedupe has no function `run` that @stage decorates; "),  # type: ignore[attr-defined]  # functools.wraps sets it
+        (misnamed.__wrapped__, "the module of stage dedupe has no function `run` that @stage decorates; "),
         (None, "the module of stage dedupe has no function `run` that @stage decorates; "),
     ],
 )
