@@ -65,7 +65,7 @@ def begin(settings: Settings, store: Store, run_id: str = "", dag_run: str = "")
     """Begins a run, or finds it again, and says what it will do (`relevance_core.plan`).
 
     The source is opened once, for the run's name, the check of the languages that come in, and the plan. Where a named run has no
-    source to open, *ingest* says why.
+    source to open, a warning says why: it may be there when *ingest* opens it.
 
     Args:
         settings: the run's.
@@ -90,9 +90,10 @@ def _source(settings: Settings, needed: bool) -> Source | None:
 
     try:
         return open_source(settings)
-    except RelevanceError:
+    except RelevanceError as error:
         if needed:
             raise
+        log.warning("the source can't be opened, and *ingest* will fail unless it can be by then: %s", error)
         return None
 
 

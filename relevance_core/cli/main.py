@@ -24,6 +24,7 @@ from relevance_core.cli.parsing import (
     UsageError,
     Version,
     a_date,
+    a_text,
     add_command,
     at_least,
     filled,
@@ -227,10 +228,14 @@ def _add_loop(add: Callable[..., Parser]) -> None:
 
 def _add_rows(command: argparse.ArgumentParser) -> None:
     """Adds the options that choose the rows of a run."""
-    command.add_argument("--source", metavar="URI", help="labelled logs: a folder of dt=YYYY-MM-DD partitions or a file")
+    command.add_argument(
+        "--source", type=a_text, metavar="URI", help="labelled logs: a folder of dt=YYYY-MM-DD partitions or a file"
+    )
     command.add_argument("--window-end", type=a_date, metavar="DATE", help="end of the window, exclusive (UTC)")
-    command.add_argument("--onboard", action="append", default=[], metavar="LANG", help="bring in a language; may be repeated")
-    command.add_argument("--tasks", metavar="QC,QI")
+    command.add_argument(
+        "--onboard", type=a_text, action="append", default=[], metavar="LANG", help="bring in a language; may be repeated"
+    )
+    command.add_argument("--tasks", type=a_text, metavar="QC,QI")
 
 
 def _add_models(add: Callable[..., Parser]) -> None:

@@ -171,7 +171,7 @@ def _list(args: argparse.Namespace, registry: Registry) -> Result:
         tasks[task] = [_row(registry, task, version, serving.get(task)) for version in registry.version_ids(task)]
         tasks[task].sort(key=lambda row: (row["created"], row["version"]))
     if not any(tasks.values()):
-        log.info("no version is published in %s yet", registry.store.uri)
+        log.info("no version%s is published in %s yet", f" of {args.task}" if args.task else "", registry.store.uri)
     latest = range(max(1, current.number - args.releases + 1), current.number + 1) if current else range(0)
     releases = [registry.release(number) for number in latest]
     return {"tasks": tasks, "current": current.to_json() if current else None, "releases": [r.to_json() for r in releases]}

@@ -14,7 +14,7 @@ from typing import Any, Final
 import polars as pl
 
 from relevance_core.cli.outputs import output_file
-from relevance_core.cli.parsing import Commands, Parser, add_command, at_least
+from relevance_core.cli.parsing import Commands, Parser, a_text, add_command, at_least
 from relevance_core.cli.results import Part, Show, Table, counted
 from relevance_core.cli.stores import existing_store
 from relevance_core.errors import DataError, NotFound, SettingsError
@@ -62,7 +62,7 @@ def add_review_parser(subparsers: Commands, text: str, common: Parser) -> Parser
         "--store ./store --language de --output queue.csv",
     )
     export.add_argument("--task", choices=TASKS, help="only this task")
-    export.add_argument("--language", metavar="LANG", help="only this language")
+    export.add_argument("--language", type=a_text, metavar="LANG", help="only this language")
     export.add_argument("--output", type=output_file, required=True, metavar="FILE", help=".csv or .jsonl")
 
     taking = command(
