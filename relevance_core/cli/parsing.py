@@ -174,7 +174,7 @@ def at_least(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
     """The type of an option that is a whole number from `least` to `most`."""
 
     def number(text: str) -> int:
-        whole = re.fullmatch(r"[+-]?\d{1,18}", text)
+        whole = re.fullmatch(r"[+-]?\d{1,4000}", text)
         if whole and least <= int(text) <= most:
             return int(text)
         problem = ("too small" if int(text) < least else "too large") if whole else "no whole number"

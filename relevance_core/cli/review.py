@@ -141,10 +141,14 @@ def _export(options: argparse.Namespace, store: Store) -> Result:
 
 
 def _import(options: argparse.Namespace, store: Store) -> Result:
-    path = Path(options.file)
-    if not path.is_file():
-        raise NotFound(f"no file {options.file}", expected="what `relevance review export` wrote")
-    rows = read_sheet(path.read_bytes(), _format(options.file), options.file)
+    kind, exported = _format(options.file), "a file that `relevance review export` wrote"
+    try:
+        data = Path(options.file).read_bytes()
+    except FileNotFoundError as error:
+        raise NotFound("there is no such file", where=options.file, expected=exported) from error
+    except OSError as error:
+        raise DataError(f"the file can't be read: {error.strerror}", where=options.file, expected=exported) from error
+    rows = read_sheet(data, kind, options.file)
     words = checked(rows, store, options.file)
     who = options.who or getpass.getuser()
     review.answer(store, words, who, options.why)

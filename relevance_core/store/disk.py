@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -25,10 +26,13 @@ _REMEDIES = {
     errno.EOPNOTSUPP: "use a file system with hard links (ext4, xfs, btrfs, NFS)",
 }
 
+_OF_POLARS = re.compile(r"\(os error (\d+)\)")
+"""The end of an error of polars that a failing disk caused, in whatever class."""
+
 
 @contextmanager
 def disk_errors(doing: str, path: Path, access: Literal["read", "write"] = "write", whole: bool = True) -> Iterator[None]:
-    """Raises any `OSError` of the block as a `StoreError` that names the path and the remedy.
+    """Raises any `OSError` of the block, and polars' errors about a disk, as a `StoreError` that names the path and the remedy.
 
     Args:
         doing: the block's work, for the message.
@@ -40,10 +44,14 @@ def disk_errors(doing: str, path: Path, access: Literal["read", "write"] = "writ
         yield
     except RelevanceError:
         raise
-    except OSError as error:
-        do = _REMEDIES.get(error.errno or 0, "check that path and its disk").format(access=access)
+    except Exception as error:
+        of_polars = _OF_POLARS.search(str(error))
+        if not isinstance(error, OSError) and not of_polars:
+            raise
+        code = int(of_polars[1]) if of_polars else getattr(error, "errno", None) or 0
+        do = _REMEDIES.get(code, "check that path and its disk").format(access=access)
         left = "; nothing half-written was left visible" if whole and access == "write" else ""
-        raise StoreError(f"{doing} failed: {error.strerror or error}", where=str(path), do=do + left) from error
+        raise StoreError(f"{doing} failed: {os.strerror(code) if code else error}", where=str(path), do=do + left) from error
 
 
 @contextmanager

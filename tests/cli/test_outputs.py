@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from relevance_core.cli import console, results
@@ -89,6 +90,12 @@ def test_a_disk_that_fails_while_a_file_is_written_is_one_line() -> None:
     """A full device raises StoreError (74), which promises nothing about what is left of the file."""
     with pytest.raises(StoreError, match="No space left on device") as caught, writing(Path("/dev/full")):
         Path("/dev/full").write_text("x")
+    for write in (pl.DataFrame.write_parquet, pl.DataFrame.write_csv):
+        with (
+            pytest.raises(StoreError, match="No space left on device; where: /dev/full; what to do: free space"),
+            writing(Path("/dev/full")),
+        ):
+            write(pl.DataFrame({"a": [1]}), Path("/dev/full"))
     assert "nothing half-written" not in str(caught.value)
 
 
@@ -120,6 +127,26 @@ def test_a_store_whose_name_is_too_long_is_one_line(capsys: pytest.CaptureFixtur
         done = run(capsys, *line.split(), "--store", "/tmp/" + "l" * 5000)
         assert (done.code, done.err.count("\n")) == (74, 1), line
         assert "File name too long" in done.err
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        ("none.csv", 66, "there is no such file; where: none.csv"),
+        (".csv/", 64, ".csv/ is no file of the review queue"),
+        ("folder.csv", 65, "the file can't be read: Is a directory; where: folder.csv"),
+        ("l" * 300 + ".csv", 65, "the file can't be read: File name too long"),
+    ],
+)
+def test_a_sheet_that_cannot_be_read_is_one_line(
+    name: str, code: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`review import` of a path that is not there, a folder, or a name that is too long."""
+    (tmp_path / "folder.csv").mkdir()
+    monkeypatch.chdir(tmp_path)
+    done = run(capsys, "review", "import", name, "--store", str(tmp_path))
+    assert (done.code, done.err.count("\n")) == (code, 1)
+    assert words in done.err
 
 
 def test_a_look_for_an_object_raises_errors_of_the_store() -> None:
