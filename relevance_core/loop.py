@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from relevance_core import config
 from relevance_core.config import Settings
-from relevance_core.errors import RelevanceError, SettingsError, ValidationFailed
+from relevance_core.errors import ProgramError, RelevanceError, SettingsError, ValidationFailed
 from relevance_core.pairs import Task
 from relevance_core.processes import cores, map_processes
 from relevance_core.registry import Registry
@@ -65,7 +65,7 @@ def begin(settings: Settings, store: Store, run_id: str = "", dag_run: str = "")
     """Begins a run, or finds it again, and says what it will do (`relevance_core.plan`).
 
     The source is opened once, for the run's name, the check of the languages that come in, and the plan. Where a named run has no
-    source to open, *ingest* says why.
+    source to open, a warning says why: it may be there when *ingest* opens it.
 
     Args:
         settings: the run's.
@@ -90,9 +90,10 @@ def _source(settings: Settings, needed: bool) -> Source | None:
 
     try:
         return open_source(settings)
-    except RelevanceError:
+    except RelevanceError as error:
         if needed:
             raise
+        log.warning("the source can't be opened, and *ingest* will fail unless it can be by then: %s", error)
         return None
 
 
@@ -132,8 +133,19 @@ def run_stage(run: Run, name: str, task: Task | None = None) -> Report:
 
 
 def stage_function(name: str) -> StageFunction:
-    """Returns the `run` of a stage's module or folder."""
-    return cast(StageFunction, importlib.import_module(f"relevance_core.stages.{name}").run)
+    """Returns the `run` of a stage's module or folder. Raises ProgramError for a module without it, or with another stage's."""
+    module = f"relevance_core.stages.{name}"
+    try:
+        run = getattr(importlib.import_module(module), "run", None)
+    except ModuleNotFoundError as error:
+        if error.name != module:  # a library that it imports
+            raise
+        raise ProgramError(f"stage {name} has no module", expected=module, do="add it (docs/extending.md)") from error
+    declared = getattr(run, "stage", None)
+    if declared != name:
+        what = "has no function `run` that @stage decorates" if declared is None else f"declares stage {declared!r}"
+        raise ProgramError(f"the module of stage {name} {what}", where=module, expected=f'@stage("{name}", …) above `def run`')
+    return cast(StageFunction, run)
 
 
 def learn(run: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import os
@@ -60,7 +61,7 @@ def require_python(settings: ServingSettings) -> Path:
     if python is None:
         raise SettingsError(
             "no environment with vLLM is here",
-            where="serving.python = auto",
+            where=f"serving.python = {settings.python or repr('')}",
             expected=f"vllm beside this package, or an environment {ENVIRONMENT} beside {sys.prefix}",
             do="`make install-serving` sets up the CPU build; on a GPU machine install vllm and this package into one environment",
         )
@@ -153,7 +154,21 @@ def members(group: int) -> list[int]:
 
 
 def scratch(kind: str) -> Path:
-    """Returns this machine's folder for caches ("cache") or unfinished work ("work") in RELEVANCE_SCRATCH or ~/.cache/relevance."""
-    path = Path(os.environ.get("RELEVANCE_SCRATCH", Path.home() / ".cache" / "relevance")) / kind
-    path.mkdir(parents=True, exist_ok=True)
+    """Returns this machine's folder for caches ("cache") or unfinished work ("work") in RELEVANCE_SCRATCH or ~/.cache/relevance.
+
+    Raises SettingsError where it can't be made or written to.
+    """
+    path = Path(os.environ.get("RELEVANCE_SCRATCH") or "~/.cache/relevance") / kind
+    try:
+        path = path.expanduser()
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
+        raise SettingsError(
+            f"the scratch folder can't be used: {getattr(error, 'strerror', None) or error}",
+            where=str(path),
+            expected="a folder that this user may write to",
+            do="set RELEVANCE_SCRATCH to such a folder",
+        ) from error
     return path

@@ -40,10 +40,17 @@ _UNREADABLE: Final = (RelevanceError, ValueError, EOFError, OSError, KeyError, p
 
 
 def check_onboarded(settings: Settings, source: Source | None) -> Translator | None:
-    """Refuses at once an onboarded language that is unknown or can't be translated into.
+    """Refuses at once a language that is unknown, and an onboarded language that can't be translated into.
 
     Returns the run's translator where the check opened it. Raises SettingsError.
     """
+    if odd := sorted(set(settings.validation.languages or ()) - set(LANGUAGES)):
+        raise SettingsError(
+            f"unknown language: {', '.join(odd)}",
+            where="validation.languages",
+            expected=", ".join(sorted(LANGUAGES)),
+            do="correct the code (docs/languages.md lists them), or leave it out",
+        )
     known = set(settings.validation.languages or LANGUAGES)
     if unknown := sorted(set(settings.onboard) - known):
         raise SettingsError(

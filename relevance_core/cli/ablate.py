@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from relevance_core import config
+from relevance_core.cli.outputs import output_folder
 from relevance_core.cli.parsing import at_least
 from relevance_core.cli.results import Part, Result, tables_of
 from relevance_core.config import Settings
 from relevance_core.errors import SettingsError
 from relevance_core.store import Store
+from relevance_core.store.disk import writing
 from relevance_core.tools.ablation.strategies import PUBLISHED, STRATEGIES, rows_of
 
 log = logging.getLogger(__name__)
@@ -49,7 +51,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--judge", default="", metavar="FILE", help="a labelled file that judges, instead of the split's judgement rows"
     )
     command.add_argument(
-        "--out", default="ablation", metavar="FOLDER", help="for ablation.json, .md and .html (default: %(default)s)"
+        "--out",
+        type=output_folder,
+        default="ablation",
+        metavar="FOLDER",
+        help="for ablation.json, .md and .html (default: %(default)s)",
     )
 
 
@@ -69,10 +75,14 @@ def run(options: argparse.Namespace, settings: Settings, store: Store) -> dict[s
     ablation.check(plan)
     figures = figures_of(plan, ablation.cells(plan, store))
     out = Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "ablation.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    (out / "ablation.md").write_text(written.markdown(figures), encoding="utf-8")
-    (out / "ablation.html").write_text(reporting.render(written.page(figures)), encoding="utf-8")
+    texts = {
+        "json": json.dumps(figures, indent=1) + "\n",
+        "md": written.markdown(figures),
+        "html": reporting.render(written.page(figures)),
+    }
+    for suffix, text in texts.items():
+        with writing(path := out / f"ablation.{suffix}"):
+            path.write_text(text, encoding="utf-8")
     log.info("written: %s, .md and .html", out / "ablation.json")
     return figures
 

@@ -9,7 +9,8 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from relevance_core.cli.parsing import Commands, Parser, a_date, add_command
+from relevance_core.cli.outputs import output_file, output_folder
+from relevance_core.cli.parsing import Commands, Parser, a_date, a_number, add_command
 from relevance_core.cli.results import Part, Show, Table, counted
 from relevance_core.cli.shown import measured
 from relevance_core.store import open_store
@@ -59,7 +60,7 @@ def add_cikm_parser(
     _add_files(preparing, "--train", "train files, one a task", required=True)
     _add_files(preparing, "--dev", "dev files, one a task; they never train")
     _add_files(preparing, "--test", "test files, one a task")
-    preparing.add_argument("--out", required=True, metavar="FOLDER")
+    preparing.add_argument("--out", type=output_folder, required=True, metavar="FOLDER")
     preparing.add_argument(
         "--day",
         type=a_date,
@@ -76,12 +77,12 @@ def add_cikm_parser(
         common,
     )
     predicting.add_argument("--test", required=True, metavar="FILE")
-    predicting.add_argument("--output", required=True, metavar="FILE", help="for example submit_QC.txt")
+    predicting.add_argument("--output", type=output_file, required=True, metavar="FILE", help="for example submit_QC.txt")
     add_scoring(predicting)
     for cleaning in (preparing, predicting):
         cleaning.add_argument(
             "--confidence",
-            type=float,
+            type=a_number,
             default=CONFIDENCE,
             metavar="P",
             help="how probable another language must be to replace the tag en; above 1 never (default: %(default)s)",

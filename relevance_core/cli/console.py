@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Any, Final, TextIO
 
-from relevance_core.cli.results import let_go
+from relevance_core.cli.results import let_go, plain
 from relevance_core.errors import RelevanceError
 from relevance_core.processes import Progress, set_progress
 
@@ -47,9 +47,9 @@ class ToStderr(logging.StreamHandler[Any]):
         """Writes one record."""
         try:
             with _bars_aside(sys.stderr):
-                sys.stderr.write(self.format(record) + "\n")
+                sys.stderr.write("".join(plain(line) + "\n" for line in self.format(record).split("\n")))
                 sys.stderr.flush()
-        except BrokenPipeError:
+        except OSError:
             let_go(sys.stderr)
         except Exception:
             self.handleError(record)
@@ -99,12 +99,12 @@ def show_bars() -> None:
 
 def fail(called: str, error: RelevanceError | str) -> None:
     """The last line of a command that fails: `relevance COMMAND: what; where; expected; what to do`, after all of its output."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # AttributeError: there is no stdout
         sys.stdout.flush()
     try:
-        sys.stderr.write(f"{called}: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"{called}: {plain(' '.join(str(error).split()))}\n")
         sys.stderr.flush()
-    except BrokenPipeError:
+    except OSError:  # nobody reads it, or its disk is full: the status says it all the same
         let_go(sys.stderr)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -15,7 +16,20 @@ from relevance_core.cli import cikm as cikm_cli
 from relevance_core.cli import console, results, shown
 from relevance_core.cli import registry as registry_cli
 from relevance_core.cli import review as review_cli
-from relevance_core.cli.parsing import Commands, Parser, UsageError, Version, a_date, add_command, at_least, filled
+from relevance_core.cli.outputs import output_file, output_folder
+from relevance_core.cli.parsing import (
+    Commands,
+    Once,
+    Parser,
+    UsageError,
+    Version,
+    a_date,
+    a_text,
+    add_command,
+    at_least,
+    filled,
+    in_utf8,
+)
 from relevance_core.cli.results import Show
 from relevance_core.cli.serving import add_serving_parsers
 from relevance_core.cli.stores import existing_store
@@ -29,6 +43,7 @@ from relevance_core.runs import folder
 from relevance_core.runs.run import open_run
 from relevance_core.runs.steps import BEGIN, REPORT, STEPS
 from relevance_core.store import open_store
+from relevance_core.store.disk import disk_errors, writing
 
 if TYPE_CHECKING:
     from polars import DataFrame, Series
@@ -81,10 +96,11 @@ Results go to stdout, progress and errors to stderr; docs/commands.md has the ex
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command: its result goes to stdout, all else to stderr. Returns the exit status (docs/commands.md)."""
-    console.log_to_stderr()
     called = "relevance"
     try:
-        options = build_parser().parse_args(arguments)
+        results.require_streams()
+        console.log_to_stderr()
+        options = build_parser().parse_args(in_utf8(sys.argv[1:] if arguments is None else arguments))
         called = options.called
         _prepare(options)
         if options.json:
@@ -103,11 +119,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _prepare(options: argparse.Namespace) -> None:
-    """Prepares a command to run. Raises SettingsError for a missing store address."""
+    """Prepares a command to run. Raises SettingsError for a missing store address, and for settings that can't be meant."""
+    in_utf8([getattr(options, "store", "")])
     if getattr(options, "store", None) == "" and options.command not in STORELESS:
         raise SettingsError(
             "no store is named", where="--store", expected="a folder or s3://bucket/prefix", do="or set RELEVANCE_STORE"
         )
+    if hasattr(options, "settings"):
+        _settings(options)  # for the commands that read none, too
     console.show_bars()
     collect_rarely()
     # Torch reads these when it is imported: idle threads must not spin beside another process's work.
@@ -157,7 +176,7 @@ def _common() -> Parser:
         metavar="URI",
         help="object store: a path, file:///path or s3://bucket/prefix (default: $RELEVANCE_STORE)",
     )
-    group.add_argument("--settings", metavar="FILE", help="settings file, TOML or YAML (docs/settings.md)")
+    group.add_argument("--settings", action=Once, metavar="FILE", help="settings file, TOML or YAML (docs/settings.md)")
     group.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, e.g. --set train.epochs=1")
     group.add_argument(
         "--json", action="store_true", help="print one JSON object as the last line of stdout, and nothing else there"
@@ -181,10 +200,10 @@ def _stages() -> str:
 
 def _add_loop(add: Callable[..., Parser]) -> None:
     command = add("simulate", _simulate, shown.simulate, "--out shop --start 2026-10-01 --days 7")
-    command.add_argument("--out", required=True, metavar="FOLDER")
+    command.add_argument("--out", type=output_folder, required=True, metavar="FOLDER")
     command.add_argument("--start", type=a_date, default=date(2026, 10, 1), metavar="DATE", help="first day (default: %(default)s)")
-    command.add_argument("--days", type=at_least(1), default=7, metavar="N", help="default: %(default)s")
-    command.add_argument("--seed", type=int, default=17, metavar="N", help="default: %(default)s")
+    command.add_argument("--days", type=at_least(1, 10_000), default=7, metavar="N", help="default: %(default)s")
+    command.add_argument("--seed", type=at_least(0), default=17, metavar="N", help="default: %(default)s")
 
     command = add("retrain", _retrain, shown.retrain, "--store ./store --source shop --window-end 2026-10-08 --onboard de")
     _add_rows(command)
@@ -204,15 +223,19 @@ def _add_loop(add: Callable[..., Parser]) -> None:
 
     command = add("report", _report, shown.report, "2026-10-08-0a1b2c3d --store ./store --output report.html")
     command.add_argument("run_id", metavar="RUN")
-    command.add_argument("--output", metavar="FILE", help="copy the report there")
+    command.add_argument("--output", type=output_file, metavar="FILE", help="copy the report there")
 
 
 def _add_rows(command: argparse.ArgumentParser) -> None:
     """Adds the options that choose the rows of a run."""
-    command.add_argument("--source", metavar="URI", help="labelled logs: a folder of dt=YYYY-MM-DD partitions or a file")
+    command.add_argument(
+        "--source", type=a_text, metavar="URI", help="labelled logs: a folder of dt=YYYY-MM-DD partitions or a file"
+    )
     command.add_argument("--window-end", type=a_date, metavar="DATE", help="end of the window, exclusive (UTC)")
-    command.add_argument("--onboard", action="append", default=[], metavar="LANG", help="bring in a language; may be repeated")
-    command.add_argument("--tasks", metavar="QC,QI")
+    command.add_argument(
+        "--onboard", type=a_text, action="append", default=[], metavar="LANG", help="bring in a language; may be repeated"
+    )
+    command.add_argument("--tasks", type=a_text, metavar="QC,QI")
 
 
 def _add_models(add: Callable[..., Parser]) -> None:
@@ -224,7 +247,7 @@ def _add_models(add: Callable[..., Parser]) -> None:
     command = add("score", _score, shown.score, "--store ./store --task QC --input pairs.csv --output scores.parquet")
     command.add_argument("--task", choices=TASKS, required=True)
     command.add_argument("--input", required=True, metavar="FILE")
-    command.add_argument("--output", required=True, metavar="FILE", help=".parquet, .jsonl or .csv")
+    command.add_argument("--output", type=output_file, required=True, metavar="FILE", help=".parquet, .jsonl or .csv")
     _add_scoring(command)
 
 
@@ -261,7 +284,9 @@ def _simulate(options: argparse.Namespace) -> dict[str, Any]:
     from relevance_core.tools.simulator.market import Market, write
 
     log.info("simulating %d days from %s into %s", options.days, options.start, options.out)
-    return dict(write(Market(seed=options.seed), options.start, options.days, Path(options.out)))
+    out = Path(options.out)
+    with disk_errors("writing the simulated days", out, whole=False):
+        return dict(write(Market(seed=options.seed), options.start, options.days, out))
 
 
 def _ablate(options: argparse.Namespace) -> dict[str, Any]:
@@ -300,7 +325,8 @@ def _report(options: argparse.Namespace) -> dict[str, Any]:
     loop.run_stage(run, "report")
     report = run.artifact("report")
     if options.output:
-        Path(options.output).write_bytes(run.store.read(report.key("report.html")))
+        with writing(path := Path(options.output)):
+            path.write_bytes(run.store.read(report.key("report.html")))
     where = options.output or run.store.uri_of(report.key("report.html"))
     return {"run_id": run.run_id, "report": where}
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
+import math
 import re
 import shutil
 import sys
@@ -53,8 +55,11 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, *, namespace: Namespace) -> tuple[Namespace, list[str]]: ...
     def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Parses as argparse does. A command without further commands refuses here what it does not know, so that it is named."""
+        words = sys.argv[1:] if args is None else list(args)
+        if self._subparsers and words and words[0].startswith("-") and words[0] not in self._option_string_actions:
+            self.error(_UNKNOWN + words[0])
         try:
-            found, unknown = super().parse_known_args(args if args is None else list(args), namespace)
+            found, unknown = super().parse_known_args(words, namespace)
         except argparse.ArgumentError as error:
             raise self._refusal(error) from error
         if unknown and self._subparsers is None:
@@ -69,7 +74,8 @@ class Parser(argparse.ArgumentParser):
         if message.startswith(_UNKNOWN):
             given = message.removeprefix(_UNKNOWN)
             near = difflib.get_close_matches(given.split("=")[0].split(" ")[0], self._option_string_actions, n=1)
-            raise UsageError(self.prog, f"there is no option or argument {given!r}", expected=" ".join(near))
+            expected = " ".join(near) or ("a command first, and its options after it" if self._subparsers else "")
+            raise UsageError(self.prog, f"there is no option or argument {given!r}", expected=expected)
         raise UsageError(self.prog, message)
 
     def print_help(self, file: IO[str] | None = None) -> None:  # type: ignore[override]  # typeshed's protocol of a file is private
@@ -104,6 +110,16 @@ class Version(argparse.Action):
         sys.exit(0)
 
 
+class Once(argparse.Action):
+    """Takes a value that is not empty, and takes it once: of two values the first would be dropped without a word."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: Any = None) -> None:
+        """Keeps the value. Raises ArgumentError."""
+        if not values or getattr(namespace, self.dest) is not None:
+            raise argparse.ArgumentError(self, "it is given twice" if values else "its value is empty")
+        setattr(namespace, self.dest, values)
+
+
 def add_command(
     commands: Commands, name: str, text: str, example: str, *parents: Parser, more: str = "", listed: bool = True
 ) -> Parser:
@@ -131,21 +147,47 @@ def filled(text: str, indent: str = "") -> str:
 
 
 def a_date(text: str) -> date:
-    """A day of an option. Raises SettingsError."""
-    try:
-        return datetime.fromisoformat(text).date()
-    except ValueError:
-        raise SettingsError(f"{text!r} is no date", expected="YYYY-MM-DD") from None
+    """A day of an option, far enough from the ends of the calendar to count days from it. Raises SettingsError."""
+    with contextlib.suppress(ValueError):
+        day = datetime.fromisoformat(text).date()
+        if 1900 <= day.year < 3000:
+            return day
+    raise SettingsError(f"{text!r} is no date", expected="YYYY-MM-DD, in the years 1900 to 2999") from None
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """The type of an option that is a whole number from `least` on."""
+def a_text(text: str) -> str:
+    """A text of an option that is not empty. Raises SettingsError."""
+    if not text.strip():
+        raise SettingsError(f"{text!r} is no text", expected="a word or more")
+    return text
+
+
+def a_number(text: str) -> float:
+    """A finite number of an option. Raises SettingsError."""
+    with contextlib.suppress(ValueError):
+        if math.isfinite(number := float(text)):
+            return number
+    raise SettingsError(f"{text!r} is no number", expected="a number")
+
+
+def at_least(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
+    """The type of an option that is a whole number from `least` to `most`."""
 
     def number(text: str) -> int:
-        whole = re.fullmatch(r"[+-]?\d+", text)
-        if whole and int(text) >= least:
+        whole = re.fullmatch(r"[+-]?\d{1,4000}", text)
+        if whole and least <= int(text) <= most:
             return int(text)
-        problem = "too small" if whole else "no whole number"
-        raise SettingsError(f"{text!r} is {problem}", expected=f"a whole number from {least} on")
+        problem = ("too small" if int(text) < least else "too large") if whole else "no whole number"
+        raise SettingsError(f"{text!r} is {problem}", expected=f"a whole number from {least} to {most}")
 
     return number
+
+
+def in_utf8(arguments: Sequence[str]) -> Sequence[str]:
+    """Returns the arguments of a command line. Raises UsageError for an argument that is no UTF-8."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise UsageError("relevance", "an argument is no text", where=argument, expected="UTF-8") from None
+    return arguments

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from relevance_core.cli import results
-from relevance_core.cli.parsing import Commands, Parser, add_command, at_least
+from relevance_core.cli.parsing import Commands, Parser, a_text, add_command, at_least
 from relevance_core.cli.results import Part, Show, Table
 from relevance_core.errors import NotFound, RegistryError, SettingsError
+from relevance_core.pairs import TASKS
 from relevance_core.registry.manifest import Manifest, Release
 from relevance_core.registry.releases import CHAMPION, Registry
 from relevance_core.registry.signing import Key
@@ -39,11 +40,11 @@ def add_registry_parser(subparsers: Commands, text: str, common: Parser) -> Pars
         "versions of every task, the champion marked, and the latest releases; a store that is not there is an error",
         "--store ./store --task QC",
     )
-    listing.add_argument("--task", help="only this task, for example QC")
+    listing.add_argument("--task", choices=TASKS, help="only this task, for example QC")
     listing.add_argument("--releases", type=at_least(0), default=10, metavar="N", help="how many releases to show (default 10)")
 
     show = command("show", shown_manifest, "the manifest of one version", "QC 0123abcd --store ./store")
-    show.add_argument("task", help="QC or QI")
+    show.add_argument("task", choices=TASKS, metavar="TASK", help="QC or QI")
     show.add_argument(
         "version", nargs="?", default=CHAMPION, help="'champion' (default), a version, or the first 4 digits or more of one"
     )
@@ -55,7 +56,7 @@ def add_registry_parser(subparsers: Commands, text: str, common: Parser) -> Pars
         "nothing to verify",
         "QC --store ./store",
     )
-    verify.add_argument("task", nargs="?", help="QC or QI; without it, every version of every task")
+    verify.add_argument("task", nargs="?", choices=TASKS, metavar="TASK", help="QC or QI; without it, every version of every task")
     verify.add_argument("version", nargs="?", help="as for show; without it, every version of the task")
 
     promote = command(
@@ -75,7 +76,7 @@ def add_registry_parser(subparsers: Commands, text: str, common: Parser) -> Pars
         "let an older state serve again, as a new release; by default the state before the current one",
         '--task QC --store ./store --why "complaints about shoes"',
     )
-    rollback.add_argument("--task", help="only this task; default: all")
+    rollback.add_argument("--task", choices=TASKS, help="only this task; default: all")
     target = rollback.add_mutually_exclusive_group()
     target.add_argument("--release", type=at_least(1), metavar="N", help="go back to what release N served")
     target.add_argument("--version", help="let this version of --task serve")
@@ -84,8 +85,8 @@ def add_registry_parser(subparsers: Commands, text: str, common: Parser) -> Pars
 
 
 def _add_decision(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--why", required=True, help="the reason, kept in the log")
-    parser.add_argument("--who", help="who decides (default: the user of this process)")
+    parser.add_argument("--why", type=a_text, required=True, help="the reason, kept in the log")
+    parser.add_argument("--who", type=a_text, help="who decides (default: the user of this process)")
     parser.add_argument("--run-id", default="", help="the run that decides, if one does")
 
 
@@ -170,7 +171,7 @@ def _list(args: argparse.Namespace, registry: Registry) -> Result:
         tasks[task] = [_row(registry, task, version, serving.get(task)) for version in registry.version_ids(task)]
         tasks[task].sort(key=lambda row: (row["created"], row["version"]))
     if not any(tasks.values()):
-        log.info("no version is published in %s yet", registry.store.uri)
+        log.info("no version%s is published in %s yet", f" of {args.task}" if args.task else "", registry.store.uri)
     latest = range(max(1, current.number - args.releases + 1), current.number + 1) if current else range(0)
     releases = [registry.release(number) for number in latest]
     return {"tasks": tasks, "current": current.to_json() if current else None, "releases": [r.to_json() for r in releases]}
@@ -221,14 +222,18 @@ def _promote(args: argparse.Namespace, registry: Registry, serve: Serve) -> Rele
     manifests: dict[str, Manifest] = {}
     for text in args.versions:
         task, _, version = text.partition("=")
-        if not version or task in manifests:
-            raise SettingsError(f"{text!r} can't be promoted", expected="TASK=VERSION, each task once, for example QC=0123abcd")
+        if not version or task in manifests or task not in TASKS:
+            raise SettingsError(
+                f"{text!r} can't be promoted", expected="TASK=VERSION of QC or QI, each task once, for example QC=0123abcd"
+            )
         manifests[task] = registry.resolve(task, version)
     versions = {task: manifest.version for task, manifest in manifests.items()}
     return serve(registry, versions, lambda: registry.promote(versions, who=_who(args), why=args.why, run_id=args.run_id))
 
 
 def _rollback(args: argparse.Namespace, registry: Registry, serve: Serve) -> Release:
+    if args.version is not None and args.task is None:
+        raise SettingsError("a version was given without its task", where="--version", do="name the task, for example --task QC")
     older = registry.older(args.task, args.version if args.version is not None else args.release)
     return serve(registry, older.versions, lambda: registry.restore(older, who=_who(args), why=args.why, run_id=args.run_id))
 

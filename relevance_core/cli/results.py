@@ -13,7 +13,10 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, TextIO
+
+from relevance_core.errors import SettingsError, StoreError
 
 Result = Mapping[str, Any]
 CLOSED: Final = 128 + 13
@@ -57,8 +60,8 @@ def nothing_on_stdout() -> Iterator[None]:
 
 
 def print_json(result: Result) -> None:
-    """Prints a result as one line of JSON."""
-    emit(json.dumps(result, ensure_ascii=False) + "\n")
+    """Prints a result as one line of JSON, which has escapes of its own where stdout can't take every letter."""
+    emit(json.dumps(result, ensure_ascii=not _encoding(sys.stdout).lower().startswith("utf")) + "\n")
 
 
 def show(parts: Iterable[Part]) -> None:
@@ -68,14 +71,38 @@ def show(parts: Iterable[Part]) -> None:
 
 
 def emit(text: str, stream: TextIO | None = None) -> None:
-    """Writes text to stdout, or another stream. Ends the process with CLOSED where nobody reads it any more."""
+    """Writes text to stdout, or another stream; letters that its encoding lacks become escapes.
+
+    Ends the process with CLOSED where nobody reads it any more. Raises StoreError where it can't be written, as on a full disk.
+    """
     stream = stream or sys.stdout
     try:
-        stream.write(text)
+        stream.write(text.encode(_encoding(stream), "backslashreplace").decode(_encoding(stream)))
         stream.flush()
     except BrokenPipeError:
         let_go(stream)
         raise SystemExit(CLOSED) from None
+    except OSError as error:
+        let_go(stream)
+        raise StoreError(
+            f"the result can't be written: {error.strerror}",
+            where="stdout",
+            do="free space, or send stdout elsewhere; the command has done its work",
+        ) from error
+
+
+def _encoding(stream: TextIO) -> str:
+    return stream.encoding or "utf-8"
+
+
+def require_streams() -> None:
+    """Gives the process a stderr, to nowhere, where it has none. Raises SettingsError where it has no stdout for the result."""
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - it stays open as long as the process
+    if sys.stdout is None:
+        raise SettingsError(
+            "there is no stdout for the result", where="stdout", expected="a stream", do="send it to /dev/null to drop the result"
+        )
 
 
 def let_go(stream: TextIO) -> None:

@@ -13,13 +13,15 @@ from typing import Any, Final
 
 import polars as pl
 
-from relevance_core.cli.parsing import Commands, Parser, add_command, at_least
+from relevance_core.cli.outputs import output_file
+from relevance_core.cli.parsing import Commands, Parser, a_text, add_command, at_least
 from relevance_core.cli.results import Part, Show, Table, counted
 from relevance_core.cli.stores import existing_store
 from relevance_core.errors import DataError, NotFound, SettingsError
 from relevance_core.pairs import TASKS, Task
 from relevance_core.runs import review
 from relevance_core.store import Store, open_store
+from relevance_core.store.disk import writing
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +62,8 @@ def add_review_parser(subparsers: Commands, text: str, common: Parser) -> Parser
         "--store ./store --language de --output queue.csv",
     )
     export.add_argument("--task", choices=TASKS, help="only this task")
-    export.add_argument("--language", metavar="LANG", help="only this language")
-    export.add_argument("--output", required=True, metavar="FILE", help=".csv or .jsonl")
+    export.add_argument("--language", type=a_text, metavar="LANG", help="only this language")
+    export.add_argument("--output", type=output_file, required=True, metavar="FILE", help=".csv or .jsonl")
 
     taking = command(
         "import",
@@ -130,7 +132,8 @@ def _export(options: argparse.Namespace, store: Store) -> Result:
     if options.language:
         rows = rows.filter(language=options.language)
     data = write_sheet(rows, _format(options.output))
-    Path(options.output).write_bytes(data)
+    with writing(path := Path(options.output)):
+        path.write_bytes(data)
     log.info(
         "fill in the column `decision` with %s, then run `relevance review import %s`", ", ".join(review.WORDS), options.output
     )
@@ -138,10 +141,14 @@ def _export(options: argparse.Namespace, store: Store) -> Result:
 
 
 def _import(options: argparse.Namespace, store: Store) -> Result:
-    path = Path(options.file)
-    if not path.is_file():
-        raise NotFound(f"no file {options.file}", expected="what `relevance review export` wrote")
-    rows = read_sheet(path.read_bytes(), _format(options.file), options.file)
+    kind, exported = _format(options.file), "a file that `relevance review export` wrote"
+    try:
+        data = Path(options.file).read_bytes()
+    except FileNotFoundError as error:
+        raise NotFound("there is no such file", where=options.file, expected=exported) from error
+    except OSError as error:
+        raise DataError(f"the file can't be read: {error.strerror}", where=options.file, expected=exported) from error
+    rows = read_sheet(data, kind, options.file)
     words = checked(rows, store, options.file)
     who = options.who or getpass.getuser()
     review.answer(store, words, who, options.why)

@@ -10,6 +10,7 @@ from typing import Any
 
 from relevance_core import config
 from relevance_core.cli import shown
+from relevance_core.cli.parsing import at_least
 from relevance_core.errors import ServingError, SettingsError
 from relevance_core.registry import Registry
 from relevance_core.store import open_store
@@ -25,8 +26,10 @@ def add_serving_parsers(add: Callable[..., argparse.ArgumentParser]) -> None:
         "--base", default="champion", metavar="TASK@VERSION", help="a version whose base to run (default: the champions')"
     )
     command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    command.add_argument("--port", type=int, default=8000, help="default: %(default)s")
-    command.add_argument("--gpus", type=int, metavar="N", help="GPUs that share the model; 0: the CPU (default: all that fit)")
+    command.add_argument("--port", type=at_least(1, 65_535), default=8000, help="default: %(default)s")
+    command.add_argument(
+        "--gpus", type=at_least(0), metavar="N", help="GPUs that share the model; 0: the CPU (default: all that fit)"
+    )
     command.add_argument("--dtype", choices=["float32", "bfloat16"], help="default: that of the versions it starts for")
     command.add_argument(
         "--advertise",

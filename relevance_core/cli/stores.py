@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from relevance_core.errors import NotFound
 from relevance_core.store import Store, open_store
+from relevance_core.store.disk import disk_errors
 
 
 def existing_store(uri: str) -> Store:
@@ -13,11 +14,15 @@ def existing_store(uri: str) -> Store:
     """
     store = open_store(uri)
     somewhere = store.local_path("adapters")
-    if somewhere is not None and not somewhere.parent.is_dir():
-        raise NotFound(
-            "there is no store",
-            where=str(somewhere.parent),
-            expected="the folder that a run has published to",
-            do="correct --store or RELEVANCE_STORE",
-        )
+    if somewhere is None:
+        return store
+    folder = somewhere.parent
+    with disk_errors("looking for the store", folder, "read"):
+        if not folder.is_dir():
+            raise NotFound(
+                "there is no store",
+                where=str(folder),
+                expected="the folder that a run has published to",
+                do="correct --store or RELEVANCE_STORE",
+            )
     return store

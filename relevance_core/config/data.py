@@ -97,7 +97,7 @@ class ValidationSettings(Part):
 class SplitSettings(Part):
     """The split of queries into train and dev, and of dev into calibration and judgement (contract 4)."""
 
-    dev_share: Share = Field(0.2, description="share of query groups held out as dev")
+    dev_share: float = Field(0.2, gt=0, lt=1, description="share of query groups held out as dev")
     calibration_share: Share = Field(
         0.4, description="share of dev groups that calibrate the threshold; the others judge the candidate"
     )

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from relevance_core.config.dotted import merge, nest
 from relevance_core.config.history import refuse, translate_record
+from relevance_core.config.refusals import told
 from relevance_core.config.settings import Settings
 from relevance_core.errors import SettingsError
+
+VARIABLE: Final = "RELEVANCE_SETTINGS"
+"""The variable of the environment that holds settings."""
 
 
 def load(file: str | Path | None = None, overrides: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> Settings:
@@ -21,23 +25,21 @@ def load(file: str | Path | None = None, overrides: Sequence[str] = (), environm
 
     Raises SettingsError that names the setting, the value and what was expected.
     """
-    values: dict[str, Any] = _read(Path(file)) if file else {}
-    text = (environment or {}).get("RELEVANCE_SETTINGS", "")
+    values = {} if file is None else _read_file(Path(file))
+    text = (environment or {}).get(VARIABLE, "")
     if text:
-        try:
-            values = merge(values, json.loads(text))
-        except json.JSONDecodeError as error:
-            raise SettingsError(f"RELEVANCE_SETTINGS is not JSON: {error}", expected="one JSON object") from error
+        values = merge(values, _table(lambda: json.loads(text.encode(), object_pairs_hook=_once), VARIABLE, "one JSON object"))
     return build(merge(values, nested(overrides)))
 
 
 def nested(overrides: Sequence[str]) -> dict[str, Any]:
-    """Parses `key.of.a.part=value` texts into nested plain values. Raises SettingsError for a text without '='."""
+    """Parses `key.of.a.part=value` texts into nested plain values. Raises SettingsError for a text without a name or '='."""
     values: dict[str, Any] = {}
     for item in overrides:
         key, found, text = item.partition("=")
-        if not found:
-            raise SettingsError(f"setting {item!r} has no '='", expected="key=value, for example --set train.epochs=1")
+        if not found or ".." in f".{key.strip()}.":
+            problem = "has no name" if found else "has no '='"
+            raise SettingsError(f"setting {item!r} {problem}", expected="key=value, for example --set train.epochs=1")
         values = merge(values, nest(key.strip(), _parse(text)))
     return values
 
@@ -49,10 +51,10 @@ def build(values: Mapping[str, Any]) -> Settings:
         return Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"]) or "settings"
-        given = "" if first["type"] == "extra_forbidden" else f" (given: {first['input']!r})"
-        known = f"; known: {', '.join(_siblings(first['loc']))}" if first["type"] == "extra_forbidden" else ""
-        raise SettingsError(f"{first['msg']}{given}{known}", where=name, do="see docs/settings.md for every setting") from error
+        unknown = first["type"] == "extra_forbidden"
+        what, expected = ("there is no such setting", f"known: {', '.join(_siblings(first['loc']))}") if unknown else told(first)
+        where = ".".join(str(part) for part in first["loc"]) or "settings"
+        raise SettingsError(what, where=where, expected=expected, do="see docs/settings.md for every setting") from error
 
 
 def of_record(values: Mapping[str, Any]) -> Settings:
@@ -70,25 +72,65 @@ def _siblings(loc: tuple[int | str, ...]) -> list[str]:
 def _parse(text: str) -> Any:
     """Parses a --set value as JSON, or takes it as text where it is not JSON."""
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        return json.loads(text, object_pairs_hook=_once)
+    except (ValueError, RecursionError):
         return text
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise SettingsError("no such settings file", where=str(path), expected="a TOML or YAML file")
-    text = path.read_text(encoding="utf-8")
+def _read_file(path: Path) -> dict[str, Any]:
+    """Reads a settings file. Raises SettingsError, whatever the reason why it can't be read."""
+    return _table(
+        lambda: (_toml if path.suffix == ".toml" else _yaml)(path.read_bytes().decode()), str(path), "a TOML or YAML file"
+    )
+
+
+def _toml(text: str) -> Any:
+    import tomllib
+
+    return tomllib.loads(text)
+
+
+def _yaml(text: str) -> Any:
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Takes no name twice in a mapping."""
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            _distinct([key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
+            return super().construct_mapping(node, deep)
+
     try:
-        if path.suffix == ".toml":
-            import tomllib
+        found = yaml.load(text, Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise ValueError(error) from error
+    return {} if found is None else found
 
-            return tomllib.loads(text)
-        import yaml
 
-        return dict(yaml.safe_load(text) or {})
-    except (ValueError, TypeError) as error:
-        raise SettingsError(f"cannot be parsed: {error}", where=str(path), expected="a TOML or YAML mapping") from error
+def _table(read: Callable[[], Any], where: str, expected: str) -> dict[str, Any]:
+    """Returns what `read` returns, a table. Raises SettingsError for anything else, and where it can't be read."""
+    do = "correct it; docs/settings.md has every setting"
+    try:
+        found = read()
+    except OSError as error:
+        what = "there is no such file" if isinstance(error, FileNotFoundError) else f"the file can't be read: {error.strerror}"
+        raise SettingsError(what, where=where, expected=expected, do="correct the path, or the file's rights") from error
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"it can't be parsed: {error}", where=where, expected=expected, do=do) from error
+    if not isinstance(found, dict):
+        raise SettingsError("it holds no table of settings", where=where, expected=expected, do=do)
+    return found
+
+
+def _once(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    """Returns a JSON object. Raises ValueError for a name that stands there twice."""
+    _distinct([name for name, _ in pairs])
+    return dict(pairs)
+
+
+def _distinct(names: list[Any]) -> None:
+    if twice := [repr(name) for name in names if names.count(name) > 1]:
+        raise ValueError(f"{twice[0]} stands there twice")
 
 
 def window_until(settings: Settings, end: date | datetime) -> Settings:

@@ -25,7 +25,7 @@ class EngineSettings(Part):
 class ServingSettings(Part):
     """vLLM servers, their limits, and the checks a version must pass before it serves. A run may continue with others."""
 
-    endpoints: tuple[str, ...] = Field(
+    endpoints: tuple[Address, ...] = Field(
         (),
         description="the vLLM servers, e.g. http://10.0.0.5:8000; none: *rollout* tries a version on a temporary server",
     )

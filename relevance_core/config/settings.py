@@ -26,7 +26,7 @@ class Settings(Part):
 
     tasks: tuple[Task, ...] = Field(("QC", "QI"), description="tasks that the run trains: query–category, query–item")
     onboard: tuple[Language, ...] = Field((), description="languages to onboard in this run, as ISO 639-1 codes")
-    seed: int = Field(17, description="seed of every random choice")
+    seed: int = Field(17, ge=0, le=2**32 - 1, description="seed of every random choice")
     source: SourceSettings = SourceSettings()
     window: WindowSettings = WindowSettings()
     validation: ValidationSettings = ValidationSettings()

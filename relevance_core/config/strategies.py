@@ -56,6 +56,14 @@ class TranslateSettings(Part):
         description="lowest probability at which the guard `language` rejects a text as another language",
     )
 
+    @field_validator("length_ratio")
+    @classmethod
+    def _ordered(cls, bounds: tuple[float, float]) -> tuple[float, float]:
+        low, high = bounds
+        if not 0 <= low < high:
+            raise ValueError(f"the low bound {low:g} is not below the high bound {high:g}, or it is negative")
+        return bounds
+
 
 class MineSettings(Part):
     """Semantic hard negatives (arXiv 2510.21671, strategy 2)."""

@@ -76,4 +76,4 @@ def _option(schema: dict[str, Any]) -> str:
         items = schema.get("items", {})
         kind = f"list of {_option(items)}" if isinstance(items, dict) and items else "list"
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    return " ".join([kind, *(f"{sign} {schema[bound]:g}" for bound, sign in signs.items() if bound in schema)])
+    return " ".join([kind, *(f"{sign} {schema[bound]}" for bound, sign in signs.items() if bound in schema)])

@@ -48,7 +48,7 @@ class Registry(Versions):
     def resolve(self, task: str, reference: str) -> Manifest:
         """Returns the manifest for 'champion', a version id, or an unambiguous beginning of an id (4 digits or more).
 
-        Raises `NotFound`, or `RegistryError` for an ambiguous reference or a damaged version.
+        Raises `NotFound`, `SettingsError` for a malformed reference, or `RegistryError` for an ambiguous one or a damaged version.
         """
         if reference != CHAMPION:
             return self.find(task, reference)

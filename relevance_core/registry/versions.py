@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from relevance_core.errors import NotFound, RegistryError
+from relevance_core.errors import NotFound, RegistryError, SettingsError
 from relevance_core.registry.adapter_files import MANIFEST, read_adapter
 from relevance_core.registry.manifest import AdapterMeta, FileInfo, Manifest
 from relevance_core.registry.names import VERSION_HEX
@@ -151,12 +151,13 @@ class Versions:
         return sorted(manifests, key=lambda manifest: (manifest.created, manifest.version))
 
     def find(self, task: str, reference: str) -> Manifest:
-        """Returns the manifest for a version id or an unambiguous beginning of it (4 digits or more).
+        """Returns the manifest for a version id or an unambiguous beginning of it (4 digits or more), in either case of letters.
 
-        Raises `NotFound`, or `RegistryError` for a reference that is malformed or ambiguous, or a damaged version.
+        Raises `NotFound`, `SettingsError` for a malformed reference, or `RegistryError` for an ambiguous one or a damaged version.
         """
+        reference = reference.lower()
         if not _PREFIX.fullmatch(reference):
-            raise RegistryError(f"{reference!r} names no version of {task}", expected=f"4 to {VERSION_HEX} hexadecimal digits")
+            raise SettingsError(f"{reference!r} names no version of {task}", expected=f"4 to {VERSION_HEX} hexadecimal digits")
         found = [version for version in self.version_ids(task) if version.startswith(reference)]
         if len(found) > 1:
             raise RegistryError(f"{reference!r} fits several versions of {task}: {', '.join(found)}", do="give more digits")
@@ -301,7 +302,7 @@ def _size_problem(name: str, expected: FileInfo, size: int) -> str:
 
 def folder_problems(folder: Path, manifest: Manifest) -> list[str]:
     """Returns how the files in `folder`, documents apart, differ from the manifest; reads every byte. Raises `StoreError`."""
-    with disk_errors("reading a fetched version", folder):
+    with disk_errors("reading a fetched version", folder, "read"):
         names = {path.name for path in folder.iterdir()} - DOCUMENTS
         problems = [f"{name}: missing or unexpected" for name in sorted(names ^ set(manifest.files))]
         for name in sorted(names & set(manifest.files)):

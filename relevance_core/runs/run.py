@@ -67,7 +67,7 @@ class Run:
             answers = approval.approvals(self.store, self.run_id)
         else:
             found = {role: self._need(stage, task) for role, stage in step.inputs(self.settings).items()}
-        return Inputs(found, task, self.champion, self.onboarded, answers, self.decisions)
+        return Inputs(found, task, self.champion, self.onboarded, answers, self.decisions, name)
 
     def keep(self, report: Report) -> None:
         """Writes the record of a finished stage."""
@@ -141,8 +141,14 @@ def pin(settings: Settings, store: Store, run_id: str, dag_run: str = "") -> Run
         dag_run: Airflow's name of the run, kept for people.
 
     Raises:
-        SettingsError: the run was begun with other settings.
+        SettingsError: the id can't name a run, or the run was begun with other settings.
     """
+    if not folder.NAME.fullmatch(run_id):
+        raise SettingsError(
+            f"{run_id!r} can't name a run",
+            where="--run-id, --run",
+            expected="up to 200 letters, digits and signs of _ . + : = @ ~ - and the blank, a letter or digit first",
+        )
     values = _values(settings)
     record = folder.find_run(store, run_id)
     if record is None:

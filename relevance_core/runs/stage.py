@@ -21,7 +21,7 @@ from typing import Any, Final
 from filelock import FileLock, Timeout
 
 from relevance_core.config import Settings, value_at
-from relevance_core.errors import NotFound
+from relevance_core.errors import ProgramError
 from relevance_core.machine import scratch
 from relevance_core.pairs import Task
 from relevance_core.processes import PartLogger, part
@@ -41,6 +41,7 @@ class Inputs:
         onboarded: the languages onboarded by then.
         approvals: task → a person's answer since, for stages that obey it.
         decisions: names of the objects that held people's decisions about labels when the run began (relevance_core.runs.review).
+        stage: the stage that they are for, for errors.
     """
 
     artifacts: Mapping[str, Artifact] = field(default_factory=dict)
@@ -49,15 +50,23 @@ class Inputs:
     onboarded: tuple[str, ...] = ()
     approvals: Mapping[Task, Approval] = field(default_factory=dict)
     decisions: tuple[str, ...] = ()
+    stage: str = ""
 
     def __getitem__(self, role: str) -> Artifact:
         if role not in self.artifacts:
-            raise NotFound(f"nothing fills the role {role}", expected=", ".join(sorted(self.artifacts)) or "an input")
+            raise ProgramError(
+                f"stage {self.stage or 'unknown'} asks for the role {role!r}, which no step fills",
+                where="relevance_core/runs/steps.py",
+                expected=", ".join(sorted(self.artifacts)) or "no role",
+                do="name the role in `needs` of its step, or ask for another",
+            )
         return self.artifacts[role]
 
 
 _BY_PEOPLE: Final = ("decisions", "approvals")
 """Pinned inputs that enter the key only where there are some, so that keys of outputs without any stay the same."""
+
+_NONE: Final = object()
 
 Body = Callable[[Settings, Inputs, Output], Report]
 Run = Callable[..., Report]
@@ -93,6 +102,7 @@ def stage(
             outside = fingerprint(settings) if fingerprint else ""
             depends = pinned(settings) if callable(pinned) else pinned
             used = uses(settings) if callable(uses) else uses
+            _require_known((*used, *machine), settings, name)
             key = output_key(name, version, used, depends, outside, settings, inputs)
             address = folder_of(name, inputs.task) + key
             who = label(name, inputs.task)
@@ -105,14 +115,29 @@ def stage(
                 log.info("started")
                 out = Output(store, address)
                 started = time.monotonic()
-                finished = finish(out, body(settings.only((*used, *machine), who), inputs, out), name, inputs.task)
+                report = body(settings.only((*used, *machine), who), inputs, out)
+                if not isinstance(report, Report):
+                    raise ProgramError(f"the body of stage {name} returned {report!r}", expected="a Report", do="return it")
+                finished = finish(out, report, name, inputs.task)
                 log.info("%d rows kept, %.1f s", finished.rows.kept, time.monotonic() - started)
                 return finished
 
         run.effect = held is not None  # type: ignore[attr-defined]
+        run.stage = name  # type: ignore[attr-defined]
         return run
 
     return decorate
+
+
+def _require_known(names: tuple[str, ...], settings: Settings, stage: str) -> None:
+    """Raises ProgramError for a name that no setting has."""
+    for name in names:
+        if value_at(settings, name, _NONE) is _NONE:
+            raise ProgramError(
+                f"stage {stage} names the setting {name!r}, which does not exist",
+                where="uses= or machine= of its decorator",
+                expected="a dotted name of docs/settings.md",
+            )
 
 
 def _standing(found: Artifact, inputs: Inputs, held: Held | None) -> Report | None:
@@ -154,7 +179,7 @@ def output_key(
         "stage": name,
         "version": version,
         "task": inputs.task,
-        "settings": {use: value_at(values, use) for use in sorted(uses)},
+        "settings": {use: value_at(values, use, None) for use in sorted(uses)},
         "inputs": {role: artifact.digest for role, artifact in sorted(inputs.artifacts.items())},
         "outside": outside,
         "pinned": {what: getattr(inputs, what) for what in pinned if what not in _BY_PEOPLE or getattr(inputs, what)},

@@ -5,12 +5,12 @@ The DAG file writes its arrows out as well, for the eye; a test holds them to th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from relevance_core.config import Settings, value_at
-from relevance_core.errors import SettingsError
+from relevance_core.errors import ProgramError, SettingsError
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,26 @@ COMMON: Final = tuple(step.name for step in STEPS[: [step.per_task for step in S
 
 TOGETHER: Final = tuple(step.name for step in STEPS if not step.per_task and step.name not in COMMON)
 """Stages that run once after all tasks' stages, on their outputs so far."""
+
+
+def check(steps: Sequence[Step]) -> None:
+    """Raises ProgramError for a step that needs another than those above it, or has the name of one of these."""
+    above: list[str] = []
+    for step in steps:
+        for stage in (stage for roles in (step.needs, *step.with_setting.values()) for stage in roles.values()):
+            if stage not in above:
+                raise ProgramError(
+                    f"step {step.name}: no step {stage!r} before it",
+                    where="relevance_core/runs/steps.py",
+                    expected=", ".join(above) or "a first step without inputs",
+                    do="correct its `needs`, or its place in the table",
+                )
+        if step.name in above:
+            raise ProgramError(f"two steps have the name {step.name!r}", where="relevance_core/runs/steps.py", do="rename one")
+        above.append(step.name)
+
+
+check(STEPS)
 
 _BY_NAME: Final = {step.name: step for step in (BEGIN, *STEPS, APPROVE, REPORT)}
 

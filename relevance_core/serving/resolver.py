@@ -100,7 +100,7 @@ class Resolver:
 
     def _look_once(self) -> None:
         """Takes up the folders that this server left when it ended; they are verified when somebody asks for them."""
-        with self._looking, disk_errors("reading the cache of adapters", self.cache.root):
+        with self._looking, disk_errors("reading the cache of adapters", self.cache.root, "read"):
             if self._looked:
                 return
             for folder in self.cache.found():

@@ -21,6 +21,7 @@ from typing import Final
 from relevance_core.config import ServingSettings
 from relevance_core.errors import NotFound, RelevanceError, SettingsError
 from relevance_core.machine import require_python
+from relevance_core.pairs import TASKS
 from relevance_core.registry import Manifest, Registry, Release, golden, names
 from relevance_core.registry.releases import CHAMPION
 from relevance_core.serving import fleet, readiness
@@ -127,12 +128,14 @@ def champions_on(registry: Registry, *labels: str) -> list[Manifest]:
 
 
 def _named(registry: Registry, text: str) -> Manifest:
-    task, found, version = text.partition("@")
+    task, _, version = text.partition("@")
     if parsed := names.parse(text):
         task, version = parsed
-    elif not found or not version:
+    if task not in TASKS or not version:
         raise SettingsError(
-            f"{text!r} names no version", where="--base", expected=f"{CHAMPION}, TASK@VERSION or relevance-task@version"
+            f"{text!r} names no version",
+            where="--base",
+            expected=f"{CHAMPION}, TASK@VERSION or relevance-task@version, of QC or QI",
         )
     return registry.resolve(task, version)
 

@@ -20,6 +20,7 @@ from relevance_core.runs.stage import Inputs, stage
 from relevance_core.scoring.opened import TEXT, machine_of, open_candidate, open_version
 from relevance_core.sources import read_labelled
 from relevance_core.store import Store
+from relevance_core.store.disk import writing
 
 if TYPE_CHECKING:
     from relevance_core.metrics import Labels, Scores
@@ -204,8 +205,8 @@ def score_file(store: Store, task: Task, data: str, output: str, version: str | 
         target="target_original",
         p_yes=score(manifest, rows),
     ).with_columns(decision=(pl.col("p_yes") >= manifest.threshold).cast(pl.Int8), version=pl.lit(manifest.version))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _WRITERS[path.suffix](scored, path)
+    with writing(path):
+        _WRITERS[path.suffix](scored, path)
     decided = int(scored["decision"].sum())
     log.info("%d pairs scored by %s (%s), %s of them relevant: %s", len(scored), manifest.name, role, decided, output)
     result = {"task": task, "version": manifest.version, "role": role, "threshold": manifest.threshold}

@@ -35,5 +35,5 @@ def open_store(uri: str) -> Store:
     raise SettingsError(
         f"{uri!r} is no address of a store",
         expected="s3://bucket/prefix, file:///absolute/folder or a path",
-        do="correct --store",
+        do="correct the address: --store, or --source for rows",
     )

@@ -2,10 +2,12 @@
 
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from relevance_core.errors import RelevanceError, StoreError
 
@@ -16,27 +18,48 @@ _REMEDIES = {
     errno.EDQUOT: "free space in that quota, or raise it",
     errno.EFBIG: "raise the file size limit of this process (ulimit -f)",
     errno.EROFS: "make that file system writable, or use another one",
-    errno.EACCES: "give this user the right to write there",
+    errno.EACCES: "give this user the right to {access} there",
+    errno.ENAMETOOLONG: "take a shorter name",
     errno.ENOTDIR: "remove the file that stands where a folder is needed",
     errno.EISDIR: "remove the folder that stands where a file is needed",
     errno.EPERM: "use a file system with hard links (ext4, xfs, btrfs, NFS)",
     errno.EOPNOTSUPP: "use a file system with hard links (ext4, xfs, btrfs, NFS)",
 }
 
+_OF_POLARS = re.compile(r"\(os error (\d+)\)")
+"""The end of an error of polars that a failing disk caused, in whatever class."""
+
 
 @contextmanager
-def disk_errors(doing: str, path: Path) -> Iterator[None]:
-    """Raises any `OSError` of the block as a `StoreError` that names the path and the remedy."""
+def disk_errors(doing: str, path: Path, access: Literal["read", "write"] = "write", whole: bool = True) -> Iterator[None]:
+    """Raises any `OSError` of the block, and polars' errors about a disk, as a `StoreError` that names the path and the remedy.
+
+    Args:
+        doing: the block's work, for the message.
+        path: its file or folder.
+        access: the right that it needs.
+        whole: it writes files that become visible once they are whole, and the message says so.
+    """
     try:
         yield
     except RelevanceError:
         raise
-    except OSError as error:
-        raise StoreError(
-            f"{doing} failed: {error.strerror or error}",
-            where=str(path),
-            do=_REMEDIES.get(error.errno or 0, "check that path and its disk") + "; nothing half-written was left visible",
-        ) from error
+    except Exception as error:
+        of_polars = _OF_POLARS.search(str(error))
+        if not isinstance(error, OSError) and not of_polars:
+            raise
+        code = int(of_polars[1]) if of_polars else getattr(error, "errno", None) or 0
+        do = _REMEDIES.get(code, "check that path and its disk").format(access=access)
+        left = "; nothing half-written was left visible" if whole and access == "write" else ""
+        raise StoreError(f"{doing} failed: {os.strerror(code) if code else error}", where=str(path), do=do + left) from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Makes the folder for a file that the block writes under its own name. Raises `StoreError` for disk errors."""
+    with disk_errors("writing a file", path, whole=False):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
 
 
 def file_chunks(path: Path) -> Iterator[bytes]:

@@ -49,7 +49,7 @@ class FileStore(Store):
     @override
     def stream(self, key: str) -> Iterator[bytes]:
         path = self._path(key)
-        with disk_errors("reading an object", path):
+        with disk_errors("reading an object", path, "read"):
             try:
                 yield from file_chunks(path)
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
@@ -57,19 +57,21 @@ class FileStore(Store):
 
     @override
     def exists(self, key: str) -> bool:
-        return self._path(key).is_file()
+        path = self._path(key)
+        with disk_errors("looking for an object", path, "read"):
+            return path.is_file()
 
     @override
     def list(self, prefix: str = "", after: str = "") -> Entries:
         check_prefix(prefix)
         start = self._root / prefix.rpartition("/")[0]
-        with disk_errors("listing the store", start):
+        with disk_errors("listing the store", start, "read"):
             return sorted(entry for entry in self._walk(start, after) if entry.key.startswith(prefix) and entry.key > after)
 
     @override
     def folders(self, prefix: str) -> Names:
         folder = self._root / check_prefix(prefix)
-        with disk_errors("listing the store", folder):
+        with disk_errors("listing the store", folder, "read"):
             if not folder.is_dir():
                 return []
             with os.scandir(folder) as children:
@@ -113,8 +115,9 @@ class FileStore(Store):
     @override
     def _put_if_absent(self, key: str, data: bytes | Path) -> bool:
         path = self._root / key
-        if path.exists():
-            return False
+        with disk_errors("looking for an object", path, "read"):
+            if path.exists():
+                return False
         with self._finished(key, data) as (temporary, path):
             try:
                 os.link(temporary, path)

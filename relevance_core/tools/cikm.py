@@ -26,6 +26,7 @@ from relevance_core.sources import Batch, conform
 from relevance_core.sources.files import open_file
 from relevance_core.stages.evaluate import ScoreRows, choose
 from relevance_core.store import Store
+from relevance_core.store.disk import writing
 
 log = logging.getLogger(__name__)
 
@@ -190,12 +191,13 @@ def prepare(train: Sequence[str], dev: Sequence[str], test: Sequence[str], out: 
     for (side, task), file in files.items():
         rows = clean(file, confidence)
         kept = rows.filter(_without(task).is_null()) if side == "train" else rows
-        folders[side].mkdir(parents=True, exist_ok=True)
-        kept.drop("tag").write_parquet(folders[side] / f"{task}.parquet")
+        with writing(path := folders[side] / f"{task}.parquet"):
+            kept.drop("tag").write_parquet(path)
         counts.append({"file": file.path, "side": side, "task": task} | _counts(rows, kept, task))
         log.info("%s: %d of %d rows of %s in %s", file.path, len(kept), len(rows), task, folders[side])
     report = {"day": str(day), "confidence": confidence, "files": counts}
-    (out / "report.json").write_text(json.dumps(report, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    with writing(path := out / "report.json"):
+        path.write_text(json.dumps(report, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     return report
 
 
@@ -244,8 +246,8 @@ def predict(store: Store, test: str, output: Path, version: str | None, confiden
         {name: row.get(name) for name in file.fields} | {"prediction": prediction}
         for row, prediction in zip(file.rows, predictions, strict=True)
     ]
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_bytes(b"".join(json.dumps(answer, ensure_ascii=False).encode() + b"\n" for answer in answers))
+    with writing(output):
+        output.write_bytes(b"".join(json.dumps(answer, ensure_ascii=False).encode() + b"\n" for answer in answers))
     log.info("%d rows answered by %s (%s), %s of them with 1: %s", len(answers), manifest.name, role, sum(predictions), output)
     result = {"task": file.task, "version": manifest.version, "role": role, "threshold": manifest.threshold}
     return result | {"rows": len(answers), "relevant": sum(predictions), "output": str(output)}

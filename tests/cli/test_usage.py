@@ -25,6 +25,7 @@ PAGE = (DOCS / "commands.md").read_text()
         ("", "relevance: COMMAND is missing"),
         ("retrian", "relevance: there is no 'retrian'; where: COMMAND; expected: simulate, retrain, "),
         ("--foo settings", "relevance: there is no option or argument '--foo'"),
+        ("--foo", "relevance: there is no option or argument '--foo'"),
         ("registry", "relevance registry: COMMAND is missing"),
         ("registry promote", "relevance registry promote: TASK=VERSION, --why are missing"),
         ("evaluate --task QX --data x", "relevance evaluate: there is no 'QX'; where: --task; expected: QC, QI"),
@@ -32,7 +33,24 @@ PAGE = (DOCS / "commands.md").read_text()
         ("retrain --window-end soon", "relevance retrain: 'soon' is no date; where: --window-end; expected: YYYY-MM-DD"),
         ("simulate --out x --days 0", "relevance simulate: '0' is too small; where: --days; expected: a whole number"),
         ("simulate --out x --days two", "relevance simulate: 'two' is no whole number; where: --days; expected: a whole number"),
-        ("simulate --out x --seed y", "relevance simulate: 'y' is no number; where: --seed; expected: a whole number"),
+        ("simulate --out x --seed y", "relevance simulate: 'y' is no whole number; where: --seed; expected: a whole number"),
+        ("simulate --out x --seed -1", "relevance simulate: '-1' is too small; where: --seed; expected: a whole number from 0 to"),
+        ("simulate --out x --start 9999-12-30", "relevance simulate: '9999-12-30' is no date; where: --start; expected: YYYY"),
+        ("simulate --out x --days 99999", "relevance simulate: '99999' is too large; where: --days; expected: a whole number"),
+        ("serve --port 99999999", "relevance serve: '99999999' is too large; where: --port; expected: a whole number"),
+        ("serve --gpus -1", "relevance serve: '-1' is too small; where: --gpus; expected: a whole number from 0 to"),
+        ("cikm predict --test a --confidence nan", "relevance cikm predict: 'nan' is no number; where: --confidence; expected: "),
+        ("registry list --task QX", "relevance registry list: there is no 'QX'; where: --task; expected: QC, QI"),
+        ("registry show QX", "relevance registry show: there is no 'QX'; where: TASK; expected: QC, QI"),
+        ("registry verify QX", "relevance registry verify: there is no 'QX'; where: TASK; expected: QC, QI"),
+        ("registry rollback --task QX --why w", "relevance registry rollback: there is no 'QX'; where: --task; expected: QC, QI"),
+        ("registry rollback --why=", "relevance registry rollback: '' is no text; where: --why; expected: a word or more"),
+        ("--store s registry list", "relevance: there is no option or argument '--store'; expected: a command first"),
+        ("retrain --tasks=", "relevance retrain: '' is no text; where: --tasks; expected: a word or more"),
+        ("retrain --source=", "relevance retrain: '' is no text; where: --source; expected: a word or more"),
+        ("retrain --onboard=", "relevance retrain: '' is no text; where: --onboard; expected: a word or more"),
+        ("review export --output x.csv --language=", "relevance review export: '' is no text; where: --language; expected: a word"),
+        ("registry --store s list", "relevance registry: there is no option or argument '--store'; expected: a command first, and"),
         ("cikm predict --test a --confidence c", "relevance cikm predict: 'c' is no number; where: --confidence; expected: "),
         ("retrain --onboard", "relevance retrain: expected one argument; where: --onboard"),
         ("settings now", "relevance settings: there is no option or argument 'now'"),
@@ -59,13 +77,27 @@ def test_wrong_usage_is_one_line_as_any_error(line: str, words: str, capsys: pyt
         ("evaluate --task QC --data x --store s4://x", 64, "relevance evaluate: 's4://x' is no address of a store; expected: "),
         ("report run --store STORE", 66, "relevance report: "),
         ("stage mine --run run --store STORE --set a.b=1", 64, "relevance stage: "),
+        ("registry promote QX=0123abcd --why w --store STORE", 64, "relevance registry promote: 'QX=0123abcd' can't be promoted; "),
+        (
+            "registry rollback --version 0123abcd --why w --store STORE",
+            64,
+            "relevance registry rollback: a version was given without",
+        ),
+        (
+            "serve --base QX@0123abcd --store STORE",
+            64,
+            "relevance serve: 'QX@0123abcd' names no version; where: --base; expected: ",
+        ),
+        ("retrain --source ftp://x --window-end 2026-10-08 --store STORE", 64, "relevance retrain: 'ftp://x' is no address"),
+        ("stage begin --run ü/x --store STORE", 64, "relevance stage: 'ü/x' can't name a run; where: --run-id, --run; expected: "),
+        ("retrain --run-id a\nb --store STORE", 64, "relevance retrain: 'a\\nb' can't name a run; "),
     ],
 )
 def test_other_errors_have_the_same_form(
     line: str, code: int, words: str, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A setting that can't be meant and a run that is not there: the error's own status, its command, one line."""
-    done = run(capsys, *line.replace("STORE", str(tmp_path_factory.mktemp("store"))).split())
+    done = run(capsys, *(str(tmp_path_factory.mktemp("store")) if word == "STORE" else word for word in line.split(" ")))
     assert (done.code, done.out) == (code, "")
     assert done.last.startswith(words)
     assert "[" not in done.last.partition(":")[0]

@@ -45,6 +45,85 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
         config.load(overrides=["train.epoch=1"])
 
 
+@pytest.mark.parametrize(
+    ("override", "what", "expected"),
+    [
+        ("train.epochs=inf", "'inf' is no finite number", "a number"),
+        ("train.epochs=1e400", "inf is no finite number", "a number"),
+        ("gate.min_gain=-Infinity", "-inf is no finite number", "a number"),
+        ("translate.length_ratio=[0.2,Infinity]", "inf is no finite number", "a number"),
+        ("translate.length_ratio=0.2", "0.2 is no list", "a list: a,b or [a, b]"),
+        ("translate.length_ratio=5,1", "the low bound 5 is not below the high bound 1, or it is negative", ""),
+        ("split.dev_share=0", "0 is out of bounds", "a number > 0"),
+        ("split.dev_share=1", "1 is out of bounds", "a number < 1"),
+        ("seed=true", "'true' is no whole number", "a whole number"),
+        ("seed=-1", "-1 is out of bounds", "a number ≥ 0"),
+        ("train.epochs=true", "'true' is no number", "a number"),
+        ("train.r=1.5", "1.5 is no whole number", "a whole number"),
+        ("train=5", "5 is no table", "a table of settings"),
+        ("mine.enabled=maybe", "'maybe' is neither true nor false", "true or false"),
+        ("mine.index=tree", "'tree' is unknown", "'auto', 'flat' or 'ivf'"),
+        ("onboard=German", "'German' has another form", "a language's two lower-case letters, such as de"),
+        ("serving.endpoints=nonsense", "'nonsense' has another form", "an address such as http://10.0.0.5:8000"),
+        ("source.uri=5", "5 is no text", "a text in quotes"),
+        ("window.end=soon", "'soon' is no date or time", "YYYY-MM-DD, or with a time YYYY-MM-DDTHH:MM"),
+        ("base.builtin.hidden=65", "65 is out of bounds", "a multiple of 64"),
+        ("=5", "setting '=5' has no name", "key=value, for example --set train.epochs=1"),
+        ("train..r=5", "setting 'train..r=5' has no name", "key=value, for example --set train.epochs=1"),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_refused_in_plain_words(override: str, what: str, expected: str) -> None:
+    """The error says what is wrong with the value and what was expected; every number is finite."""
+    with pytest.raises(SettingsError) as caught:
+        config.load(overrides=[override])
+    assert (caught.value.what, caught.value.expected) == (what, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("bad.yaml", b"seed: [1", "it can't be parsed: while parsing a flow sequence"),
+        ("unsafe.yaml", b"seed: !!python/object/apply:os.getcwd []", "it can't be parsed: could not determine a constructor"),
+        ("twice.yaml", b"seed: 1\nseed: 2", "it can't be parsed: 'seed' stands there twice"),
+        ("list.yaml", b"- seed", "it holds no table of settings"),
+        ("deep.yaml", b"[" * 5000, "it can't be parsed: "),
+        ("bad.toml", b"seed = ", "it can't be parsed: "),
+        ("latin.toml", b"# f\xfcr", "it can't be parsed: 'utf-8' codec can't decode"),
+        ("latin.yaml", b"# f\xfcr", "it can't be parsed: 'utf-8' codec can't decode"),
+        ("file/below.yaml", None, "the file can't be read: Not a directory"),
+        (".", None, "the file can't be read: Is a directory"),
+        ("l" * 300, None, "the file can't be read: File name too long"),
+        ("none.yaml", None, "there is no such file"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_a_wrong_setting(name: str, content: bytes | None, what: str, tmp_path: Path) -> None:
+    """Whatever the reason, the error names the file and has the status of settings, 64."""
+    (tmp_path / "file").touch()
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(SettingsError) as caught:
+        config.load(tmp_path / name)
+    assert caught.value.what.startswith(what)
+    assert (caught.value.where, caught.value.exit_code) == (str(tmp_path / name), 64)
+
+
+@pytest.mark.parametrize(
+    "text", ["[1]", "5", "{", '{"seed": 1, "seed": 2}', "[" * 100_000, '{"seed": "\udcff"}', '{"seed": Infinity}']
+)
+def test_a_variable_that_is_no_table_is_a_wrong_setting(text: str) -> None:
+    """RELEVANCE_SETTINGS is one JSON object with each name once."""
+    with pytest.raises(SettingsError) as caught:
+        config.load(environment={"RELEVANCE_SETTINGS": text})
+    assert caught.value.where in ("RELEVANCE_SETTINGS", "seed")
+
+
+def test_a_merge_key_of_yaml_is_read(tmp_path: Path) -> None:
+    """`<<` takes the names of another mapping; a name beside it wins and is not there twice."""
+    (tmp_path / "loop.yaml").write_text("train:\n  <<: {epochs: 1, r: 8}\n  r: 4\n")
+    train = config.load(tmp_path / "loop.yaml").train
+    assert (train.epochs, train.r) == (1, 4)
+
+
 def test_the_window_ends_where_it_is_told() -> None:
     """Without a start the fresh window is `days` long and history reaches `history_days` before it."""
     window = config.load(overrides=["window.end=2026-10-08", "window.days=2", "window.history_days=3"]).window

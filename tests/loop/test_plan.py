@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from relevance_core import loop, plan
+from relevance_core import config, loop, plan
 from relevance_core.config import Settings
 from relevance_core.errors import SettingsError
 from relevance_core.plan import forecast, unknown
@@ -227,6 +227,31 @@ def test_a_run_from_before_a_setting_is_still_that_run(store: Store) -> None:
     assert open_run(store, "a", Settings()).settings.approval.hours == 12
     with pytest.raises(SettingsError, match=r"other settings; .*approval"):
         pin(settings_of(window={"end": "2026-10-08"}, approval={"hours": 1}), store, "a")
+
+
+@pytest.mark.parametrize("uri", ["", "nope"])
+def test_a_source_that_cannot_be_opened_is_said_when_the_run_begins(
+    uri: str, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A named run begins without it, since it may be there when *ingest* opens it; a warning says why it can't be opened."""
+    settings = config.load(overrides=["window.end=2026-10-08", f"source.uri={uri}"])
+    assert loop.begin(settings, store, "night-1").run_id == "night-1"
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.startswith("the source can't be opened, and *ingest* will fail unless it can be by then: ")
+    assert ("no source is given" in warning) == (not uri)
+
+
+def test_a_language_of_no_list_is_refused_at_once(store: Store) -> None:
+    """A code in validation.languages that docs/languages.md lacks stops *begin*."""
+    settings = config.load(overrides=["window.end=2026-10-08", "validation.languages=en,xx"])
+    with pytest.raises(SettingsError, match=r"unknown language: xx; where: validation\.languages; expected: ar, "):
+        loop.begin(settings, store, "night-1")
+
+
+@pytest.mark.parametrize("name", ["scheduled__2026-10-03T02:30:00+00:00", "manual__2026-10-03", "ü 1~a=b@c"])
+def test_names_of_airflow_name_a_run(name: str, store: Store) -> None:
+    """An Airflow run id and a name in another script are taken."""
+    assert loop.begin(config.load(overrides=["window.end=2026-10-08"]), store, name).run_id == name
 
 
 def test_held_counts_without_translating(store: Store) -> None:

@@ -412,7 +412,7 @@ def test_one_wrong_row_refuses_the_file(store: Store, tmp_path: Path, relevance:
         ("a.jsonl", '{"pair_id"', "can't be read"),
         ("a.jsonl", "[1]", "a line is no JSON object"),
         ("a.xlsx", "", "ends in .csv or .jsonl"),
-        ("b.csv", None, "no file"),
+        ("b.csv", None, "there is no such file"),
     ],
 )
 def test_a_file_of_another_form_is_refused(name: str, text: str | None, words: str, tmp_path: Path, relevance: Relevance) -> None:

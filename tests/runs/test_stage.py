@@ -14,7 +14,7 @@ import pytest
 
 from relevance_core import config
 from relevance_core.config import Settings
-from relevance_core.errors import NotFound, ProgramError, StoreError, ValidationFailed
+from relevance_core.errors import ProgramError, StoreError, ValidationFailed
 from relevance_core.runs.artifacts import Output, Report, Rows, open_artifact
 from relevance_core.runs.stage import Inputs, stage
 from relevance_core.store import Store
@@ -129,7 +129,7 @@ def test_lost_rows_are_refused() -> None:
 
 def test_a_role_that_nothing_fills_is_named() -> None:
     """A body that asks for an input under a role without a stage gets an error that names the role."""
-    with pytest.raises(NotFound, match="the role mine"):
+    with pytest.raises(ProgramError, match="the role 'mine'"):
         Inputs()["mine"]
 
 
@@ -176,3 +176,24 @@ def test_errors_keep_their_answers_across_processes() -> None:
     error = ValidationFailed("positive rate 0.99", where="QC de", expected="<= 0.95", do="look at the log")
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     assert (type(again), str(again), again.where, again.do) == (ValidationFailed, str(error), "QC de", "look at the log")
+
+
+def test_a_body_that_breaks_a_rule_is_named(store: Store) -> None:
+    """A role that no step fills, a setting that does not exist, no return: ProgramError names the stage and the remedy."""
+    run, _ = counting(lambda settings, inputs, out: inputs["pairs"])
+    with pytest.raises(ProgramError, match=r"stage numbers asks for the role 'pairs', which no step fills; .*expected: no role"):
+        run(SETTINGS, Inputs(stage="numbers"), store)
+    run, _ = counting(lambda settings, inputs, out: [])
+    with pytest.raises(ProgramError, match=r"the body of stage numbers returned .*; expected: a Report"):
+        run(SETTINGS, Inputs(), store)
+    for mistyped in ({"uses": ("train.epoch",)}, {"uses": (), "machine": ("engine.worker",)}):
+        name = [*mistyped["uses"], *mistyped.get("machine", ())][0]
+        with pytest.raises(ProgramError, match=f"stage numbers names the setting '{name}', which does not exist"):
+            stage("numbers", **mistyped)(lambda *_: Report(Rows()))(SETTINGS, Inputs(), store)
+
+
+def test_an_optional_setting_may_be_used_by_name(store: Store) -> None:
+    """`train.tapt`, which is written only off its default, is part of the key all the same."""
+    run = stage("numbers", uses=("train.tapt",))(lambda settings, inputs, out: Report(Rows()))
+    off, on = config.build({}), config.build({"train": {"tapt": "other-task"}})
+    assert run(off, Inputs(), store).address != run(on, Inputs(), store).address

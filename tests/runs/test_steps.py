@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from typing import Any
 
 import pytest
 
 from relevance_core import config
+from relevance_core.errors import ProgramError
 from relevance_core.loop import stage_function
-from relevance_core.runs.steps import COMMON, PER_TASK, REPORT, STEPS, TOGETHER, Step, step_of
+from relevance_core.runs.artifacts import Output, Report, Rows
+from relevance_core.runs.stage import Inputs, stage
+from relevance_core.runs.steps import COMMON, PER_TASK, REPORT, STEPS, TOGETHER, Step, check, step_of
 
 
 def before(name: str) -> set[str]:
@@ -55,6 +60,53 @@ def test_an_effect_is_what_the_table_says(step: Step) -> None:
     """A stage compares its finished output with the registry exactly where its step says that it acts on the registry."""
     function: Any = stage_function(step.name)
     assert function.effect == step.effect
+
+
+@pytest.mark.parametrize(
+    ("needs", "what"),
+    [
+        ({"rows": "mien"}, "step dedupe: no step 'mien' before it; where: relevance_core/runs/steps.py; expected: ingest"),
+        ({"rows": "later"}, "step dedupe: no step 'later' before it; where: relevance_core/runs/steps.py; expected: ingest"),
+        ({"rows": "dedupe"}, "step dedupe: no step 'dedupe' before it"),
+    ],
+)
+def test_a_step_that_reads_no_earlier_step_is_refused(needs: dict[str, str], what: str) -> None:
+    """A mistyped stage, a later stage and the step itself: the error names the step and the table, with status 70."""
+    with pytest.raises(ProgramError) as caught:
+        check([Step("ingest", "", ""), Step("dedupe", "", "", needs), Step("later", "", "")])
+    assert str(caught.value).startswith(what)
+    with pytest.raises(ProgramError, match="step dedupe: no step 'later' before it"):
+        check([Step("ingest", "", ""), Step("dedupe", "", "", with_setting={"train.tapt": needs | {"rows": "later"}})])
+    with pytest.raises(ProgramError, match="two steps have the name 'ingest'"):
+        check([Step("ingest", "", ""), Step("ingest", "", "")])
+
+
+@stage("dedup", uses=())
+def misnamed(settings: config.Settings, inputs: Inputs, out: Output) -> Report:
+    """A stage whose decorator has another name than its module."""
+    return Report(Rows())
+
+
+@pytest.mark.parametrize(
+    ("run", "what"),
+    [
+        (misnamed, "the module of stage dedupe declares stage 'dedup'; "),
+        (misnamed.__wrapped__, "the module of stage dedupe has no function `run` that @stage decorates; "),
+        (None, "the module of stage dedupe has no function `run` that @stage decorates; "),
+    ],
+)
+def test_a_module_without_its_stage_is_refused(run: Any, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another name, no decorator, no function, no module: ProgramError names the stage and what is expected."""
+    with pytest.raises(ProgramError, match=r"stage dedupe has no module; expected: relevance_core\.stages\.dedupe"):
+        stage_function("dedupe")
+    module = types.ModuleType("relevance_core.stages.dedupe")
+    if run is not None:
+        monkeypatch.setattr(module, "run", run, raising=False)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    with pytest.raises(ProgramError) as caught:
+        stage_function("dedupe")
+    assert str(caught.value).startswith(what)
+    assert (caught.value.exit_code, caught.value.expected) == (70, '@stage("dedupe", …) above `def run`')
 
 
 def test_an_optional_step_names_its_switch() -> None:

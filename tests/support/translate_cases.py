@@ -59,7 +59,7 @@ def inputs_of(
 
 def settings_of(**values: Any) -> config.Settings:
     """No query is on the dev side unless a test says so."""
-    return config.build({"split": {"dev_share": 0.0}, "translate": {"min_rows": 0}, **values})
+    return config.build({"split": {"dev_share": 1e-9}, "translate": {"min_rows": 0}, **values})
 
 
 def ran(store: Store, settings: config.Settings, inputs: Inputs) -> Artifact:

@@ -390,7 +390,7 @@ def test_the_stage_translates_with_the_chain(store: Store, server: Completions) 
     )
     settings = config.build(
         {
-            "split": {"dev_share": 0.0},
+            "split": {"dev_share": 1e-9},
             "translate": {"min_rows": 0, "translator": f"glossary,vllm:{MODEL}"},
             "serving": {"translators": [server.url]},
         }
