@@ -23,7 +23,7 @@ from typing import Any, Final, Literal
 
 from relevance_core.config import Settings
 from relevance_core.errors import ModelError, SettingsError
-from relevance_core.pairs import normalise
+from relevance_core.pairs import TEXT_RULE, normalise
 
 Template = Literal["compact", "instruction"]
 PairText = tuple[str, str, str, str | None]
@@ -43,8 +43,9 @@ _INSTRUCTION: Final = (
     "### Input:\nQuery:"
 )
 _WHAT: Final = {"QC": "product category", "QI": "item for sale"}
-_LABELS: Final = re.compile(r"(query|english|category|item|instruction|input|response)[\s:]*:", re.IGNORECASE)
-_SIGNS: Final[Mapping[str, re.Pattern[str]]] = {"compact": re.compile(r"[=?]"), "instruction": re.compile(r"##+")}
+_LABELS: Final = re.compile(r"(query|english|category|item|instruction|input|response)[\s:﹕]*[:﹕]", re.IGNORECASE)
+_SIGNS: Final[Mapping[str, re.Pattern[str]]] = {"compact": re.compile(r"[=?﹦﹖⁇⁈⁉]"), "instruction": re.compile(r"[#﹟]{2,}")}
+"""What a text must not hold, and the forms of it that text rule 2 leaves as they are; rule 1 had turned these into the sign."""
 _LEAST_ROOM: Final = 8
 
 
@@ -52,13 +53,19 @@ _LEAST_ROOM: Final = 8
 class Prompt:
     """The recipe that turns a pair into tokens; recorded in every base's and adapter's manifest.
 
-    translation: put the query's English translation beside it. max_tokens: longest prompt, in tokens.
+    Attributes:
+        template: the form of the text around the fields.
+        version: of the template.
+        translation: puts the query's English translation beside it.
+        max_tokens: longest prompt, in tokens.
+        text_rule: the rule by which its fields are normalised (pairs.TEXT_RULE); 1 where a record names none.
     """
 
     template: Template
     version: int
     translation: bool
     max_tokens: int
+    text_rule: int = TEXT_RULE
 
     def __post_init__(self) -> None:
         if VERSIONS.get(self.template) != self.version:
@@ -67,6 +74,12 @@ class Prompt:
                 f"no prompt template {self.template} {self.version}",
                 expected=known,
                 do="score with the release of this package that trained it, or train again",
+            )
+        if not 1 <= self.text_rule <= TEXT_RULE:
+            raise ModelError(
+                f"no text rule {self.text_rule}",
+                expected=f"1 to {TEXT_RULE}",
+                do="upgrade relevance-loop on this machine: a newer release trained it",
             )
 
     @property
@@ -79,7 +92,7 @@ class Prompt:
 
         The colon after a label's word goes, so do `=` and `?` (compact) and runs of `#` (instruction).
         """
-        text = _SIGNS[self.template].sub(" ", normalise(text))
+        text = _SIGNS[self.template].sub(" ", normalise(text, self.text_rule))
         return " ".join(_LABELS.sub(r"\1 ", text).split())
 
     def text(self, task: str, query: str, target: str, english: str | None = None) -> str:
@@ -126,7 +139,8 @@ class Prompt:
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Prompt:
         """Returns the prompt that a manifest records. Raises ModelError for a template unknown to this release."""
-        return Prompt(values["template"], values["version"], values["translation"], values["max_tokens"])
+        rule = values.get("text_rule", 1)
+        return Prompt(values["template"], values["version"], values["translation"], values["max_tokens"], rule)
 
     def _field(self, text: str) -> str:
         """Returns a field with the space before it; "" for an empty field."""

@@ -19,7 +19,7 @@ from tests.support.places import PROJECT
 PACKAGE: Final = PROJECT / "relevance_core"
 GROUND: Final = {"errors", "pairs", "prompts", "metrics", "processes", "machine"}
 BELOW_RUNS: Final = GROUND | {"config", "store", "languages", "registry"}
-BELOW_STAGES: Final = BELOW_RUNS | {"sources", "models", "translators", "runs", "scoring", "serving", "reporting"}
+BELOW_STAGES: Final = BELOW_RUNS | {"rules", "sources", "models", "translators", "runs", "scoring", "serving", "reporting"}
 
 ALLOWED: Final[Mapping[str, set[str]]] = {
     "errors": set(),
@@ -33,8 +33,9 @@ ALLOWED: Final[Mapping[str, set[str]]] = {
     "store": {"errors"},
     "registry": GROUND | {"store"},
     "sources": GROUND | {"config", "store", "languages"},
+    "rules": {"errors", "config", "pairs", "languages"},
     "models": GROUND | {"config", "store", "languages"},
-    "translators": GROUND | {"config", "store", "languages", "models"},
+    "translators": GROUND | {"config", "store", "languages", "sources", "models"},
     "runs": BELOW_RUNS,
     "scoring": BELOW_RUNS | {"models", "translators", "runs"},
     "serving": BELOW_RUNS | {"models", "translators", "runs", "scoring"},

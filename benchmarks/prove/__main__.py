@@ -16,11 +16,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from benchmarks.prove import house, mission
+from benchmarks.prove import door, house, mission
 from benchmarks.prove.cells import Evidence, prove
 from benchmarks.turns import PROJECT, log_to_stderr
 
-EVIDENCE: Final[Mapping[str, Callable[[], Evidence]]] = {"house": house.evidence, "mission": mission.evidence}
+EVIDENCE: Final[Mapping[str, Callable[[], Evidence]]] = {
+    "door": door.evidence,
+    "house": house.evidence,
+    "mission": mission.evidence,
+}
 
 
 def main(words: list[str] | None = None) -> int:

@@ -101,9 +101,19 @@ def window_end(params: Mapping[str, Any], interval_end: datetime | None, run_aft
         interval_end: end of the data interval; None for a manual run.
         run_after: stands in for it. It is fixed when the run is made, so a retry reads the same rows.
     """
-    if params.get("window.end"):
-        return date.fromisoformat(str(params["window.end"])[:10])
+    if given := params.get("window.end"):
+        return _day(str(given))
     return (interval_end or run_after).astimezone(UTC).date()
+
+
+def _day(text: str) -> date:
+    """Returns the day of the param `window.end`. Raises SettingsError for anything else: a time would be cut off."""
+    try:
+        if len(text) == len("YYYY-MM-DD"):
+            return date.fromisoformat(text)
+    except ValueError:
+        pass
+    raise SettingsError(f"{text!r} is no date", where="window.end", expected="YYYY-MM-DD", do="trigger the run again with a day")
 
 
 def run_id_of(end: date, dag_run_id: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from relevance_core.cli.outputs import output_file, output_folder
 from relevance_core.cli.parsing import Commands, Parser, a_date, a_number, add_command
-from relevance_core.cli.results import Part, Show, Table, counted
+from relevance_core.cli.results import Part, Table, counted
 from relevance_core.cli.shown import measured
 from relevance_core.store import open_store
 
@@ -45,60 +45,49 @@ def add_cikm_parser(
     machine = Parser(add_help=False)
     machine.add_argument("--json", action="store_true", help="print one JSON object as the last line of stdout")
 
-    def command(name: str, show: Show, text: str, example: str, parent: Parser) -> Parser:
-        made = add_command(commands, name, text, example, parent)
-        made.set_defaults(show=show)
-        return made
-
-    preparing = command(
-        "prepare",
-        shown_prepared,
-        "clean the competition's files into logs for `retrain --source`, with a report of counts",
-        "--train train_QC.txt train_QI.txt --out cikm",
-        machine,
-    )
-    _add_files(preparing, "--train", "train files, one a task", required=True)
-    _add_files(preparing, "--dev", "dev files, one a task; they never train")
-    _add_files(preparing, "--test", "test files, one a task")
-    preparing.add_argument("--out", type=output_folder, required=True, metavar="FOLDER")
-    preparing.add_argument(
-        "--day",
-        type=a_date,
-        default=date(2025, 1, 1),
-        metavar="DATE",
-        help="the day of the train rows, which carry no time (default: %(default)s)",
-    )
-
-    predicting = command(
-        "predict",
-        shown_predicted,
-        "answer a test file with the champion or a version: a submission file",
-        "--store ./store --test test_QC.txt --output submit_QC.txt",
-        common,
-    )
-    predicting.add_argument("--test", required=True, metavar="FILE")
-    predicting.add_argument("--output", type=output_file, required=True, metavar="FILE", help="for example submit_QC.txt")
-    add_scoring(predicting)
-    for cleaning in (preparing, predicting):
-        cleaning.add_argument(
-            "--confidence",
-            type=a_number,
-            default=CONFIDENCE,
-            metavar="P",
-            help="how probable another language must be to replace the tag en; above 1 never (default: %(default)s)",
-        )
-
-    checking = command(
-        "check",
-        shown_checked,
-        "hold submissions against their test files; a wrong one is an error (exit status 65)",
-        "--test test_QC.txt test_QI.txt --submission submit_QC.txt submit_QI.txt",
-        machine,
-    )
-    _add_files(checking, "--test", "test files, one a task", required=True)
-    _add_files(checking, "--submission", "submission files, one a task", required=True)
-    _add_files(checking, "--labels", "test files with labels, one a task: measures F1 by task and language too")
+    _add_prepare(commands, machine)
+    _add_predict(commands, common, add_scoring)
+    _add_check(commands, machine)
     return parser
+
+
+def _add_prepare(commands: Commands, machine: Parser) -> None:
+    text = "clean the competition's files into logs for `retrain --source`, with a report of counts"
+    command = add_command(commands, "prepare", text, "--train train_QC.txt train_QI.txt --out cikm", machine)
+    command.set_defaults(show=shown_prepared)
+    _add_files(command, "--train", "train files, one a task", required=True)
+    _add_files(command, "--dev", "dev files, one a task; they never train")
+    _add_files(command, "--test", "test files, one a task")
+    command.add_argument("--out", type=output_folder, required=True, metavar="FOLDER")
+    text = "the day of the train rows, which carry no time (default: %(default)s)"
+    command.add_argument("--day", type=a_date, default=date(2025, 1, 1), metavar="DATE", help=text)
+    _add_confidence(command)
+
+
+def _add_predict(commands: Commands, common: Parser, add_scoring: Callable[[argparse.ArgumentParser], None]) -> None:
+    text = "answer a test file with the champion or a version: a submission file"
+    example = "--store ./store --test test_QC.txt --output submit_QC.txt"
+    command = add_command(commands, "predict", text, example, common)
+    command.set_defaults(show=shown_predicted)
+    command.add_argument("--test", required=True, metavar="FILE")
+    command.add_argument("--output", type=output_file, required=True, metavar="FILE", help="for example submit_QC.txt")
+    add_scoring(command)
+    _add_confidence(command)
+
+
+def _add_check(commands: Commands, machine: Parser) -> None:
+    text = "hold submissions against their test files; a wrong one is an error (exit status 65)"
+    example = "--test test_QC.txt test_QI.txt --submission submit_QC.txt submit_QI.txt"
+    command = add_command(commands, "check", text, example, machine)
+    command.set_defaults(show=shown_checked)
+    _add_files(command, "--test", "test files, one a task", required=True)
+    _add_files(command, "--submission", "submission files, one a task", required=True)
+    _add_files(command, "--labels", "test files with labels, one a task: measures F1 by task and language too")
+
+
+def _add_confidence(command: argparse.ArgumentParser) -> None:
+    text = "how probable another language must be to replace the tag en; above 1 never (default: %(default)s)"
+    command.add_argument("--confidence", type=a_number, default=CONFIDENCE, metavar="P", help=text)
 
 
 def _add_files(command: argparse.ArgumentParser, name: str, text: str, *, required: bool = False) -> None:

@@ -24,6 +24,7 @@ from relevance_core.cli.parsing import (
     UsageError,
     Version,
     a_date,
+    a_moment,
     a_text,
     add_command,
     at_least,
@@ -55,7 +56,7 @@ log = logging.getLogger(__name__)
 RUNNABLE: Final = (BEGIN, *STEPS, REPORT)
 """The stages that `relevance stage` runs. *approve* is none: Airflow asks a person."""
 
-STORELESS = ("simulate", "settings", "ready")
+STORELESS = ("simulate", "settings", "ready", "check")
 """The commands that work without a store."""
 
 ABOUT: Final = "Keeps a multilingual search-relevance model fresh: every stage, the whole loop, and the tools around it."
@@ -63,6 +64,7 @@ ABOUT: Final = "Keeps a multilingual search-relevance model fresh: every stage, 
 GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
     "run the loop": {
         "simulate": "write days of the simulated marketplace: logs, clicks, catalogue, glossary, truth",
+        "check": "read a source as a run would, and say what became of each file and row",
         "retrain": "run the whole loop: from labelled logs to a gated, published adapter for each task",
         "stage": "run one stage of a run, as a task of the DAG does",
         "report": "write the HTML report of a run as far as it is",
@@ -108,7 +110,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 result = options.run(options)
             results.print_json(result)
         else:
-            results.show(options.show(options.run(options)))
+            result = options.run(options)
+            results.show(options.show(result))
+        if error := options.verdict(result):
+            raise error
     except RelevanceError as error:
         console.fail(error.called if isinstance(error, UsageError) else called, error)
         return error.exit_code
@@ -154,6 +159,7 @@ def build_parser() -> Parser:
         command.set_defaults(run=run, show=show)
         return command
 
+    parser.set_defaults(verdict=lambda result: None)
     _add_loop(add)
     _add_models(add)
     add_serving_parsers(add)
@@ -205,6 +211,13 @@ def _add_loop(add: Callable[..., Parser]) -> None:
     command.add_argument("--days", type=at_least(1, 10_000), default=7, metavar="N", help="default: %(default)s")
     command.add_argument("--seed", type=at_least(0), default=17, metavar="N", help="default: %(default)s")
 
+    command = add("check", _check, shown.check, "--source shop")
+    command.set_defaults(verdict=_check_verdict)
+    command.add_argument("--source", metavar="URI", help="labelled logs: a folder of dt=YYYY-MM-DD partitions or a file")
+    command.add_argument(
+        "--window-end", type=a_moment, metavar="DATE", help="end of the window, exclusive (UTC); default: every day of the source"
+    )
+
     command = add("retrain", _retrain, shown.retrain, "--store ./store --source shop --window-end 2026-10-08 --onboard de")
     _add_rows(command)
     command.add_argument("--run-id", default="", help="default: a digest of the settings and the source's content")
@@ -231,7 +244,12 @@ def _add_rows(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--source", type=a_text, metavar="URI", help="labelled logs: a folder of dt=YYYY-MM-DD partitions or a file"
     )
-    command.add_argument("--window-end", type=a_date, metavar="DATE", help="end of the window, exclusive (UTC)")
+    command.add_argument(
+        "--window-end",
+        type=a_moment,
+        metavar="DATE",
+        help="end of the window, exclusive: the first moment of a day (UTC), or a time with its zone",
+    )
     command.add_argument(
         "--onboard", type=a_text, action="append", default=[], metavar="LANG", help="bring in a language; may be repeated"
     )
@@ -289,6 +307,21 @@ def _simulate(options: argparse.Namespace) -> dict[str, Any]:
         return dict(write(Market(seed=options.seed), options.start, options.days, out))
 
 
+def _check(options: argparse.Namespace) -> dict[str, Any]:
+    from relevance_core.tools.check import check_source
+
+    overrides = list(options.set)
+    overrides += [f"source.uri={options.source}"] if options.source else []
+    overrides += [f"window.end={options.window_end.isoformat()}"] if options.window_end else []
+    return check_source(config.load(options.settings, overrides, os.environ))
+
+
+def _check_verdict(result: Mapping[str, Any]) -> RelevanceError | None:
+    from relevance_core.tools.check import verdict
+
+    return verdict(result)
+
+
 def _ablate(options: argparse.Namespace) -> dict[str, Any]:
     return ablate_cli.run(options, _loop_settings(options), open_store(options.store))
 
@@ -297,7 +330,7 @@ def _loop_settings(options: argparse.Namespace) -> Settings:
     """The settings with what the options of `_add_rows` say."""
     overrides = list(options.set)
     overrides += [f"source.uri={options.source}"] if options.source else []
-    overrides += [f"window.end={options.window_end:%Y-%m-%d}"] if options.window_end else []
+    overrides += [f"window.end={options.window_end.isoformat()}"] if options.window_end else []
     overrides += [f"onboard={','.join(options.onboard)}"] if options.onboard else []
     overrides += [f"tasks={options.tasks}"] if options.tasks else []
     return config.load(options.settings, overrides, os.environ)
@@ -341,7 +374,7 @@ def _score(options: argparse.Namespace) -> dict[str, Any]:
     from relevance_core.stages.evaluate import score_file
 
     store, score = open_store(options.store), _scorer(options)
-    return score_file(store, options.task, options.input, options.output, options.version, score)
+    return score_file(store, options.task, options.input, options.output, options.version, score, _settings(options).source)
 
 
 def _scorer(options: argparse.Namespace) -> ScoreRows:

@@ -11,7 +11,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import IO, Any, Final, NoReturn, TypeAlias, TypeVar, overload
 
 from relevance_core import __version__
@@ -25,6 +25,7 @@ _CHOICE: Final = re.compile(r"invalid choice: (?P<given>.+) \(choose from (?P<ch
 _NUMBER: Final = re.compile(r"invalid (?P<kind>int|float) value: (?P<given>.+)", re.DOTALL)
 _MISSING: Final = "the following arguments are required: "
 _UNKNOWN: Final = "unrecognized arguments: "
+_DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 _NUMBERS: Final = {"int": "a whole number", "float": "a number"}
 
 
@@ -147,12 +148,30 @@ def filled(text: str, indent: str = "") -> str:
 
 
 def a_date(text: str) -> date:
-    """A day of an option, far enough from the ends of the calendar to count days from it. Raises SettingsError."""
+    """A day of an option, far enough from the ends of the calendar to count days from it; a time beside it is refused, not cut off.
+
+    Raises SettingsError.
+    """
     with contextlib.suppress(ValueError):
-        day = datetime.fromisoformat(text).date()
-        if 1900 <= day.year < 3000:
+        if _DAY.fullmatch(text) and 1900 <= (day := date.fromisoformat(text)).year < 3000:
             return day
-    raise SettingsError(f"{text!r} is no date", expected="YYYY-MM-DD, in the years 1900 to 2999") from None
+    raise SettingsError(f"{text!r} is no date", expected="YYYY-MM-DD, in the years 1900 to 2999")
+
+
+def a_moment(text: str) -> datetime:
+    """The first moment of a day (UTC), or a time with its zone, of an option. Raises SettingsError."""
+    expected = "YYYY-MM-DD, or a time with its zone: YYYY-MM-DDTHH:MMZ, YYYY-MM-DDTHH:MM+02:00"
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise SettingsError(f"{text!r} is no date", expected=expected) from None
+    if not 1900 <= found.year < 3000:
+        raise SettingsError(f"{text!r} is no date", expected="a year from 1900 to 2999")
+    if _DAY.fullmatch(text):
+        return found.replace(tzinfo=UTC)
+    if found.tzinfo is None:
+        raise SettingsError(f"{text!r} is a time without a zone", expected=expected)
+    return found.astimezone(UTC)
 
 
 def a_text(text: str) -> str:

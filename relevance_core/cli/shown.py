@@ -120,3 +120,53 @@ def _rows(first: Sequence[str], lines: Sequence[tuple[Sequence[object], Mapping[
 def _figure(value: object) -> str:
     """A figure as text, so that whole numbers, fractions and words stand in one column."""
     return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+_LISTED: Final = 50
+
+
+def check(result: Result) -> Iterator[Part]:
+    """The files of a source, its rows by task and language, the rules that rows break, and what stops a run."""
+    read = [file for file in result["files"] if file["why"] is None]
+    skipped = [file for file in result["files"] if file["why"] is not None]
+    yield f"{result['source']}: {counted(len(read), 'file')} read, {len(skipped)} skipped, {len(result['refused'])} refused"
+    yield from _files(read)
+    if skipped:
+        yield ""
+        yield Table(["skipped", "reason"], [(file["file"], file["why"]) for file in skipped[:_LISTED]], frozenset({"reason"}))
+        yield from _more(skipped)
+    yield ""
+    columns = ["task", "language", "rows", "label_1", "label_0", "quarantined"]
+    yield Table(columns, [[row[name] for name in columns] for row in result["counts"]])
+    if result["rules"]:
+        yield ""
+        rows = [
+            (rule["rule"], rule["rows"], f"{one['file']}, line {one['line']}", one["why"] or one["query"])
+            for rule in result["rules"]
+            for one in rule["examples"]
+        ]
+        yield Table(["broken rule", "rows", "for example", "value"], rows, frozenset({"for example", "value"}))
+    yield ""
+    for error in result["stops"]:
+        yield f"stops a run: {error['what']}; where: {error['where']}; expected: {error['expected']}; what to do: {error['do']}"
+    if result["ready"]:
+        yield "a run reads this source"
+
+
+def _files(read: Sequence[Mapping[str, Any]]) -> Iterator[Part]:
+    def form(file: Mapping[str, Any]) -> str:
+        escape = file["escape"] and f"quotes by {file['escape']}"
+        delimiter = file["delimiter"] and {"\t": "tab"}.get(file["delimiter"], file["delimiter"])
+        return " ".join(filter(None, (file["format"], file["compression"], file["encoding"], delimiter, escape)))
+
+    rows = [
+        (file["file"], form(file), file["rows"], file["unread"], file["quarantined"], file["ignored"] or "")
+        for file in read[:_LISTED]
+    ]
+    yield Table(["file", "read as", "rows", "unread", "quarantined", "columns not read"], rows, frozenset({"columns not read"}))
+    yield from _more(read)
+
+
+def _more(files: Sequence[object]) -> Iterator[Part]:
+    if len(files) > _LISTED:
+        yield f"and {len(files) - _LISTED} more; --json lists all"

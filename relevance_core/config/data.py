@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -11,8 +11,24 @@ from relevance_core.config.types import Language, Part, Share, Task
 from relevance_core.errors import SettingsError
 
 
+class CsvSettings(Part):
+    """The dialect of delimited files; auto finds what the file itself settles and stops at what it leaves open."""
+
+    delimiter: Annotated[str, Field(pattern=r"^(auto|tab|[^\w\s\"'])$")] = Field(
+        "auto", description="one character between the values of a .csv or .tsv file, or tab; auto: found by the header's names"
+    )
+    quote: Literal["double", "single", "none"] = Field(
+        "double",
+        description="the quote around values of a .csv or .tsv file; none: quotes are text",
+    )
+    escape: Literal["auto", "double", "backslash"] = Field(
+        "auto",
+        description='a quote inside a quoted value: double ("", RFC 4180) or backslash (\\", Spark); auto: what fits',
+    )
+
+
 class SourceSettings(Part):
-    """Addresses of the labelled logs and of the unlabelled text beside them."""
+    """Addresses of the labelled logs and of the unlabelled text beside them, and how they are read."""
 
     uri: str = Field(
         "", description="labelled logs: a folder with dt=YYYY-MM-DD partitions, or one file; a path, file:// or s3:// address"
@@ -31,6 +47,44 @@ class SourceSettings(Part):
         "auto", description="every target (task, target_id, target); auto: the file beside the logs, if there is one; '': none"
     )
     task: Task | None = Field(None, description="task of rows without one")
+    columns: dict[str, str] = Field(
+        {}, description='names of the source\'s own columns → names that docs/data.md lists: {"product_title": "item_title"}'
+    )
+    labels: dict[str, Annotated[int, Field(ge=0, le=1)]] = Field(
+        {},
+        description='the source\'s labels → 0 or 1: {"E": 1, "S": 1, "C": 0, "I": 0}; their case counts; any other can\'t be read',
+    )
+    label_bound: float | None = Field(
+        None, description="graded labels from this number on are 1, those below it 0; default: labels are not graded"
+    )
+    languages: dict[str, str] = Field(
+        {}, description='the source\'s languages, locales or markets → language codes: {"us": "en", "jp": "ja"}'
+    )
+    time_zone: str = Field("UTC", description="IANA name of the zone of times without a zone: Europe/Berlin; days are days in UTC")
+    encoding: str = Field(
+        "auto", description="encoding of text files, by Python's name: cp1252; auto: UTF-8 or UTF-16, stops at any other"
+    )
+    csv: CsvSettings = Field(CsvSettings(), description="the dialect of .csv and .tsv files")
+    bad_rows: Literal["stop", "quarantine"] = Field(
+        "stop", description="a line that can't be read: stop ends the run and names it; quarantine reports it and reads on"
+    )
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        import zoneinfo
+
+        try:
+            zoneinfo.ZoneInfo(value)
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"there is no time zone {value!r}") from error
+        return value
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> SourceSettings:
+        if self.labels and self.label_bound is not None:
+            raise ValueError("source.labels and source.label_bound both say what a label means: set one of them")
+        return self
 
 
 class WindowSettings(Part):
@@ -44,6 +98,13 @@ class WindowSettings(Part):
     )
     days: int = Field(1, ge=1, description="days in the fresh window; read only without window.start")
     history_days: int = Field(90, ge=0, description="days before window.start whose rows are used too")
+
+    @field_validator("start", "end", mode="before")
+    @classmethod
+    def _no_number(cls, value: object) -> object:
+        if isinstance(value, (int, float)) or (isinstance(value, str) and value.strip().lstrip("+-").replace(".", "").isdigit()):
+            raise ValueError("a number is no moment: give YYYY-MM-DD, or a time in ISO 8601")
+        return value
 
     @field_validator("start", "end")
     @classmethod

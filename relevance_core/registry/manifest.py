@@ -15,7 +15,7 @@ FORMAT: Final = 2
 
 Format 1, which has no such field, has neither `requires` nor `dtype`. Features that a reader must know in order to score correctly
 are listed in `requires` instead."""
-KNOWN: Final = frozenset({"dtype"})
+KNOWN: Final = frozenset({"dtype", "text_rule"})
 """Features that this release knows, of those that a manifest may list in `requires`."""
 SCHEMA_VERSION: Final = 1
 """The format number of a release."""
@@ -86,7 +86,10 @@ class BaseInfo(_Record):
 
 
 class PromptInfo(_Record):
-    """The prompt's template and version; the translator and memory, when the prompt contains the query's translation."""
+    """The prompt's template and version; the translator and memory, when the prompt contains the query's translation.
+
+    `text_rule` is the rule by which its texts are normalised (`pairs.TEXT_RULE`); 1 in manifests from before it was recorded.
+    """
 
     name: Annotated[str, Field(min_length=1)]
     version: Annotated[str, Field(min_length=1)]
@@ -94,6 +97,7 @@ class PromptInfo(_Record):
     translation: bool = False
     translator: str = ""
     memory: str = ""
+    text_rule: Annotated[int, Field(ge=1)] = 1
 
 
 class LoraInfo(_Record):
@@ -173,7 +177,7 @@ class Manifest(AdapterMeta):
             meta: the publisher's statements.
         """
         fields = meta.to_json() | {"format": FORMAT, "task": task, "lora": lora.to_json()}
-        fields["requires"] = ["dtype"] if meta.dtype else []
+        fields["requires"] = (["dtype"] if meta.dtype else []) + (["text_rule"] if meta.prompt.text_rule > 1 else [])
         fields["files"] = {name: files[name].to_json() for name in sorted(files)}
         fields["version"] = version_of(fields)
         return cls.model_validate(fields | {"digest": _digest_of(fields)})
@@ -208,11 +212,13 @@ class Manifest(AdapterMeta):
 def version_of(fields: dict[str, Any]) -> str:
     """Returns 16 hex digits of the SHA-256 over all that decides a score: files, base, dtype, prompt, threshold, languages, data.
 
-    Time, run, metrics, verdict and the base's address are left out, so that the same inputs give the same version. Two more are
-    left out so that older ids stay valid: dtype float32, which every id meant before dtype was recorded, and the digest of a base
-    that has a revision, which format 2 added.
+    Time, run, metrics, verdict and the base's address are left out, so that the same inputs give the same version. Three
+    more are left out so that older ids stay valid: dtype float32 and text rule 1, which every id meant before they were recorded,
+    and the digest of a base that has a revision, which format 2 added.
     """
     identity = {name: fields[name] for name in ("task", "prompt", "threshold", "languages", "onboarded", "data", "lora")}
+    if identity["prompt"].get("text_rule") == 1:
+        identity["prompt"] = {name: value for name, value in identity["prompt"].items() if name != "text_rule"}
     identity["base"] = {name: fields["base"][name] for name in ("id", "revision", "digest")}
     if fields["format"] > 1 and fields["base"]["revision"]:
         identity["base"]["digest"] = ""

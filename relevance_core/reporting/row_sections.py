@@ -15,6 +15,9 @@ from relevance_core.reporting.common import EXAMPLES, LABELS, Artifacts, section
 from relevance_core.runs.artifacts import Artifact, Rows, label
 
 _OF_A_RULE: Final = 5
+_FILES: Final = 50
+_OF_A_FILE: Final = ("rows", "unread", "quarantined", "missing", "ignored")
+LEDGER: Final = "ledger.parquet"
 _DONE: Final = {"drop": "dropped", "flip": "given the other label", "weight": "given less weight", "review": "listed for review"}
 
 
@@ -76,6 +79,35 @@ def _reasons(reasons: Sequence[tuple[str, str, int]]) -> Plot:
     )
 
 
+def files(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
+    """Builds the section about the source's files: each that was read, and each that was skipped with the reason."""
+    ingest = artifacts.get("ingest")
+    if ingest is None or LEDGER not in ingest.files:  # a run made before there was a ledger
+        return None
+    ledger = ingest.table("ledger")
+    read, skipped = ledger.filter(pl.col("why").is_null()), ledger.filter(pl.col("why").is_not_null())
+    lead = f"Every listed file is here: {len(read):,} read, {len(skipped):,} skipped."
+    headings = ["file", "read as", "rows", "unread values", "quarantined", "lacks", "columns not read"]
+    troubled = read.sort(pl.col("missing").is_null(), pl.col("quarantined"), descending=[False, True], maintain_order=True)
+    rows = [[row["file"], _form(row), *(row[name] for name in _OF_A_FILE)] for row in troubled.head(_FILES).iter_rows(named=True)]
+    caption = f"{len(rows)} of {len(read):,} files, those that lack a column or have rows in quarantine first."
+    left = Table("Files read", caption, headings, rows, "No file was read.")
+    reasons = skipped.group_by("why").agg(pl.len(), pl.col("file").first()).sort("why")
+    right = Table(
+        "Files skipped",
+        "By reason, with the first file of each.",
+        ["reason", "files", "for example"],
+        [list(row) for row in reasons.iter_rows()],
+        "No file was skipped.",
+    )
+    return Section("files", "Files of the source", lead, [Part("", [left]), Part("", [right])])
+
+
+def _form(row: Mapping[str, Any]) -> str:
+    """Returns the form in which a file was read: `csv gzip utf-8 ;`."""
+    return " ".join(str(row[name]) for name in ("format", "compression", "encoding", "delimiter", "escape") if row[name])
+
+
 def validation(artifacts: Artifacts, tasks: Sequence[Task]) -> Section | None:
     """Builds the section about the rules of *validate*, with examples from the quarantine."""
     validate = artifacts.get("validate")
@@ -94,13 +126,22 @@ def _quarantined(quarantine: pl.DataFrame) -> Table:
     """Returns some rows of every rule that quarantined rows."""
     shown = quarantine.sort("rule", "pair_id", nulls_last=True).group_by("rule", maintain_order=True).head(_OF_A_RULE)
     rows = [
-        [_words(row["rule"]), row["task"], row["language"], row["query"], row["target"], row["label"]]
+        [_words(row["rule"]), row["task"], row["language"], row["query"], row["target"], row["label"], _place(row)]
         for row in shown.iter_rows(named=True)
     ]
     caption = f"{len(rows)} of the {len(quarantine):,} rows in quarantine, at most {_OF_A_RULE} of a rule."
     return Table(
-        "Quarantined rows", caption, ["rule", "task", "language", "query", "target", "label"], rows, "No row broke a rule."
+        "Quarantined rows",
+        caption,
+        ["rule", "task", "language", "query", "target", "label", "read from"],
+        rows,
+        "No row broke a rule.",
     )
+
+
+def _place(row: Mapping[str, Any]) -> str:
+    """Returns a row's file and line; empty for a run made before they were kept."""
+    return f"{row['file']}, line {row['line']}" if row.get("file") else ""
 
 
 def _positive_rates(rates: Sequence[Mapping[str, Any]]) -> Plot:

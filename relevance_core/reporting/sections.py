@@ -45,6 +45,7 @@ def build_page(artifacts: Artifacts, tasks: Sequence[Task], title: str, subtitle
         _quality,
         _gate,
         row_sections.funnel,
+        row_sections.files,
         row_sections.validation,
         row_sections.translation,
         row_sections.mining,

@@ -106,7 +106,7 @@ def stage(
             key = output_key(name, version, used, depends, outside, settings, inputs)
             address = folder_of(name, inputs.task) + key
             who = label(name, inputs.task)
-            with part(who), _alone(address):
+            with part(who), alone(address):
                 found = open_artifact(store, address)
                 standing = _standing(found, inputs, held) if found else None
                 if standing is not None:
@@ -146,7 +146,7 @@ def _standing(found: Artifact, inputs: Inputs, held: Held | None) -> Report | No
 
 
 @contextmanager
-def _alone(address: str) -> Iterator[None]:
+def alone(address: str) -> Iterator[None]:
     """Keeps two processes of this machine off one output's scratch folder: a task that was taken for dead may still be running."""
     lock = FileLock(scratch("locks") / address.replace("/", "_"))
     try:

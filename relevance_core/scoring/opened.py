@@ -19,6 +19,7 @@ from relevance_core.errors import ModelError
 from relevance_core.machine import scratch
 from relevance_core.models.base_ref import BaseRef, answer_ids
 from relevance_core.models.folders import local_folder
+from relevance_core.pairs import normalised
 from relevance_core.prompts import Prompt, prompt_from
 from relevance_core.registry import Manifest, PromptInfo, Registry, golden
 from relevance_core.registry.golden import Golden
@@ -103,6 +104,7 @@ class Opened:
 
     def score(self, rows: pl.DataFrame) -> pl.Series:
         """p(yes) of each row (`task`, `language`, `query`, `target`), its English made here; `english` in the rows is not read."""
+        rows = rows.with_columns(normalised(rows[name], self.prompt.text_rule) for name in ("query", "target"))
         texts = add_english(rows, self.translator, self.store) if self.store else rows
         return pl.Series(self.scorer.score(texts.select(TEXT).iter_rows()), dtype=pl.Float64)
 
@@ -179,7 +181,13 @@ def trainers(settings: Settings) -> Machine:
 def prompt_of(info: PromptInfo) -> Prompt:
     """Returns the prompt that a manifest records."""
     return Prompt.from_json(
-        {"template": info.name, "version": int(info.version), "translation": info.translation, "max_tokens": info.max_tokens}
+        {
+            "template": info.name,
+            "version": int(info.version),
+            "translation": info.translation,
+            "max_tokens": info.max_tokens,
+            "text_rule": info.text_rule,
+        }
     )
 
 

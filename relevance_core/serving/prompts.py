@@ -43,7 +43,8 @@ class Prompts:
 
     def encode(self, pairs: Iterable[Pair]) -> list[list[int]]:
         """Returns the token ids of each pair's prompt: normalised, translated and cut as when the version was trained."""
-        rows = [(pair.language.lower(), normalise(pair.query), normalise(pair.target or "")) for pair in pairs]
+        rule = self.opened.prompt.text_rule
+        rows = [(pair.language.lower(), normalise(pair.query, rule), normalise(pair.target or "", rule)) for pair in pairs]
         english = self.english.of if self.english else _none
         texts = [(self.manifest.task, query, target, english(language, query)) for language, query, target in rows]
         return self.opened.prompt.encode(self.opened.tokenizer, texts)

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from relevance_core.config import Settings
+from relevance_core.config.data import SourceSettings
 from relevance_core.errors import DataError, NotFound, SettingsError
 from relevance_core.metrics import best_threshold, f1_interval, measure, pr_curve, threshold_curve
-from relevance_core.pairs import Task
+from relevance_core.pairs import Task, map_distinct, query_group
 from relevance_core.processes import PartLogger
 from relevance_core.registry import Manifest, Registry
 from relevance_core.runs.artifacts import Output, Report, Rows, folder_of, open_artifact
 from relevance_core.runs.stage import Inputs, stage
 from relevance_core.scoring.opened import TEXT, machine_of, open_candidate, open_version
-from relevance_core.sources import read_labelled
+from relevance_core.sources import Meaning, Options, read_labelled
 from relevance_core.store import Store
 from relevance_core.store.disk import writing
 
@@ -136,7 +137,7 @@ def evaluate_file(store: Store, task: Task, data: str, version: str | None, sett
         data: the labelled file.
         version: an id or its beginning; None for the champion or, where nothing serves yet, for the newest version, whose `role`
             is then "candidate".
-        settings: only those of the machine are read.
+        settings: those of the machine, and `source`, by which the file is read.
 
     Returns:
         The figures of `metrics.measure`, with `task`, `version` and `role`. `unseen` holds the same figures for the rows whose
@@ -148,10 +149,10 @@ def evaluate_file(store: Store, task: Task, data: str, version: str | None, sett
         DataError: the file can't be read or holds no row of the task.
     """
     manifest, role = choose(store, task, version)
-    rows = _rows_of(read_labelled(data, task=task), task, data)
+    rows = _rows_of(data, task, settings.source)
     rows = rows.with_columns(p=score_with(store, manifest, rows, settings))
     trained = _training_queries(store, manifest)
-    unseen = None if trained is None else rows.filter(~pl.col("query").str.to_lowercase().is_in(trained.implode()))
+    unseen = None if trained is None else rows.filter(~_groups(rows["query"]).is_in(trained.implode()))
     if unseen is not None and unseen.height < rows.height:
         log.info(
             "%s of %s rows have a query that the version was trained on; see `unseen`", rows.height - unseen.height, rows.height
@@ -165,15 +166,27 @@ def _at_threshold(rows: pl.DataFrame, manifest: Manifest) -> dict[str, Any]:
 
 
 def _training_queries(store: Store, manifest: Manifest) -> pl.Series | None:
-    """Returns the distinct queries, in lower case, of the rows that a version was trained on; None when they are gone."""
+    """Returns the groups of the queries, whatever text rule made them, that a version was trained on; None when they are gone."""
     for entry in store.list(folder_of("denoise", manifest.task)):
         found = open_artifact(store, entry.key.removesuffix("/manifest.json")) if entry.key.endswith("/manifest.json") else None
         if found is not None and found.files["train.parquet"]["sha256"] == manifest.data.get("train"):
-            return found.table("train", ["query"])["query"].str.to_lowercase().unique()
+            return _groups(found.table("train", ["query"])["query"]).unique()
     return None
 
 
-def score_file(store: Store, task: Task, data: str, output: str, version: str | None, score: ScoreRows) -> dict[str, Any]:
+def _groups(queries: pl.Series) -> pl.Series:
+    return map_distinct(queries, query_group, "group")
+
+
+def score_file(
+    store: Store,
+    task: Task,
+    data: str,
+    output: str,
+    version: str | None,
+    score: ScoreRows,
+    source: SourceSettings | None = None,
+) -> dict[str, Any]:
     """Scores the task's rows of a file, labelled or not, and writes texts, `id`, `p_yes`, `decision` and `version`.
 
     Args:
@@ -183,6 +196,7 @@ def score_file(store: Store, task: Task, data: str, output: str, version: str | 
         output: a .parquet, .jsonl or .csv file to write.
         version: as in `evaluate_file`.
         score: returns p(yes) of each row under a version: `score_with` on this machine, `serving.bulk.score_rows` on servers.
+        source: settings by which the file is read; default: those of `source`.
 
     Returns:
         The version and its threshold, and the numbers of rows and of relevant rows (`decision` 1, from the threshold on).
@@ -196,7 +210,7 @@ def score_file(store: Store, task: Task, data: str, output: str, version: str | 
     if path.suffix not in _WRITERS:
         raise SettingsError(f"the output {output!r} has no known form", where="--output", expected=", ".join(_WRITERS))
     manifest, role = choose(store, task, version)
-    rows = _rows_of(read_labelled(data, task=task, labels=False), task, data)
+    rows = _rows_of(data, task, source or SourceSettings(), labels=False)
     scored = rows.select(
         id="source_id",
         task="task",
@@ -233,8 +247,9 @@ def choose(store: Store, task: Task, version: str | None) -> tuple[Manifest, str
     return published[-1], "candidate"
 
 
-def _rows_of(rows: pl.DataFrame, task: Task, data: str) -> pl.DataFrame:
-    found = rows.filter(task=task)
+def _rows_of(data: str, task: Task, source: SourceSettings, *, labels: bool = True) -> pl.DataFrame:
+    reading, meaning = Options.of(source), Meaning.of(source)
+    found = read_labelled(data, task=task, labels=labels, reading=reading, meaning=meaning).filter(task=task)
     if found.is_empty():
         raise DataError(f"the file has no row of the task {task}", where=data, expected="rows whose task is " + task)
     return found

@@ -85,7 +85,11 @@ def describe(settings: Settings, inputs: Inputs) -> AdapterMeta:
 def prompt_info(prompt: Prompt, translate: Artifact) -> PromptInfo:
     """Returns the registry's record of a prompt; for a prompt with the translation, with translator and translation memory."""
     info = PromptInfo(
-        name=prompt.template, version=str(prompt.version), max_tokens=prompt.max_tokens, translation=prompt.translation
+        name=prompt.template,
+        version=str(prompt.version),
+        max_tokens=prompt.max_tokens,
+        translation=prompt.translation,
+        text_rule=prompt.text_rule,
     )
     if not prompt.translation:
         return info

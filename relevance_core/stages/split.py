@@ -8,7 +8,7 @@ from typing import Any, Final
 import polars as pl
 
 from relevance_core.config import Settings, SplitSettings
-from relevance_core.pairs import SCHEMA, digest, map_distinct, share_of, side_of, with_groups
+from relevance_core.pairs import SCHEMA, digest, map_distinct, share_of, side_of
 from relevance_core.processes import PartLogger
 from relevance_core.runs.artifacts import Output, Report, Rows
 from relevance_core.runs.stage import Inputs, stage
@@ -33,7 +33,7 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     It balances nothing: sides, tasks and languages have the shares that the hash gives them, so with few queries a side can be
     empty.
     """
-    pairs = with_groups(inputs["rows"].table("pairs", columns=list(SCHEMA)))
+    pairs = inputs["rows"].table("pairs", columns=[*SCHEMA, "group"])
     placed = place(pairs, settings.split)
     kept = placed.drop_nulls("side")
     train = kept.filter(pl.col("side") == "train").select(*SCHEMA, "group").sort(_ORDER)

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from relevance_core.errors import NotFound, SettingsError
 from relevance_core.store.disk import disk_errors, file_chunks, fill, make_folders, scratch, sync_folder
-from relevance_core.store.objects import RESERVED, Entries, Entry, Names, Store, check_key, check_prefix
+from relevance_core.store.objects import RESERVED, Entries, Entry, Names, Store, check_found, check_key
 
 _ABANDONED_S = 24 * 3600
 
@@ -63,14 +63,14 @@ class FileStore(Store):
 
     @override
     def list(self, prefix: str = "", after: str = "") -> Entries:
-        check_prefix(prefix)
+        _check_prefix(prefix)
         start = self._root / prefix.rpartition("/")[0]
         with disk_errors("listing the store", start, "read"):
             return sorted(entry for entry in self._walk(start, after) if entry.key.startswith(prefix) and entry.key > after)
 
     @override
     def folders(self, prefix: str) -> Names:
-        folder = self._root / check_prefix(prefix)
+        folder = self._root / _check_prefix(prefix)
         with disk_errors("listing the store", folder, "read"):
             if not folder.is_dir():
                 return []
@@ -79,14 +79,14 @@ class FileStore(Store):
 
     @override
     def delete(self, key: str) -> None:
-        path = self._path(key)
+        path = self._root / check_key(key)
         with disk_errors("deleting an object", path):
             if path.is_file():
                 path.unlink(missing_ok=True)
                 sync_folder(path.parent)
 
     def _path(self, key: str) -> Path:
-        return self._root / check_key(key)
+        return self._root / check_found(key, folders=True)
 
     def _walk(self, folder: Path, after: str) -> Iterator[Entry]:
         """Yields regular files below `folder`; links are not followed, so that a listing stays inside the store.
@@ -148,3 +148,10 @@ class FileStore(Store):
             with suppress(FileNotFoundError):  # its writer has just finished
                 if path.lstat().st_mtime < time.time() - _ABANDONED_S:
                     path.unlink()
+
+
+def _check_prefix(prefix: str) -> str:
+    """Returns `prefix` if it is empty or the beginning of a key (it may end in a slash), else raises `SettingsError`."""
+    if prefix:
+        check_found(prefix.removesuffix("/"), folders=True)
+    return prefix

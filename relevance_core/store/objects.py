@@ -1,7 +1,8 @@
 """The contract of an object store: keys, entries and the few operations that the loop needs.
 
 A key is a POSIX path below the store's root. Every implementation guarantees two properties: an object appears whole or not at
-all, and `create` lets exactly one of many concurrent writers win.
+all, and `create` lets exactly one of many concurrent writers win. Writes take plain keys alone (`check_key`); reading takes the
+keys of other programs too (`check_found`).
 """
 
 import hashlib
@@ -80,13 +81,46 @@ def _key_problem(key: str) -> str:
     return ""
 
 
-def check_prefix(prefix: str) -> str:
-    """Returns `prefix` if it is empty or the beginning of a safe key (it may end in a slash), else raises `SettingsError`."""
-    if prefix.removesuffix("/"):
-        check_key(prefix.removesuffix("/"))
-    elif prefix:
-        check_key(prefix)
-    return prefix
+def check_found(key: str, *, folders: bool) -> str:
+    """Returns the key of an object that any program may have written, else raises `SettingsError`.
+
+    Reading takes every key that leads to one object and to nothing else; only writing asks for a plain name.
+
+    folders: the store keeps folders, whose paths have no empty part and no name over 255 bytes.
+    """
+    problem = _found_problem(key, folders)
+    if problem:
+        raise SettingsError(
+            f"the key {key!r} is refused: {problem}",
+            expected="the key of an object, as a listing of the store has it",
+            do="rename the object",
+        )
+    return key
+
+
+def _found_problem(key: str, folders: bool) -> str:
+    parts = key.split("/")
+    # Folders resolve these parts, and so do some clients of S3: the key would lead to another object.
+    if "." in parts or ".." in parts:
+        return "it has a '.' or '..' part"
+    if parts[0] in RESERVED:
+        return f"{parts[0]!r} is the store's own"
+    if not folders:
+        return "" if key and _bytes(key, "strict") else "it is empty or no text"
+    name = _bytes(key, "surrogateescape")
+    if "" in parts or not name or b"\0" in name:
+        return "it is empty, absolute, no text or has an empty part"
+    if any(len(part) > _PART_BYTES for part in name.split(b"/")):
+        return f"one of its parts is longer than {_PART_BYTES} bytes"
+    return ""
+
+
+def _bytes(text: str, errors: str) -> bytes:
+    """Returns the text in UTF-8, no bytes where it can't be encoded. `surrogateescape`: as the file system has such a name."""
+    try:
+        return text.encode("utf-8", errors)
+    except UnicodeEncodeError:
+        return b""
 
 
 class Store(ABC):
@@ -139,6 +173,10 @@ class Store(ABC):
     @abstractmethod
     def _put_if_absent(self, key: str, data: bytes | Path) -> bool:
         """Creates the object atomically; returns False if the key is taken."""
+
+    def everything(self, prefix: str = "") -> Entries:
+        """Returns what `list` does, and with it what others keep in the store that holds no data: markers of folders."""
+        return self.list(prefix)
 
     def read(self, key: str) -> bytes:
         """Returns the object's whole content. Raises `NotFound`."""

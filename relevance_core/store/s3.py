@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from relevance_core.errors import NotFound, RelevanceError, SettingsError, StoreError
 from relevance_core.store.disk import CHUNK
-from relevance_core.store.objects import RESERVED, Entries, Entry, Names, Store, check_key, check_prefix
+from relevance_core.store.objects import RESERVED, Entries, Entry, Names, Store, check_found, check_key
 
 _PUT_LIMIT = 5 * 1024**3
 #: Up to this size upload_file makes one request too, but starts threads for it.
@@ -57,7 +57,7 @@ class S3Store(Store):
         super().__init__()
         if not bucket:
             raise SettingsError("the store's address names no bucket", expected="s3://bucket/prefix")
-        self._bucket, self._prefix = bucket, check_key(prefix) + "/" if prefix else ""
+        self._bucket, self._prefix = bucket, check_found(prefix, folders=False) + "/" if prefix else ""
         self._endpoint, self._region = endpoint, region
         self._client: Any = None
         self._lock = threading.Lock()
@@ -75,15 +75,15 @@ class S3Store(Store):
     @property
     @override
     def uri(self) -> str:
-        return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+        return f"s3://{self._bucket}/{self._prefix}".removesuffix("/")
 
     @override
     def uri_of(self, key: str) -> str:
-        return f"s3://{self._bucket}/{self._prefix}{check_key(key)}"
+        return f"s3://{self._bucket}/{self._prefix}{check_found(key, folders=False)}"
 
     @override
     def local_path(self, key: str) -> Path | None:
-        check_key(key)
+        check_found(key, folders=False)
         return None
 
     @override
@@ -117,13 +117,20 @@ class S3Store(Store):
 
     @override
     def list(self, prefix: str = "", after: str = "") -> Entries:
+        # Some tools store an empty object "folder/" to show a folder; it holds no data.
+        return [entry for entry in self._entries(prefix, after) if entry.key and not entry.key.endswith("/")]
+
+    @override
+    def everything(self, prefix: str = "") -> Entries:
+        return self._entries(prefix)
+
+    def _entries(self, prefix: str, after: str = "") -> Entries:
         found = self._listed("Contents", prefix, **({"StartAfter": self._prefix + after} if after else {}))
         entries = (
             Entry(str(item["Key"])[len(self._prefix) :], int(item["Size"]), str(item["ETag"]), item["LastModified"].timestamp())
             for item in found
         )
-        # Some tools store an empty object "folder/" to show a folder; it holds no data.
-        return sorted(e for e in entries if not e.key.endswith("/") and e.key.partition("/")[0] not in RESERVED)
+        return sorted(entry for entry in entries if entry.key.partition("/")[0] not in RESERVED)
 
     @override
     def folders(self, prefix: str) -> Names:
@@ -132,7 +139,6 @@ class S3Store(Store):
 
     def _listed(self, what: str, prefix: str, **how: str) -> Any:
         """Returns the items of all pages of a listing."""
-        check_prefix(prefix)
         with self._errors("listing the store", prefix):
             pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix + prefix, **how)
             return [item for page in pages for item in page.get(what, [])]
@@ -140,16 +146,16 @@ class S3Store(Store):
     @override
     def delete(self, key: str) -> None:
         with self._errors("deleting an object", key):
-            self._s3.delete_object(**self._at(key))
+            self._s3.delete_object(**self._at_new(check_key(key)))
 
     @override
     def _put(self, key: str, data: bytes | Path) -> None:
         with self._errors("writing an object", key):
             if isinstance(data, Path) and data.stat().st_size > _ONE_REQUEST:
-                self._s3.upload_file(str(data), **self._at(key))
+                self._s3.upload_file(str(data), **self._at_new(key))
             else:
                 with _body(data) as body:
-                    self._s3.put_object(**self._at(key), Body=body)
+                    self._s3.put_object(**self._at_new(key), Body=body)
 
     @override
     def _put_if_absent(self, key: str, data: bytes | Path) -> bool:
@@ -174,7 +180,7 @@ class S3Store(Store):
         for attempt in range(_ATTEMPTS):
             try:
                 with _body(data) as body:
-                    self._s3.put_object(**self._at_store_key(key), Body=body, IfNoneMatch="*", Metadata={_WRITER: writer})
+                    self._s3.put_object(**self._at_new(key), Body=body, IfNoneMatch="*", Metadata={_WRITER: writer})
                 return True
             except ClientError as error:
                 status = error.response["ResponseMetadata"]["HTTPStatusCode"]
@@ -187,12 +193,15 @@ class S3Store(Store):
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _writer_of(self, key: str) -> str:
-        return str(self._s3.head_object(**self._at_store_key(key))["Metadata"].get(_WRITER, ""))
+        return str(self._s3.head_object(**self._at_new(key))["Metadata"].get(_WRITER, ""))
 
     def _at(self, key: str) -> dict[str, str]:
-        return self._at_store_key(check_key(key))
+        return {"Bucket": self._bucket, "Key": self._prefix + check_found(key, folders=False)}
 
-    def _at_store_key(self, key: str) -> dict[str, str]:
+    def _at_new(self, key: str) -> dict[str, str]:
+        """Returns the place of an object that is written, whose key was checked; the store's prefix has to be as plain."""
+        if self._prefix:
+            check_key(self._prefix.removesuffix("/"))
         return {"Bucket": self._bucket, "Key": self._prefix + key}
 
     def _name(self, key: str) -> str:

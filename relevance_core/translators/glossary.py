@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
-import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +14,9 @@ from typing import ClassVar, Final, NamedTuple
 from relevance_core.errors import DataError, NotFound
 from relevance_core.languages import named
 from relevance_core.pairs import normalise
+from relevance_core.sources.delimited import read_companion
+from relevance_core.sources.reading import Unreadable
+from relevance_core.sources.text import plain
 from relevance_core.translators.protocol import Translated
 from relevance_core.translators.words import UNSPACED, Phrase, phrase_of, stays, tokens
 
@@ -35,6 +35,7 @@ _CONJUNCTIONS: Final = {
     "vi": "và|hoặc",
 }
 _UNSPACED_CONJUNCTION: Final = "・|と|及び|および|和|与|及|และ"
+_NO_SPACE: Final = re.compile(r"[\t\r\n]+")
 _ALGORITHM: Final = "glossary-1"
 _SHORTEST_RESPELLED: Final = 5
 _SHORTEST_RESPELLED_TEXT: Final = {True: 4, False: 8}
@@ -309,40 +310,63 @@ def _join(pieces: Sequence[str], language: str) -> str:
     return joined
 
 
-def read_terms(data: bytes, where: str) -> tuple[Term, ...]:
-    """Parses the terms of a tab-separated file, gzipped or not, with a header and the columns id, `language`, `name` in any order.
+def read_terms(data: bytes, where: str, *, kept: bool = False) -> tuple[Term, ...]:
+    """Parses the terms of a tab-separated file with a header and the columns id, `language`, `name` in any order.
 
-    The id's column may have any name. Raises DataError that names the line.
+    The id's column may have any name. The file may be compressed; its text is UTF-8, or UTF-16 with a byte order mark. Names may
+    have quotes around them, as Excel saves them; quotes are text where that fits no name of the file. Languages become lower case,
+    and a tab or a line end in a name becomes a space.
+
+    Args:
+        data: the file.
+        where: its address, for messages.
+        kept: the file is of `translators.save`: quotes are text and nothing is changed.
+
+    Raises:
+        DataError: names the line, and the byte where it is known.
     """
-    text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8-sig")
-    rows = list(csv.reader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE))
-    header = [name.strip().lower() for name in rows[0]] if rows else []
-    ids = [n for n, name in enumerate(header) if name not in ("language", "name")]
-    if not {"language", "name"} <= set(header) or not ids:
+    try:
+        header, rows = read_companion(plain(data, where), quoted=not kept)
+    except Unreadable as error:
+        raise error.of(where) from error
+    names = [name.strip().lower() for name in header]
+    ids = [n for n, name in enumerate(names) if name not in ("language", "name")]
+    if not {"language", "name"} <= set(names) or not ids:
         raise DataError(
             "the glossary's header does not fit",
             where=f"{where}, line 1",
-            expected="term_id, language, name",
+            expected="term_id, language, name, with a tab between two",
             do="correct the header",
         )
-    columns = (ids[0], header.index("language"), header.index("name"))
-    for number, row in enumerate(rows[1:], start=2):
-        if len(row) != len(header) or not all(row[n].strip() for n in columns):
+    columns = (ids[0], names.index("language"), names.index("name"))
+    for line, row in rows:
+        if not all(row[n].strip() for n in columns):
             raise DataError(
-                f"a row of the glossary has {len(row)} fields or an empty one",
-                where=f"{where}, line {number}",
-                expected=f"{len(header)} fields, separated by tabs: {', '.join(header)}",
+                "a row of the glossary has an empty field",
+                where=f"{where}, line {line}",
+                expected=f"{len(names)} fields, separated by tabs: {', '.join(names)}",
                 do="correct the line",
             )
-    return tuple(Term(*(row[n].strip() for n in columns)) for row in rows[1:])
+    terms = (Term(*(row[n].strip() for n in columns)) for _, row in rows)
+    return tuple(
+        terms if kept else (Term(_NO_SPACE.sub(" ", id), code.lower(), _NO_SPACE.sub(" ", name)) for id, code, name in terms)
+    )
 
 
-def read_brands(data: bytes) -> tuple[str, ...]:
-    """Parses the brands of a text file, one per line; empty lines and those that begin with # are skipped."""
-    lines = (line.strip() for line in data.decode("utf-8-sig").splitlines())
+def read_brands(data: bytes, where: str = "brands.txt") -> tuple[str, ...]:
+    """Parses the brands of a text file, one per line; empty lines and those that begin with # are skipped.
+
+    where: its address, for messages. Raises DataError that names the line and the byte of a text that is not UTF-8 or UTF-16.
+    """
+    try:
+        text = plain(data, where).decode()
+    except Unreadable as error:
+        raise error.of(where) from error
+    lines = (line.strip() for line in text.splitlines())
     return tuple(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
 
 
 def glossary_from(terms: Path, brands: Path | None = None) -> GlossaryTranslator:
     """Returns the translator of a glossary file and, if there is one, a file of brands."""
-    return GlossaryTranslator(read_terms(terms.read_bytes(), str(terms)), read_brands(brands.read_bytes()) if brands else ())
+    known = read_brands(brands.read_bytes(), str(brands)) if brands else ()
+    return GlossaryTranslator(read_terms(terms.read_bytes(), str(terms)), known)

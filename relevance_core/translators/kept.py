@@ -111,8 +111,10 @@ def open_translator(ref: Mapping[str, str], store: Store, machine: Machine = HER
 def _opened(ref: Mapping[str, str], store: Store, machine: Machine) -> Translator:
     key = ref["key"]
     if ref["name"] == _GLOSSARY:
-        terms = read_terms(store.read(f"{key}/terms.tsv.gz"), store.uri_of(f"{key}/terms.tsv.gz"))
-        return GlossaryTranslator(terms, read_brands(store.read(f"{key}/brands.txt")))
+        terms, brands = f"{key}/terms.tsv.gz", f"{key}/brands.txt"
+        return GlossaryTranslator(
+            read_terms(store.read(terms), store.uri_of(terms), kept=True), read_brands(store.read(brands), store.uri_of(brands))
+        )
     if ref["name"] not in ("vllm", "seq2seq", "chain"):
         raise NotFound(f"no translator named {ref['name']!r}", expected="glossary, vllm, seq2seq or chain")
     about = json.loads(store.read(f"{key}/{_ABOUT}"))

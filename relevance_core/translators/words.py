@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -47,7 +48,7 @@ class Keepsakes:
     def of(self, text: str, language: str) -> Counter[str]:
         """Counts the words to keep in a normalised text; numbers lose their decimal sign, which differs between languages."""
         words = [word for word, _, _ in tokens(text, language)]
-        kept = Counter(word.replace(".", "").replace(",", "") for word in words if word[0].isdigit())
+        kept = Counter(word.replace(".", "").replace(",", "") for word in words if _is_digit(word[0]))
         kept.update(words[n] for n in range(len(words)) if words[n] in UNITS and stays(words, n))
         for length in range(1, self._longest + 1):
             runs = (tuple(words[n : n + length]) for n in range(len(words) - length + 1))
@@ -73,4 +74,9 @@ def phrase_of(text: str, language: str) -> Phrase:
 
 def stays(words: Sequence[str], at: int) -> bool:
     """Tells whether the word is a number, or a unit that follows a number."""
-    return words[at][0].isdigit() or (words[at] in UNITS and at > 0 and words[at - 1][-1].isdigit())
+    return _is_digit(words[at][0]) or (words[at] in UNITS and at > 0 and _is_digit(words[at - 1][-1]))
+
+
+def _is_digit(character: str) -> bool:
+    """Tells whether a character is a digit or a fraction, such as ½."""
+    return character.isdigit() or unicodedata.category(character) == "No"

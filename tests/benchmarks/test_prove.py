@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.prove import door
 from benchmarks.prove.__main__ import EVIDENCE, main
 from benchmarks.prove.cells import Evidence, prove
 from benchmarks.prove.house import Differences, differences, read
@@ -53,6 +54,17 @@ def test_the_evidence_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == sorted(EVIDENCE)
     with pytest.raises(SystemExit, match="2"):
         main(["nonsense"])
+
+
+def test_the_door_is_judged_by_every_seed_once() -> None:
+    """20 cells in-process hold the seeds 0 to 9999; 10 through the command hold every fiftieth of them."""
+    cells = list(door.plan().values())
+    told = [seed for ask, seeds in cells if ask == "in-process" for seed in seeds]
+    commanded = [seed for ask, seeds in cells if ask == "command" for seed in seeds]
+    assert told == list(range(10_000))
+    assert commanded == list(range(0, 10_000, 50))
+    assert [ask for ask, _ in cells] == ["in-process"] * 20 + ["command"] * 10
+    assert list(door.evidence().cells) == list(door.plan())
 
 
 def store(key: str = "k1", table: str = "t1", weights: str = "w1", **manifest: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 from relevance_airflow.params import heals
 from relevance_core import __version__, errors
 from relevance_core.cli.main import GROUPS, build_parser
-from relevance_core.cli.parsing import UsageError
+from relevance_core.cli.parsing import UsageError, a_moment
 from relevance_core.errors import RelevanceError
 from relevance_core.runs.steps import BEGIN, REPORT, STEPS
 from tests.support.command_cases import leaves, parsers, run
@@ -23,7 +23,7 @@ PAGE = (DOCS / "commands.md").read_text()
     ("line", "words"),
     [
         ("", "relevance: COMMAND is missing"),
-        ("retrian", "relevance: there is no 'retrian'; where: COMMAND; expected: simulate, retrain, "),
+        ("retrian", "relevance: there is no 'retrian'; where: COMMAND; expected: simulate, check, retrain, "),
         ("--foo settings", "relevance: there is no option or argument '--foo'"),
         ("--foo", "relevance: there is no option or argument '--foo'"),
         ("registry", "relevance registry: COMMAND is missing"),
@@ -51,6 +51,8 @@ PAGE = (DOCS / "commands.md").read_text()
         ("retrain --onboard=", "relevance retrain: '' is no text; where: --onboard; expected: a word or more"),
         ("review export --output x.csv --language=", "relevance review export: '' is no text; where: --language; expected: a word"),
         ("registry --store s list", "relevance registry: there is no option or argument '--store'; expected: a command first, and"),
+        ("retrain --window-end 2026-10-15T12:00", "relevance retrain: '2026-10-15T12:00' is a time without a zone; where: "),
+        ("simulate --out x --start 2026-10-15T12:00", "relevance simulate: '2026-10-15T12:00' is no date; where: --start; "),
         ("cikm predict --test a --confidence c", "relevance cikm predict: 'c' is no number; where: --confidence; expected: "),
         ("retrain --onboard", "relevance retrain: expected one argument; where: --onboard"),
         ("settings now", "relevance settings: there is no option or argument 'now'"),
@@ -176,8 +178,21 @@ def test_the_page_has_the_exit_codes_of_the_classes() -> None:
 
 def test_commands_of_the_page_are_commands() -> None:
     """Every command line in its blocks is taken by the parser."""
-    (block,) = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    block = "".join(re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
     lines = [re.split(r" [|>]| 2>", line)[0] for line in block.splitlines()]
-    assert len(lines) == 3
+    assert len(lines) == 5
     for line in lines:
         build_parser().parse_args(shlex.split(line)[1:])
+
+
+@pytest.mark.parametrize(
+    ("given", "end"),
+    [
+        ("2026-10-15", "2026-10-15T00:00:00+00:00"),
+        ("2026-10-15T00:00:00+09:00", "2026-10-14T15:00:00+00:00"),
+        ("2026-10-15T12:00Z", "2026-10-15T12:00:00+00:00"),
+    ],
+)
+def test_the_end_of_a_window_is_meant_as_given(given: str, end: str) -> None:
+    """A day is its first moment in UTC; a time in Tokyo is nine hours earlier in UTC; nothing is cut off."""
+    assert a_moment(given).isoformat() == end

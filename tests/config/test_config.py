@@ -183,3 +183,10 @@ def test_a_value_is_found_by_its_dotted_name() -> None:
 def test_a_dotted_name_is_nested() -> None:
     """A name with three steps gives three levels, a name with a single step a single one."""
     assert (config.nest("a.b.c", 1), config.nest("a", {})) == ({"a": {"b": {"c": 1}}}, {"a": {}})
+
+
+@pytest.mark.parametrize("number", ["20261015", "1760486400", "1760486400.5"])
+def test_a_window_does_not_end_at_a_number(number: str) -> None:
+    """20261015 would be a day of August 1970, in seconds."""
+    with pytest.raises(SettingsError, match="a number is no moment"):
+        config.load(None, [f"window.end={number}"])

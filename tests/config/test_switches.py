@@ -27,8 +27,9 @@ OTHERS = {
     "run": ("who begins a run", "tasks onboard seed"),
     "source": (
         "who keeps the logs",
-        """source.uri source.sql source.connection source.clicks source.catalogue source.task translate.glossary translate.brands
-        base.click_days""",
+        """source.uri source.sql source.connection source.clicks source.catalogue source.task source.columns
+        source.labels source.label_bound source.languages source.time_zone source.encoding source.csv.delimiter source.csv.quote
+        source.csv.escape source.bad_rows translate.glossary translate.brands base.click_days""",
     ),
     "window": ("who schedules the loop", "window.start window.end window.days window.history_days"),
     "rule": (

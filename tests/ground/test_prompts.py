@@ -175,3 +175,12 @@ def test_rows_keep_their_order(tokenizer: Any) -> None:
     decoded = [tokenizer.decode(ids) for ids in COMPACT.encode(tokenizer, rows)]
     assert decoded == ["item: b query: a ?", "query: a category: b ?", "query: b category: a ?"]
     assert COMPACT.encode(tokenizer, []) == []
+
+
+def test_a_version_is_shown_texts_by_the_rule_that_it_was_trained_with() -> None:
+    """A record without a rule is of rule 1, which made 102 of 10²; a rule of the future is refused."""
+    old = Prompt.from_json({"template": "compact", "version": 1, "translation": False, "max_tokens": 64})
+    assert (old.clean("10² m"), COMPACT.clean("10² m")) == ("102 m", "10² m")
+    assert (old.text_rule, Prompt.from_json(COMPACT.as_json())) == (1, COMPACT)
+    with pytest.raises(ModelError, match="no text rule 3; expected: 1 to 2"):
+        Prompt.from_json(COMPACT.as_json() | {"text_rule": 3})

@@ -8,7 +8,16 @@ from relevance_core.errors import NotFound, StoreError
 from relevance_core.registry import Registry
 from relevance_core.store import Entry, Store, open_store
 from tests.support.ceph_rgw import Gateway
-from tests.support.registry_cases import check_race, make_adapter, make_bucket, make_meta, race_creates, race_publishers, use_server
+from tests.support.registry_cases import (
+    check_race,
+    make_adapter,
+    make_bucket,
+    make_meta,
+    put_objects,
+    race_creates,
+    race_publishers,
+    use_server,
+)
 
 pytestmark = [pytest.mark.ceph, pytest.mark.slow]
 
@@ -36,6 +45,16 @@ def test_objects_come_back_as_written(ceph: Store, tmp_path: Path) -> None:
     ceph.delete("a/big")
     with pytest.raises(NotFound, match="a/big"):
         ceph.read("a/big")
+
+
+def test_keys_of_other_programs_are_read(gateway: Gateway, ceph: Store) -> None:
+    """Empty parts, leading slashes, controls and a new line: the key that the listing has is the key that is read."""
+    keys = sorted(
+        ["dt=2020-01-01//old.jsonl", "/a", "marker/", "new\nline", "back\\slash", "left\u200eto right", "50% #1?[2]*+ü", "%41"]
+    )
+    put_objects(gateway.endpoint, ceph.uri.split("/")[2], {f"relevance/{key}": key.encode() for key in keys})
+    assert [entry.key for entry in ceph.everything()] == keys
+    assert [ceph.read(key).decode() for key in keys] == keys
 
 
 def test_one_of_sixteen_writers_creates(ceph: Store) -> None:

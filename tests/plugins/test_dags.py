@@ -194,7 +194,15 @@ def test_params_are_documented_and_default_to_the_settings(retrain: Any) -> None
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("tasks", []), ("tasks", ["QX"]), ("onboard", ["klingon"]), ("gate.min_f1", 1.5), ("window.days", 0), ("window.end", 3)],
+    [
+        ("tasks", []),
+        ("tasks", ["QX"]),
+        ("onboard", ["klingon"]),
+        ("gate.min_f1", 1.5),
+        ("window.days", 0),
+        ("window.end", 3),
+        ("window.end", "2026-10-15T12:00"),
+    ],
 )
 def test_params_refuse_what_settings_refuse(retrain: Any, name: str, value: Any) -> None:
     """A value out of a setting's bounds is refused when the run is triggered, before any task."""
@@ -303,6 +311,9 @@ def test_unknown_conf_keys(rules: Any) -> None:
 )
 def test_window_end(rules: Any, params: dict[str, Any], interval_end: datetime | None, expected: date) -> None:
     """The param comes first, then the data interval's end, then the moment a run by hand was made for; always a midnight."""
+    for text in ("2026-10-15T12:00", "2026-10-15T00:00:00+09:00", "20261015"):
+        with pytest.raises(SettingsError, match=r"is no date; where: window\.end; expected: YYYY-MM-DD"):
+            rules.window_end({"window.end": text}, interval_end, datetime(2026, 11, 21, tzinfo=UTC))
     assert rules.window_end(params, interval_end, datetime(2026, 11, 21, 23, 59, tzinfo=UTC)) == expected
 
 

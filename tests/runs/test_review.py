@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from relevance_core import pairs
 from relevance_core.cli.main import main
 from relevance_core.cli.review import SHEET, read_sheet, write_sheet
 from relevance_core.config import Settings
@@ -186,6 +187,19 @@ def test_ingest_gives_decided_pairs_their_label(tmp_path: Path, store: Store) ->
     assert kept.report.rows.kept == 4
 
 
+def test_a_decision_of_an_earlier_text_rule_is_that_of_its_pair(tmp_path: Path, store: Store) -> None:
+    """Decided before rule 2 as 102 and under the id of that text: the pair 10² has the label, once."""
+    old = pairs.digest("pair", "QC", "en", f"{TRAIN[0]} 102", "shoes", pairs.digest("target", "shoes"))
+    finished(store, "2026-10-01-0", [listed(f"{TRAIN[0]} 102", 0.1, target="shoes", language="en", pair_id=old)])
+    review.answer(store, {"QC": {old: "no"}}, "ann")
+    settings = settings_for(write_rows(tmp_path / "a.jsonl", [row(f"{TRAIN[0]} 10²"), row(TRAIN[1])]))
+    found = ingested_with(settings, store, tuple(review.names(store)))
+    table = found.table("pairs")
+    assert dict(table.select("query", "label").iter_rows()) == {f"{TRAIN[0]} 10²": 0, TRAIN[1]: 1}
+    assert old not in table["pair_id"].to_list()
+    assert found.table("reviewed").select("pair_id", "label").rows() == [(table.filter(label=0)["pair_id"][0], 0)]
+
+
 def test_the_report_says_who_decided_what(tmp_path: Path, store: Store) -> None:
     """Two decided pairs, one of them with another label than in the log, and nothing where nobody decided."""
     settings = settings_for(write_rows(tmp_path / "a.jsonl", [row(TRAIN[0]), row(TRAIN[1])]))
@@ -212,7 +226,7 @@ def test_without_decisions_nothing_is_another(tmp_path: Path, store: Store) -> N
     """No decision gives the key and the tables that there were before there was a queue; a decision on other pairs, other keys."""
     settings = settings_for(write_rows(tmp_path / "a.jsonl", [row(TRAIN[0])]))
     plain = ingested(settings, store)
-    assert set(plain.files) == {"pairs.parquet", "clicks.parquet", "catalogue.parquet", "window.json"}
+    assert set(plain.files) == {"pairs.parquet", "ledger.parquet", "clicks.parquet", "catalogue.parquet", "window.json"}
     assert "reviewed" not in plain.report.figures
     keys = [output_key("ingest", 1, (), pinned, "", settings, Inputs()) for pinned in ((), ("decisions", "approvals"))]
     assert keys[0] == keys[1]

@@ -227,7 +227,7 @@ def test_what_decides_no_score_may_change(shop: Shop, versions: dict[str, Manife
 def test_a_bfloat16_version_rolls_out_on_a_cpu(shop: Shop, versions: dict[str, Manifest]) -> None:
     """Trained in bfloat16, it is proved in bfloat16. Opened in float32, as before manifests told, it would be too far off."""
     version = versions["bfloat16"]
-    assert (version.dtype, version.requires) == ("bfloat16", ("dtype",))
+    assert (version.dtype, version.requires) == ("bfloat16", ("dtype", "text_rule"))
     proof = shop.roll_out(version)
     assert (proof.engine, proof.pairs, proof.tolerance) == ("transformers", 32, 3e-2)
     assert proof.largest < 1e-3

@@ -615,3 +615,13 @@ def wait_for_port(port: int) -> None:
                 return
         time.sleep(0.05)
     raise AssertionError(f"nothing listens on {port}")
+
+
+def test_a_client_normalises_by_the_rule_of_the_version(shop: Shop) -> None:
+    """A version of rule 1 was trained on 102 where the shopper types 10²; one of rule 2 sees what was typed."""
+    shown = {}
+    for rule in (1, 2):
+        version = shop.publish(prompt=PromptInfo(name="compact", version="1", max_tokens=64, text_rule=rule)).version
+        prompts = open_prompts(shop.store, "QC", version, None)
+        shown[rule] = prompts.encode([Pair("en", "10² m", "½ l"), Pair("en", "102 m", "1⁄2 l")])
+    assert shown[1][0] == shown[1][1] == shown[2][1] != shown[2][0]

@@ -7,13 +7,14 @@ import json
 import os
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
 from relevance_core.errors import DataError, NotFound, SettingsError
 from relevance_core.pairs import ORIGINALS, SCHEMA, digest
-from relevance_core.sources import Batch, conform, open_source, read_labelled
+from relevance_core.sources import UNPLACED, Batch, Options, Source, batches, conform, open_source, read_labelled
 from relevance_core.sources.columns import SOURCE_ID
 from relevance_core.store import open_store
 from tests.support.pair_cases import at, row, settings_for, write_rows
@@ -206,6 +207,10 @@ def test_the_fingerprint_follows_content_alone(tmp_path: Path) -> None:
     assert open_source(settings).fingerprint() == before
 
 
+def _read(source: Source) -> list[tuple[Batch, list[dict[str, Any]]]]:
+    return list(batches(source.logs, Options(), None))
+
+
 def test_an_object_store_is_a_source_like_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same shop in S3 gives the same files, fingerprint and rows, as a folder and as a single file."""
     shop = _shop(tmp_path / "shop")
@@ -218,17 +223,18 @@ def test_an_object_store_is_a_source_like_a_folder(tmp_path: Path, monkeypatch: 
             bucket.upload(shop / entry.key, entry.key)
         far = open_source(settings_for("s3://logs/shop/"))
         assert far.fingerprint() == local.fingerprint()
-        assert [batch.name for batch in far.batches()] == [batch.name for batch in local.batches()]
-        for one, other in zip(far.batches(), local.batches(), strict=True):
+        assert [file.key for file in far.logs] == [file.key for file in local.logs]
+        for (one, entries), (other, others) in zip(_read(far), _read(local), strict=True):
             assert one.frame.equals(other.frame)
+            assert entries == others
         assert read_labelled("s3://logs/shop/logs/dt=2026-10-14/part-0.jsonl").height == 1
 
 
 def test_an_address_without_logs_is_told(tmp_path: Path) -> None:
     """A folder without logs, a missing file and no address at all are errors that say what to do."""
-    with pytest.raises(NotFound, match=r"there are no logs.*correct source\.uri"):
+    with pytest.raises(NotFound, match=r"there is nothing.*correct source\.uri"):
         open_source(settings_for(tmp_path))
-    with pytest.raises(NotFound, match="no such file"):
+    with pytest.raises(NotFound, match="there is nothing"):
         open_source(settings_for(tmp_path / "a.parquet"))
     with pytest.raises(SettingsError, match="no source is given"):
         open_source(settings_for(""))
@@ -245,10 +251,13 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
 
 
 def test_a_partition_that_is_no_day_is_named(tmp_path: Path) -> None:
-    """dt=2026-13-01 is refused with its address."""
+    """A file in dt=2026-13-01 may hold rows of the window: it is named beside one that is read, and alone it is no source."""
     write_rows(tmp_path / "dt=2026-13-01/a.jsonl", [row()])
-    with pytest.raises(DataError, match="dt=2026-13-01 is no day"):
+    with pytest.raises(NotFound, match="dt=2026-13-01 is no day"):
         open_source(settings_for(tmp_path))
+    write_rows(tmp_path / "dt=2026-10-14/a.jsonl", [row()])
+    ((file, day, why),) = open_source(settings_for(tmp_path)).skipped
+    assert (file, day, why) == ("dt=2026-13-01/a.jsonl", None, f"{UNPLACED}dt=2026-13-01 is no day")
 
 
 def test_read_labelled_keeps_every_row_in_order(tmp_path: Path) -> None:
@@ -279,10 +288,42 @@ def test_test_files_have_no_labels(tmp_path: Path) -> None:
     ],
 )
 def test_a_row_that_cannot_be_evaluated_is_named(tmp_path: Path, wrong: dict[str, object], told: str) -> None:
-    """The message holds how many rows, the first one's number and what is wrong with it."""
+    """The message holds how many rows, the line of the first and what is wrong with it."""
     path = write_rows(tmp_path / "a.jsonl", [row(), row("second") | wrong])
-    with pytest.raises(DataError, match=f"1 of 2 rows can't be used, the first is row 2: {told}"):
+    with pytest.raises(DataError, match=f"1 of 2 rows can't be used, the first in line 2: {told}"):
         read_labelled(str(path))
+
+
+def test_a_place_of_empty_files_has_no_rows(tmp_path: Path) -> None:
+    """A file of 0 bytes is skipped by name, and the source opens: *validate* judges the rows. Without it nothing is there."""
+    (tmp_path / "README.md").touch()
+    with pytest.raises(NotFound, match=r"all 1 files are skipped .its ending \.md is not read: 1, such as README\.md"):
+        open_source(settings_for(tmp_path))
+    (tmp_path / "a.jsonl").touch()
+    source = open_source(settings_for(tmp_path))
+    assert (source.logs, source.skipped[1]) == ((), ("a.jsonl", None, "empty: 0 bytes"))
+
+
+def test_columns_without_rows_are_looked_at(tmp_path: Path) -> None:
+    """A header that lacks a column is told although no row is below it; a file without any text lacks none."""
+    (tmp_path / "a.csv").write_text("task,language,search,target,label\n")
+    (tmp_path / "b.jsonl").write_text("\n")
+    (tmp_path / "c.csv").write_text("task,language,query,target,label\n")
+    found = [entry for _, entries in batches(open_source(settings_for(tmp_path)).logs, Options(), None) for entry in entries]
+    assert {entry["file"]: entry["missing"] for entry in found} == {"a.csv": "query", "b.jsonl": None, "c.csv": None}
+
+
+def test_a_file_of_a_day_is_never_read_with_those_of_another(tmp_path: Path) -> None:
+    """Small files of the same columns are converted together, day by day: a row without a time has the midnight of its own."""
+    for day in ("2026-10-13", "2026-10-14"):
+        for number in range(2):
+            rows = [{name: value for name, value in row(f"{day} {number}").items() if name != "event_time"}]
+            write_rows(tmp_path / f"dt={day}/{number}.jsonl", rows)
+    found = [
+        (batch.day, batch.frame["file"].to_list())
+        for batch, _ in batches(open_source(settings_for(tmp_path)).logs, Options(), None)
+    ]
+    assert found == [(date(2026, 10, day), [f"dt=2026-10-{day}/{number}.jsonl" for number in range(2)]) for day in (13, 14)]
 
 
 def test_an_empty_file_has_no_rows(tmp_path: Path) -> None:

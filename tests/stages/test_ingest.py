@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from relevance_core.errors import SettingsError
+from relevance_core.errors import DataError, SettingsError
 from relevance_core.pairs import ORIGINALS, SCHEMA, digest
 from relevance_core.runs.stage import Inputs
 from relevance_core.stages import ingest
@@ -33,7 +33,7 @@ def test_the_window_is_half_open_and_history_reaches_back(tmp_path: Path, store:
         "dropped": 2,
         "reasons": {"dropped: outside the window": 2},
     }
-    assert set(pairs.columns) == {*SCHEMA, *ORIGINALS, "fresh", "unread"}
+    assert set(pairs.columns) == {*SCHEMA, *ORIGINALS, "fresh", "unread", "file", "line", "group", "rule", "broken"}
     assert set(KEPT) < set(pairs.columns)
 
 
@@ -137,8 +137,8 @@ def test_clicks_reach_back_as_far_as_the_base_reads(tmp_path: Path, store: Store
     assert clicks["query"].to_list() == ["2026-10-13"] * 2 + ["2026-10-14"] * 2
 
 
-def test_terms_and_brands_are_copied_as_they_are(tmp_path: Path, store: Store) -> None:
-    """brands.txt and terms.tsv.gz keep their bytes; a plain terms.tsv is gzipped, the same way each time."""
+def test_terms_and_brands_are_copied_as_text(tmp_path: Path, store: Store) -> None:
+    """Both are kept in UTF-8 without a mark, whatever they came in, and terms are gzipped the same way each time."""
     source = write_rows(tmp_path / "a.jsonl", [row()])
     (tmp_path / "brands.txt").write_bytes(b"Acme\r\n")
     terms = b"term_id\tlanguage\tname\n1\ten\tshoe\n"
@@ -146,22 +146,48 @@ def test_terms_and_brands_are_copied_as_they_are(tmp_path: Path, store: Store) -
     found = ingested(settings_for(source), store)
     assert store.read(found.key("brands.txt")) == b"Acme\r\n"
     assert store.read(found.key("terms.tsv.gz")) == gzip.compress(terms, mtime=0)
-    (tmp_path / "terms.tsv.gz").write_bytes(gzip.compress(terms, mtime=7))
+    (tmp_path / "brands.txt").write_bytes("Café\n".encode("utf-16"))
+    (tmp_path / "terms.tsv.gz").write_bytes(gzip.compress(terms.decode().encode("utf-8-sig"), mtime=7))
     found = ingested(settings_for(source), store)
-    assert store.read(found.key("terms.tsv.gz")) == gzip.compress(terms, mtime=7)
+    assert store.read(found.key("brands.txt")) == "Café\n".encode()
+    assert store.read(found.key("terms.tsv.gz")) == gzip.compress(terms, mtime=0)
 
 
-def test_the_same_rows_in_another_order_are_the_same_output(tmp_path: Path) -> None:
-    """Shuffled rows in other files give the same digest, though the source's fingerprint differs."""
+@pytest.mark.parametrize(
+    ("name", "content", "where"),
+    [
+        ("terms.tsv", "term_id\tlanguage\tname\n1\tde\tTöpfe\n".encode("cp1252"), "line 2, byte 28"),
+        ("terms.tsv", b'term_id\tlanguage\tname\n1\tde\t"a"\n2\tde\t"b\n', "line 3"),
+        ("terms.tsv.gz", gzip.compress(b"term_id\tlanguage\tname\n")[:-4], "line 2, byte 22"),
+        ("brands.txt", "Nike\nCafé\n".encode("cp1252"), "line 2, byte 8"),
+        ("categories.tsv", "category_id\tcategory_path\n1\tTöpfe\n".encode("cp1252"), "line 2, byte 29"),
+        ("categories.tsv", b"category_id;category_path\n1;pots\n", "line 1"),
+    ],
+    ids=["encoding", "open quote", "cut archive", "brands", "categories", "no tabs"],
+)
+def test_a_companion_that_cannot_be_read_ends_the_run_here(
+    tmp_path: Path, store: Store, name: str, content: bytes, where: str
+) -> None:
+    """A wrong encoding, quote, archive or header is refused with the file, its line and byte, before any row is judged."""
+    source = write_rows(tmp_path / "a.jsonl", [row()])
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        ingested(settings_for(source), store)
+    assert caught.value.where == f"{(tmp_path / name).as_uri()}, {where}"
+
+
+def test_the_same_rows_in_another_order_are_the_same_rows(tmp_path: Path) -> None:
+    """Shuffled rows in other files differ in the place that they were read from alone."""
     rows = many(50) + many(50, day="2026-10-13") + many(10, language="de")
     random.Random(1).shuffle(rows)
-    digests = set()
+    tables = []
     for number, parts in enumerate(([rows], [rows[60:], rows[:60]])):
         folder = tmp_path / f"source-{number}"
         for part, lines in enumerate(parts):
             write_rows(folder / f"{part}.jsonl", lines)
-        digests.add(ingested(settings_for(folder), open_store(str(tmp_path / f"store-{number}"))).digest)
-    assert len(digests) == 1
+        found = ingested(settings_for(folder), open_store(str(tmp_path / f"store-{number}")))
+        tables.append(found.table("pairs").drop("file", "line"))
+    assert tables[0].equals(tables[1])
 
 
 def test_finished_work_is_found_until_the_source_changes(tmp_path: Path, store: Store) -> None:

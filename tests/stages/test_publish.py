@@ -100,7 +100,7 @@ def test_the_manifest_holds_what_decides_a_score_and_what_was_measured(store: St
     given = inputs(store, tmp_path / "a", "publish")
     manifest = Registry(store).manifest("QC", run(SETTINGS, given, store).figures["version"])
     assert (manifest.base.id, manifest.base.revision, manifest.base.uri) == ("tiny", "0123", "stages/base/0123")
-    assert (manifest.base.digest, manifest.dtype, manifest.requires) == ("f" * 64, "float32", ("dtype",))
+    assert (manifest.base.digest, manifest.dtype, manifest.requires) == ("f" * 64, "float32", ("dtype", "text_rule"))
     assert (manifest.prompt.name, manifest.prompt.version, manifest.prompt.translation) == ("compact", "1", False)
     assert (manifest.threshold, manifest.languages, manifest.onboarded) == (0.41, ("de", "en"), ("de",))
     assert manifest.data == {

@@ -20,7 +20,7 @@ from tests.support.pair_cases import Row, many, output, row, settings_for, write
 @stage("validate", uses=("source.uri",))
 def _as_they_are(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Pairs that nobody has checked."""
-    pairs = read_labelled(settings.source.uri)
+    pairs = with_groups(read_labelled(settings.source.uri))
     out.table("pairs", pairs)
     return Report(Rows(incoming=pairs.height, kept=pairs.height))
 

@@ -185,9 +185,66 @@ def test_a_bad_glossary_names_the_line(text: str, where: str) -> None:
         read_terms(text.encode(), "terms.tsv")
 
 
+EXCEL = 'term_id\tlanguage\tname\n1\ten\t"12"" pan"\n1\tde\t"Pfanne, Ø 12"""\n2\tEN\tpot\n'
+SAVED = (Term("1", "en", '12" pan'), Term("1", "de", 'Pfanne, Ø 12"'), Term("2", "en", "pot"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        EXCEL.encode(),
+        EXCEL.encode("utf-8-sig"),
+        EXCEL.encode("utf-16"),
+        gzip.compress(EXCEL.encode("utf-16-le")),
+        EXCEL.replace("\n", "\r\n").encode() + b"\r\n",
+        EXCEL.replace("\n", "\r").encode(),
+        EXCEL.replace("term_id\tlanguage\tname", "Term\tLanguage\tNAME").encode() + b"\t\t\n",
+    ],
+    ids=["utf-8", "mark", "utf-16", "gzip", "CRLF", "CR", "capitals"],
+)
+def test_a_glossary_saved_by_excel_is_read(data: bytes) -> None:
+    """Names with quotes around them, any line end, Unicode of any width, capital names of columns, a blank line at the end."""
+    assert read_terms(data, "terms.tsv") == SAVED
+
+
+def test_quotes_that_quote_nothing_are_text() -> None:
+    """Inch marks in a glossary without quoted names stay, also at a name's begin; so do those of a glossary that was kept."""
+    text = b'id\tlanguage\tname\n1\ten\t12" pan\n2\ten\t"pan\n'
+    assert [term.name for term in read_terms(text, "terms.tsv")] == ['12" pan', '"pan']
+    assert read_terms(b'id\tlanguage\tname\n1\tEN\t"a"\n', "terms.tsv.gz", kept=True) == (Term("1", "EN", '"a"'),)
+
+
+def test_names_with_quotes_survive_the_store(store: Store) -> None:
+    """A name that begins and ends with a quote, or had a line end, is the same after it was kept."""
+    terms = read_terms(b'id\tlanguage\tname\n1\ten\t"""best"""\n1\tde\t"am\nbesten"\n', "terms.tsv")
+    assert [term.name for term in terms] == ['"best"', "am besten"]
+    ref = save(GlossaryTranslator(terms, ()), store)
+    assert open_translator(ref, store).version == ref["version"]
+
+
+@pytest.mark.parametrize(
+    ("data", "where"),
+    [
+        ("id\tlanguage\tname\n1\tde\tTöpfe\n".encode("cp1252"), "terms.tsv, line 2, byte 23"),
+        (b'id\tlanguage\tname\n1\ten\t"a"\n2\ten\t"b\n', "terms.tsv, line 3"),
+        (gzip.compress(b"id\tlanguage\tname\n1\ten\ta\n")[:-8], "terms.tsv, line 3, byte 24"),
+    ],
+    ids=["encoding", "open quote", "cut archive"],
+)
+def test_a_glossary_that_cannot_be_read_names_the_place(data: bytes, where: str) -> None:
+    """Another encoding, a quote that does not close, and a cut archive are data errors, status 65."""
+    with pytest.raises(DataError) as caught:
+        read_terms(data, "terms.tsv")
+    assert (caught.value.where, caught.value.exit_code) == (where, 65)
+    assert not caught.value.do.startswith("set ")  # no setting is for this file
+
+
 def test_brands_are_one_a_line() -> None:
-    """Comments and empty lines are none, repeated ones are one."""
+    """Comments and empty lines are none, repeated ones are one; UTF-16 is read, another encoding is refused."""
     assert read_brands(b"# shops\nVeltano\n\nVeltano\nRed Shirt\n") == ("Veltano", "Red Shirt")
+    assert read_brands("Nike\rCafé\r".encode("utf-16")) == ("Nike", "Café")
+    with pytest.raises(DataError, match=r"0xE9 is no utf-8.*b\.txt, line 2, byte 8"):
+        read_brands("Nike\nCafé\n".encode("cp1252"), "b.txt")
 
 
 def test_keepsakes_count_numbers_units_and_brands() -> None:

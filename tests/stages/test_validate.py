@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from relevance_core.errors import ValidationFailed
+from relevance_core.rules import BATCH_RULES, MERGED_RULES, ROW_RULES
 from relevance_core.runs.artifacts import Artifact
 from relevance_core.runs.stage import Inputs
 from relevance_core.stages import validate
-from relevance_core.stages.validate.expectations import BATCH_RULES, ROW_RULES
 from relevance_core.store import Store, open_store
 from tests.support.pair_cases import Row, at, ingested, many, row, settings_for, validated, write_rows
 
@@ -191,7 +191,7 @@ def test_history_rows_answer_to_row_rules_only(tmp_path: Path, store: Store) -> 
 def test_every_rule_is_reported(tmp_path: Path, store: Store) -> None:
     """rules.json has every rule of both tables with its bound, judged or not."""
     found = _validated(tmp_path, store, many(60))
-    assert {entry["rule"] for entry in found.json("rules")} == {rule.name for rule in (*ROW_RULES, *BATCH_RULES)}
+    assert {entry["rule"] for entry in found.json("rules")} == {rule.name for rule in (*ROW_RULES, *MERGED_RULES, *BATCH_RULES)}
     assert all(entry["bound"] for entry in found.json("rules"))
     assert found.report.figures["rules_failed"] == 0
     assert found.report.figures["positive_rate"] == {"QC en": {"rate": 0.5, "rows": 60}}
@@ -202,14 +202,14 @@ def test_the_data_docs_open_offline_and_hold_no_markup_of_the_log(tmp_path: Path
     rows = [row(), row("x", language="<script>alert(1)</script>"), row("y", language="$x ${y} %s {z}")]
     found = _validated(tmp_path, store, rows, *CALM)
     names = [name for name in found.files if name.startswith("data_docs/")]
-    assert sorted(names) == ["data_docs/batch.html", "data_docs/index.html", "data_docs/rows.html"]
+    assert sorted(names) == ["data_docs/batch.html", "data_docs/index.html", "data_docs/quarantine.html", "data_docs/rows.html"]
     pages = {name: store.read(found.key(name)).decode() for name in names}
     for page in pages.values():
         assert not re.search(r"https?://|<script|<link|<img|url\(", page)
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in pages["data_docs/rows.html"]
-    assert "$x ${y} %s {z}" in pages["data_docs/rows.html"]
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in pages["data_docs/quarantine.html"]
+    assert "$x ${y} %s {z}" in pages["data_docs/quarantine.html"]
     index = pages["data_docs/index.html"]
-    assert 'href="rows.html"' in index
+    assert 'href="quarantine.html"' in index
     assert index.index("language_known") < index.index("task_known"), "broken rules come first"
 
 

@@ -240,3 +240,13 @@ def make_bucket(endpoint: str, name: str) -> None:
     client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
     client.create_bucket(Bucket=name)
     client.close()
+
+
+def put_objects(endpoint: str, bucket: str, objects: dict[str, bytes]) -> None:
+    """Store objects as any program may name them."""
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
+    for key, data in objects.items():
+        client.put_object(Bucket=bucket, Key=key, Body=data)
+    client.close()

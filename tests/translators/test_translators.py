@@ -44,6 +44,7 @@ from relevance_core.translators import (
     translator_from,
 )
 from relevance_core.translators.answers import read
+from relevance_core.translators.words import Keepsakes
 from tests.support.completions import Completions
 from tests.support.places import DOCS
 from tests.support.stage_cases import artifact, log
@@ -652,3 +653,9 @@ def test_a_tokenizer_without_the_languages_is_refused(nllb: Path, tmp_path: Path
     translator = dataclasses.replace(find(broken), kind="m2m100")
     with pytest.raises(ModelError, match="does not know the languages __ar__, __de__"):
         translator.translate(["botas"], "es", "de")
+
+
+def test_fractions_and_powers_are_numbers_to_keep() -> None:
+    """7½, ½ and 10² stay, with the unit behind each; half is a word."""
+    kept = Keepsakes().of("7½ cm, ½ l, 10² m, half", "en")
+    assert dict(kept) == {"7½": 1, "cm": 1, "½": 1, "l": 1, "10²": 1, "m": 1}

@@ -12,7 +12,7 @@ import polars as pl
 
 from relevance_core.config import DenoiseSettings, Settings, TrainSettings
 from relevance_core.errors import SettingsError
-from relevance_core.pairs import fold_of
+from relevance_core.pairs import fold_of, matched
 from relevance_core.processes import map_processes, part
 from relevance_core.prompts import prompt_from
 from relevance_core.runs import review
@@ -90,8 +90,9 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     compares a model with its own average, so an untrained model contradicts many labels; voters differ only in the seed of their
     adapter, so they share the errors of the base and of the rows.
     """
-    decided = review.decisions(out.store, inputs.decisions).filter(task=inputs.task)
-    rows = review.labelled(inputs["rows"].table("train"), decided)
+    rows = inputs["rows"].table("train")
+    decided = matched(review.decisions(out.store, inputs.decisions).filter(task=inputs.task), rows)
+    rows = review.labelled(rows, decided)
     if not settings.denoise.enabled:
         out.table("ledger", pl.DataFrame(schema=LEDGER))
         return _leave(out, rows, rows, {}, {"enabled": False})

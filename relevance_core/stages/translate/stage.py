@@ -120,14 +120,16 @@ def translator_of(settings: Settings, ingest: Artifact) -> Translator | None:
 
 def translator_beside(settings: Settings, source: Source) -> Translator | None:
     """Builds the translator that a run on this source will have. Raises DataError for a glossary that can't be read."""
-    brands = read_brands(source.brands.read()) if source.brands else ()
+    brands = read_brands(source.brands.read(), source.brands.address) if source.brands else ()
     terms = read_terms(source.terms.read(), source.terms.address) if source.terms else None
     glossary = None if terms is None else GlossaryTranslator(terms, brands)
     return translator_from(settings.translate, glossary, brands, Machine(settings.serving, settings.engine))
 
 
 def _brands(ingest: Artifact) -> tuple[str, ...]:
-    return read_brands(ingest.store.read(ingest.key(_BRANDS))) if _BRANDS in ingest.files else ()
+    if _BRANDS not in ingest.files:
+        return ()
+    return read_brands(ingest.store.read(ingest.key(_BRANDS)), ingest.store.uri_of(ingest.key(_BRANDS)))
 
 
 def require_translations(settings: Settings, translator: Translator | None, trained: set[str], onboarded: tuple[str, ...]) -> None:

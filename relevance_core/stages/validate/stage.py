@@ -11,30 +11,30 @@ import polars as pl
 from relevance_core.config import Settings
 from relevance_core.pairs import ORIGINALS, SCHEMA
 from relevance_core.processes import PartLogger
+from relevance_core.rules import BATCH_RULES, MERGED_RULES, ROW_RULES, Checked, Rule, broken_rules, check, known_languages
 from relevance_core.runs.artifacts import Output, Report, Rows
 from relevance_core.runs.stage import Inputs, stage
-from relevance_core.sources.columns import REQUIRED
+from relevance_core.sources.ledger import own_columns
+from relevance_core.sources.names import REQUIRED
 from relevance_core.stages.validate.data_docs import write_data_docs
-from relevance_core.stages.validate.expectations import BATCH_RULES, ROW_RULES, Checked, Rule, check, known_languages
 
 log = PartLogger(logging.getLogger(__name__))
 
 Figure = tuple[str, str, float, int]
 """A batch rule's name, the scope, the figure, and the number of rows behind it."""
 
-KEPT: Final = (*SCHEMA, *ORIGINALS, "fresh")
-_KEY: Final = ("task", "language", "query", "target", "label")
+KEPT: Final = (*SCHEMA, *ORIGINALS, "group", "fresh")
 
 
-@stage("validate", uses=("validation", "window"))
+@stage("validate", uses=("validation", "window"), version=2)
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Checks the pairs with Great Expectations and settles contradicting labels.
 
-    Row rules (expectations.ROW_RULES) look at every row, history too; a row that breaks one goes to `quarantine` with the first
-    rule that it breaks. Of a pair with both labels, the latest event wins and the other row is dropped as superseded; two events of
-    the same time settle nothing and both rows are dropped as contradicting. Batch rules (BATCH_RULES) look at the fresh rows alone,
-    before the contradictions are settled; counts of rows, and languages' shares, are those of the rows that arrived, so that a pair
-    that comes every day counts every day.
+    A row that breaks a row rule (rules.ROW_RULES), as *ingest* found when it read the row's day, or a rule of merged rows
+    (MERGED_RULES) goes to `quarantine` with the first rule that it breaks; history rows too. Of a pair with both labels, the latest
+    event wins and the other row is dropped as superseded; two events of the same time settle nothing and both rows are dropped as
+    contradicting. Batch rules (BATCH_RULES) look at the fresh rows alone, before the contradictions are settled; counts of rows,
+    and languages' shares, are those of the rows that arrived, so that a pair that comes every day counts every day.
 
     Leaves `pairs` (unique by pair_id), `quarantine` (with `rule`), `rules.json` (every rule's figure and bound, by scope) and
     `data_docs/`. A batch that breaks a rule leaves all this too, and a report whose `failure` names every broken rule; the pipeline
@@ -44,9 +44,9 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """
     pairs = inputs["rows"].table("pairs")
     arrived = inputs["rows"].json("window")
-    log.info("%s rows against %d row rules and %d batch rules", pairs.height, len(ROW_RULES), len(BATCH_RULES))
-    rows = check(ROW_RULES, _row_columns(pairs), settings, "rows")
-    pairs = pairs.with_columns(_first_broken(rows, pairs.height))
+    log.info("%s rows against %d rules of merged rows and %d batch rules", pairs.height, len(MERGED_RULES), len(BATCH_RULES))
+    rows = check(MERGED_RULES, _merged_columns(pairs), settings, "rows")
+    pairs = _with_broken(pairs, broken_rules(MERGED_RULES, rows, pairs.height))
     quarantine, valid = pairs.filter(pl.col("rule").is_not_null()), pairs.filter(pl.col("rule").is_null())
     figures = pl.DataFrame(list(_figures(pairs, valid, arrived, settings)), schema=_FIGURES, orient="row")
     wide = _wide(figures)
@@ -55,29 +55,37 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
 
     out.table("pairs", kept.select(KEPT))
     out.table("quarantine", quarantine)
-    rules = [*_row_results(rows, pairs, settings), *_batch_results(batch, figures, wide, settings)]
+    rules = [*_row_results(pairs, settings), *_batch_results(batch, figures, wide, settings)]
     out.json("rules", rules)
-    write_data_docs({"rows": rows.result, "batch": batch.result}, rules, out.work / "data_docs", "Validation")
+    checked = {"rows": rows.result, "batch": batch.result} | _of_quarantine(quarantine, settings)
+    write_data_docs(checked, rules, out.work / "data_docs", "Validation")
     out.folder("data_docs", out.work / "data_docs")
-    return _report(kept, quarantine, dropped, rules, arrived, out)
+    own = dict(inputs["rows"].table("ledger", ["file", "ignored"]).iter_rows()) if arrived["missing_columns"] else {}
+    return _report(kept, quarantine, dropped, rules, arrived | {"own_columns": own}, out)
 
 
 _FIGURES: Final = {"rule": pl.String(), "scope": pl.String(), "figure": pl.Float64(), "rows": pl.Int64()}
 
 
-def _row_columns(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Returns the columns of the row rules. `key` is null for a row with an incomplete key: other rules report it."""
-    key = pl.when(pl.all_horizontal(pl.col(_KEY).is_not_null())).then(pl.concat_str("pair_id", "label", separator="/"))
-    return pairs.select(*dict.fromkeys(rule.column for rule in ROW_RULES if rule.column != "key"), key.alias("key"))
+def _of_quarantine(quarantine: pl.DataFrame, settings: Settings) -> dict[str, Any]:
+    """Returns the suite that shows people which values of the rows in quarantine break which row rule; nothing without a row."""
+    columns = quarantine.select(*dict.fromkeys(rule.column for rule in ROW_RULES))
+    return {"quarantine": check(ROW_RULES, columns, settings, "quarantine").result} if columns.height else {}
 
 
-def _first_broken(checked: Checked, height: int) -> pl.Series:
-    """Returns for each row the first rule that it breaks, or null."""
-    broken: list[str | None] = [None] * height
-    for rule in reversed(ROW_RULES):
-        for position in checked.failing[rule.name]:
-            broken[position] = rule.name
-    return pl.Series("rule", broken, dtype=pl.String)
+def _merged_columns(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Returns the columns of MERGED_RULES. `key` is null for a row that a row rule reports: *ingest* doesn't merge all of these."""
+    key = pl.when(pl.col("rule").is_null()).then(pl.concat_str("pair_id", "label", separator="/"))
+    return pairs.select("event_time", key.alias("key"))
+
+
+def _with_broken(pairs: pl.DataFrame, merged: pl.DataFrame) -> pl.DataFrame:
+    """Adds the rules of merged rows that a row breaks to those that *ingest* found."""
+    if not merged["rule"].count():
+        return pairs
+    rule = pl.coalesce(pairs["rule"], merged["rule"]).alias("rule")
+    both = pl.concat_list(pl.col(name).fill_null([]) for name in ("broken", "of_all"))
+    return pairs.with_columns(rule, merged["broken"].alias("of_all")).with_columns(both.alias("broken")).drop("of_all")
 
 
 def settle(pairs: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
@@ -99,6 +107,8 @@ def _figures(pairs: pl.DataFrame, valid: pl.DataFrame, arrived: Mapping[str, Any
     for column in REQUIRED:
         files = len(arrived["missing_columns"].get(column, ()))
         yield "files_without_column", column, float(files), files
+    unplaced = len(arrived["files_without_day"])
+    yield "files_without_day", "window", float(unplaced), unplaced
     rows = arrived["fresh_rows"]
     yield "rows", "window", float(rows), rows
     if arrived["history_rows"]:
@@ -141,11 +151,12 @@ def _wide(figures: pl.DataFrame) -> pl.DataFrame:
     return figures.select("scope", *columns)
 
 
-def _row_results(checked: Checked, pairs: pl.DataFrame, settings: Settings) -> list[dict[str, Any]]:
+def _row_results(pairs: pl.DataFrame, settings: Settings) -> list[dict[str, Any]]:
     """Returns one entry a row rule; its figure is the share of all rows that break it."""
+    broken = dict(pairs["broken"].explode().drop_nulls().value_counts().iter_rows())
     entries = []
-    for rule in ROW_RULES:
-        rows = len(checked.failing[rule.name])
+    for rule in (*ROW_RULES, *MERGED_RULES):
+        rows = broken.get(rule.name, 0)
         share = rows / pairs.height if pairs.height else 0.0
         entries.append(_entry(rule, settings, scope="rows", figure=share, rows=rows, passed=not rows))
     return entries
@@ -216,9 +227,16 @@ def _failure(broken: list[dict[str, Any]], quarantine: pl.DataFrame, arrived: Ma
 def _details(entry: Mapping[str, Any], quarantine: pl.DataFrame, arrived: Mapping[str, Any]) -> str:
     """Describes the evidence behind a figure: the files, the row rules behind the quarantine, or the number of rows."""
     if entry["rule"] == "files_without_column":
+        own = arrived["own_columns"]
         files = arrived["missing_columns"][entry["scope"]]
-        return ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+        return _listed([f"{file} has {own_columns(own[file])}" if own.get(file) else file for file in files])
+    if entry["rule"] == "files_without_day":
+        return _listed(arrived["files_without_day"])
     if entry["rule"] == "quarantined_share":
         rules = quarantine.filter("fresh").group_by("rule").len().sort("len", "rule", descending=[True, False])
         return f"of {entry['rows']} rows: {', '.join(f'{rule} {rows}' for rule, rows in rules.iter_rows())}"
     return "in the window" if entry["rule"] == "rows" else f"of {entry['rows']} rows"
+
+
+def _listed(files: list[str]) -> str:
+    return ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")

@@ -1,4 +1,4 @@
-"""Stage *ingest*: reads the source's files or query into one table of labelled pairs."""
+"""Stage *ingest*: merges the days of window and history into one table of labelled pairs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ from typing import Any, Final
 import polars as pl
 
 from relevance_core.config import Settings
-from relevance_core.pairs import ORIGINALS
-from relevance_core.processes import PartLogger, open_progress
+from relevance_core.pairs import ORIGINALS, matched
+from relevance_core.processes import PartLogger
+from relevance_core.rules import BROKEN
 from relevance_core.runs import review
 from relevance_core.runs.artifacts import Output, Report, Rows
 from relevance_core.runs.stage import Inputs, stage
-from relevance_core.sources import Batch, Source, conform, open_source, target_digests
-from relevance_core.sources.columns import UNREAD
+from relevance_core.sources import UNPLACED, Batch, Meaning, Options, Source, batches, conform, open_source, target_digests
 from relevance_core.sources.files import read_catalogue, read_tsv
+from relevance_core.sources.ledger import FILE, ledger_of, skipped_entry
+from relevance_core.sources.reading import LINE, UNREAD
+from relevance_core.stages.ingest import day as days
+from relevance_core.stages.ingest.day import DayRows
+from relevance_core.translators import read_terms
 
 log = PartLogger(logging.getLogger(__name__))
 
@@ -28,9 +33,9 @@ COMPLETE: Final = ("task", "language", "query", "target", "label", "event_time")
 
 USES: Final = (
     "window",
+    *days.USES,
     "source.uri",
     "source.sql",
-    "source.task",
     "source.clicks",
     "source.catalogue",
     "translate.glossary",
@@ -51,7 +56,7 @@ REVIEWED: Final[dict[str, Any]] = {
 
 _CLICKS: Final = ("task", "language", "query", "target", "target_id")
 _CATALOGUE: Final = ("task", "target_id", "target")
-_ORDER: Final = ("event_time", "pair_id", "label", *ORIGINALS, UNREAD, "weight")
+_ORDER: Final = ("event_time", "pair_id", "label", *ORIGINALS, UNREAD, "weight", FILE, LINE)
 
 
 def fingerprint(settings: Settings) -> str:
@@ -63,31 +68,33 @@ def fingerprint(settings: Settings) -> str:
     "ingest",
     uses=USES,
     machine=("source.connection",),
+    version=2,
     fingerprint=fingerprint,
     pinned=("decisions",),
 )
 def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     """Reads the window and its history, and everything beside the logs that later stages need.
 
-    Files are read one at a time: columns are renamed (sources.ALIASES), texts normalised with the originals kept, unreadable values
-    noted, rows outside [history start, window end) dropped. Then rows of the same pair and label become one, the latest. Both
-    labels of a pair stay: *validate* decides. Of a pair whose label people decided (relevance_core.runs.review) one row stays, the
-    latest, with that label. Rows of [start, end) are `fresh`; a row that arrived in a later partition than its event belongs to the
-    window of its event. The watermark is the window, never the clock.
+    Each day of logs is read and its rows are judged once (`day`); a night reads the days that are new or whose files have changed,
+    and merges all of window and history. Rows outside [history start, window end) are dropped. Then rows of the same pair and label
+    become one, the latest. Both labels of a pair stay: *validate* decides. Of a pair whose label people decided
+    (relevance_core.runs.review) one row stays, the latest, with that label. Rows of [start, end) are `fresh`; a row that arrived in
+    a later partition than its event belongs to the window of its event. The watermark is the window, never the clock.
 
-    Leaves the tables `pairs` (SCHEMA, ORIGINALS, `unread`, `fresh`), `clicks`, `catalogue` (without one: the distinct targets of
+    Leaves the tables `pairs` (SCHEMA, ORIGINALS, `unread`, `file` and `line`, `group`, `fresh`, and `rule` and `broken`, the row
+    rules that a row breaks), `ledger` (a row for every listed file), `clicks`, `catalogue` (without one: the distinct targets of
     the pairs), `window.json` (the counts that *validate* compares the batch with), where the source has them, `terms.tsv.gz` and
     `brands.txt`, and, where people have decided anything, `reviewed` (REVIEWED): the pairs of this run that they decided, by whom
     and when.
 
-    It judges no row: a file without a required column goes on with nulls and is named in `window.json`. A row that arrives after
-    the window's end is not read by runs whose window ended before; later runs read it as history. All rows of window and history
-    are held in memory at once.
+    It takes no row out for what is in it: *validate* puts those that break a rule into quarantine. A row that arrives after the
+    window's end is not read by runs whose window ended before; later runs read it as history. All rows of window and history are
+    held in memory at once.
     """
     source = open_source(settings)
     log.info("%s%s", f"{len(source.logs)} files of " if source.logs else "", source.name)
-    intake = _read(source, settings)
-    pairs, repeats = latest(pl.concat(intake.frames) if intake.frames else _no_rows())
+    intake = _read(source, settings, out)
+    pairs, repeats = latest(pl.concat(intake.frames))
     reviewed = None
     if inputs.decisions:
         height = pairs.height
@@ -98,17 +105,20 @@ def run(settings: Settings, inputs: Inputs, out: Output) -> Report:
     own_ids = _tasks_without_ids(pairs)
     clicks = _clicks(source, settings, own_ids)
     out.table("clicks", clicks)
-    catalogue = _catalogue(source, pairs, own_ids)
+    catalogue = _catalogue(source, settings, pairs, own_ids)
     out.table("catalogue", catalogue)
-    out.json("window", _window(settings, intake))
+    window = _window(settings, source, intake)
+    out.json("window", window)
+    ledger = pl.concat([*intake.ledgers, ledger_of([skipped_entry(*file) for file in source.skipped])]).sort("file")
+    out.table("ledger", ledger)
     reasons = {f"dropped: {why}": rows for why, rows in (intake.dropped | repeats).items() if rows}
     dropped = sum(reasons.values())
     return Report(
         Rows(incoming=pairs.height + dropped, kept=pairs.height, dropped=dropped, reasons=reasons),
         {
             "source": source.name,
-            "files": len(source.logs),
-            **_window(settings, intake),
+            **_files(ledger),
+            **window,
             "unread": pairs[UNREAD].count(),
             "clicks": clicks.height,
             "catalogue": dict(sorted(Counter(catalogue["task"].to_list()).items())),
@@ -123,6 +133,7 @@ class _Intake:
     """Rows read so far, and the counts made on the way."""
 
     frames: list[pl.DataFrame] = field(default_factory=list)
+    ledgers: list[pl.DataFrame] = field(default_factory=list)
     days: Counter[str] = field(default_factory=Counter)
     languages: dict[str, Counter[str]] = field(default_factory=lambda: {"fresh": Counter(), "history": Counter()})
     dropped: Counter[str] = field(default_factory=Counter)
@@ -133,32 +144,34 @@ class _Intake:
     first: datetime | None = None
 
 
-def _read(source: Source, settings: Settings) -> _Intake:
-    intake = _Intake()
-    with open_progress("files", len(source.logs) or 1) as progress:
-        for number, batch in enumerate(source.batches(), 1):
-            _take(intake, batch, settings)
-            progress.at(number, f"{intake.fresh + intake.history} rows inside")
+def _read(source: Source, settings: Settings, out: Output) -> _Intake:
+    intake = _Intake(frames=[_no_rows(settings)])
+    for read in days.kept_days(days.days_of(source, settings), settings, out.store):
+        _take(intake, read, settings)
     log.info("%d rows inside the window and its history", intake.fresh + intake.history)
     return intake
 
 
-def _take(intake: _Intake, batch: Batch, settings: Settings) -> None:
-    """Adds a batch's rows of window and history. A row with an unreadable time is fresh if its partition is."""
+def inside(read: DayRows, settings: Settings) -> pl.DataFrame:
+    """Returns a day's rows of window and history, with `fresh`. A row with an unreadable time is fresh if its partition is."""
     start, end = settings.window.bounds()
-    rows = conform(batch, task=settings.source.task, undated=start)
-    event, day = pl.col("event_time"), pl.lit(batch.day)
-    inside = event.is_between(settings.window.history_start(), end, closed="left").fill_null(True)
-    frame = rows.filter(inside)
-    undated = batch.day is None or start <= datetime.combine(batch.day, time.max, UTC)
-    frame = frame.with_columns((event >= start).fill_null(undated).alias("fresh")).drop("source_id")
-    intake.dropped["outside the window"] += rows.height - frame.height
-    intake.late += frame.select((event.dt.date() < day).sum()).item() if batch.day else 0
+    event = pl.col("event_time")
+    rows = read.rows.with_columns(pl.when("undated").then(pl.lit(start)).otherwise(event).alias("event_time")).drop("undated")
+    frame = rows.filter(event.is_between(settings.window.history_start(), end, closed="left").fill_null(True))
+    undated = read.day is None or start <= datetime.combine(read.day, time.max, UTC)
+    return frame.with_columns((event >= start).fill_null(undated).alias("fresh"))
+
+
+def _take(intake: _Intake, read: DayRows, settings: Settings) -> None:
+    """Adds a day's rows of window and history."""
+    event, day = pl.col("event_time"), pl.lit(read.day)
+    frame = inside(read, settings)
+    intake.dropped["outside the window"] += read.rows.height - frame.height
+    intake.late += frame.select((event.dt.date() < day).sum()).item() if read.day else 0
     fresh = int(frame["fresh"].sum())
     intake.fresh += fresh
     intake.history += frame.height - fresh
-    for name in batch.missing(settings.source.task) if fresh else ():
-        intake.missing.setdefault(name, []).append(batch.name)
+    _take_missing(intake, read.ledger, frame)
     by_day = frame.drop_nulls("event_time").group_by(event.dt.date().cast(pl.String).alias("day")).len()
     intake.days.update(dict(by_day.iter_rows()))
     for language, is_fresh, count in frame.drop_nulls("language").group_by("language", "fresh").len().iter_rows():
@@ -166,16 +179,36 @@ def _take(intake: _Intake, batch: Batch, settings: Settings) -> None:
     times: list[Any] = [moment for moment in (intake.first, frame["event_time"].min()) if moment]
     intake.first = min(times, default=None)
     intake.frames.append(frame)
+    intake.ledgers.append(read.ledger)
+
+
+def _take_missing(intake: _Intake, ledger: pl.DataFrame, frame: pl.DataFrame) -> None:
+    """Notes the files with fresh rows that lack a required column."""
+    fresh = frame.filter("fresh")[FILE].unique()
+    lacking = ledger.filter(pl.col("missing").is_not_null() & pl.col("file").is_in(fresh.implode()))
+    for file, missing in lacking.select("file", "missing").iter_rows():
+        for name in missing.split(", "):
+            intake.missing.setdefault(name, []).append(file)
+
+
+def _files(ledger: pl.DataFrame) -> dict[str, Any]:
+    """Counts the listed files: those read, and those skipped by reason."""
+    skipped = ledger["why"].drop_nulls()
+    return {
+        "files": ledger.height - skipped.len(),
+        "files_skipped": dict(skipped.value_counts().sort("why").iter_rows()),
+    }
 
 
 def latest(rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
     """Keeps the latest row of each pair and label, and counts the others: `duplicate` (same time too) and `repeated`.
 
-    Ties in time go to the first in the order of the original texts. Rows that lack a value of COMPLETE all stay.
+    Ties in time go to the first in the order of the original texts. Rows that lack a value of COMPLETE, and rows with a
+    value that can't be read, all stay: none of them takes the place of a sound row.
     """
-    whole = pl.all_horizontal(pl.col(COMPLETE).is_not_null())
+    whole = pl.all_horizontal(pl.col(COMPLETE).is_not_null()) & pl.col(UNREAD).is_null()
     complete = rows.filter(whole).sort(
-        ["event_time", *ORIGINALS, "weight"], descending=[True, False, False, False], nulls_last=True
+        ["event_time", *ORIGINALS, "weight", FILE, LINE], descending=[True, *[False] * 5], nulls_last=True
     )
     events = complete.select("pair_id", "label", "event_time").n_unique() if complete.height else 0
     kept = complete.unique(["pair_id", "label"], keep="first", maintain_order=True)
@@ -186,12 +219,14 @@ def settle(pairs: pl.DataFrame, decided: pl.DataFrame) -> tuple[pl.DataFrame, pl
     """Applies people's decisions to `pairs`; also returns the table `reviewed` (REVIEWED) of the decided pairs among them.
 
     `was` is the latest row's label; `label` is null where a person left it as it is. A row without a label of 0 or 1 or without a
-    time is broken, whatever people decided: it stays for *validate*.
+    time is broken, whatever people decided: it stays for *validate*. A decision that was stored under an id of an
+    earlier text rule is that of its pair.
     """
     sound = pl.col("label").is_in([0, 1]) & pl.col("event_time").is_not_null()
+    decided = matched(decided, pairs)
     of_decided = pairs.filter(sound & pl.col("pair_id").is_in(decided["pair_id"].implode()))
     newest = of_decided.sort(
-        ["event_time", "label", *ORIGINALS, "weight"], descending=[True, False, False, False, False], nulls_last=True
+        ["event_time", "label", *ORIGINALS, "weight", FILE, LINE], descending=[True, *[False] * 6], nulls_last=True
     ).unique("pair_id", keep="first", maintain_order=True)
     people = decided.select("pair_id", "label", "who", "at")
     reviewed = newest.select("pair_id", "task", was="label").join(people, on="pair_id", validate="1:1")
@@ -208,7 +243,7 @@ def _reviewed_figures(reviewed: pl.DataFrame | None) -> dict[str, Any]:
     return {"reviewed": {"pairs": reviewed.height, "changed": int((reviewed["label"] != reviewed["was"]).sum())}}
 
 
-def _window(settings: Settings, intake: _Intake) -> dict[str, Any]:
+def _window(settings: Settings, source: Source, intake: _Intake) -> dict[str, Any]:
     """Returns the window and its counts of arrived rows, before duplicates were removed."""
     start, end = settings.window.bounds()
     days = -((intake.first - start) // timedelta(days=1)) if intake.first else 0
@@ -226,12 +261,15 @@ def _window(settings: Settings, intake: _Intake) -> dict[str, Any]:
         "history_days": max(days, 0),
         "late_rows": intake.late,
         "missing_columns": {name: sorted(files) for name, files in sorted(intake.missing.items())},
+        "files_without_day": [file for file, _, why in source.skipped if why.startswith(UNPLACED)],
     }
 
 
-def _no_rows() -> pl.DataFrame:
-    empty = conform(Batch("", pl.DataFrame())).drop("source_id")
-    return empty.with_columns(pl.lit(None, pl.Boolean).alias("fresh"))
+def _no_rows(settings: Settings) -> pl.DataFrame:
+    """Returns the merged table without a row."""
+    judged = [pl.lit(None, kind).alias(name) for name, kind in BROKEN.items()]
+    empty = days.read_day(days.Day(None), settings).rows.with_columns(judged)
+    return empty.drop("undated").with_columns(pl.lit(None, pl.Boolean).alias("fresh"))
 
 
 def _tasks_without_ids(pairs: pl.DataFrame) -> list[str]:
@@ -254,16 +292,19 @@ def _clicks(source: Source, settings: Settings, own_ids: list[str]) -> pl.DataFr
     """Returns the clicks of the last base.click_days days, one row a click, without rows that lack a text."""
     end = settings.window.bounds()[1]
     start = end - timedelta(days=settings.base.click_days)
-    frames = [conform(file.batch(), task=settings.source.task, undated=start) for file in source.clicks]
+    read = batches(source.clicks, Options.of(settings.source), settings.source.task)
+    meaning = Meaning.of(settings.source)
+    frames = [conform(batch, meaning=meaning, task=settings.source.task, undated=start) for batch, _ in read]
     inside = pl.col("event_time").is_between(start, end, closed="left")
     frames = [frame.filter(inside).select(_CLICKS).drop_nulls() for frame in frames]
     clicks = pl.concat(frames) if frames else pl.DataFrame(schema=dict.fromkeys(_CLICKS, pl.String()))
     return _same_ids(clicks.filter((pl.col("query") != "") & (pl.col("target") != "")), own_ids).sort(_CLICKS)
 
 
-def _catalogue(source: Source, pairs: pl.DataFrame, own_ids: list[str]) -> pl.DataFrame:
+def _catalogue(source: Source, settings: Settings, pairs: pl.DataFrame, own_ids: list[str]) -> pl.DataFrame:
     """Returns the distinct targets by task: from the catalogue's files, or from the pairs for a task that no file covers."""
-    frames = [conform(read_catalogue(source.catalogue))] if source.catalogue else []
+    options = Options.of(settings.source)
+    frames = [conform(read_catalogue(source.catalogue, options))] if source.catalogue else []
     frames += [conform(Batch("categories", read_tsv(source.categories)), task="QC")] if source.categories else []
     listed = (
         pl.concat([frame.select(_CATALOGUE) for frame in frames])
@@ -276,13 +317,16 @@ def _catalogue(source: Source, pairs: pl.DataFrame, own_ids: list[str]) -> pl.Da
 
 
 def _copy_companions(source: Source, out: Output) -> list[str]:
-    """Copies terms and brands unchanged; returns the names of the files found beside the logs."""
+    """Copies the text of terms and brands in UTF-8; returns the names of the files found beside the logs.
+
+    Both are parsed first, so that a run whose glossary can't be read ends here. Raises DataError.
+    """
     if source.terms:
-        data = source.terms.read()
+        read_terms(source.terms.read(), source.terms.address)
         # A fixed time in the gzip header: the same terms give the same bytes.
-        out.bytes("terms.tsv.gz", data if source.terms.key.endswith(".gz") else gzip.compress(data, mtime=0))
+        out.bytes("terms.tsv.gz", gzip.compress(source.terms.text(), mtime=0))
     if source.brands:
-        out.bytes("brands.txt", source.brands.read())
+        out.bytes("brands.txt", source.brands.text())
     files = (source.catalogue, source.categories, source.terms, source.brands)
     beside = [file.key for file in files if file] + (["clicks/"] if source.clicks else [])
     if beside:

@@ -1,7 +1,8 @@
-"""The rules of the *validate* stage, as data, and their check by Great Expectations.
+"""The rules, as data, and their check by Great Expectations.
 
-A rule names a Great Expectations class, the column it looks at and its bounds. Row rules look at the labelled pairs one by one,
-batch rules at the figures of the batch, one row a scope (the window, a column, a language, a task × language).
+A rule names a Great Expectations class, the column it looks at and its bounds. Row rules look at the labelled pairs one by one, so
+that a day's rows are judged once, when the day is read; the rules of merged rows look at the rows of all days together; batch rules
+look at the figures of the batch, one row a scope (the window, a column, a language, a task × language).
 """
 
 from __future__ import annotations
@@ -91,10 +92,14 @@ ROW_RULES: Final = (
     Rule("label_in_0_1", "row", "label", "ExpectColumnValuesToBeInSet", lambda settings: {"value_set": [0, 1]}),
     _length("query", lambda settings: settings.validation.max_query_chars),
     _length("target", lambda settings: settings.validation.max_target_chars),
+)
+"""Rules of a row by itself; a row that breaks several is reported under the first."""
+
+MERGED_RULES: Final = (
     Rule("event_time_in_window", "row", "event_time", "ExpectColumnValuesToBeBetween", _window),
     Rule("key_unique", "row", "key", "ExpectColumnValuesToBeUnique", _none),
 )
-"""Rules of a row; a row that breaks several is reported under the first."""
+"""Rules of a row among those of all days: only a merge that went wrong breaks one."""
 
 
 def _between(name: str, low: Callable[[Settings], float] | None, high: Callable[[Settings], float] | None, do: str) -> Rule:
@@ -107,10 +112,17 @@ def _between(name: str, low: Callable[[Settings], float] | None, high: Callable[
 
 BATCH_RULES: Final = (
     _between(
+        "files_without_day",
+        None,
+        lambda settings: 0,
+        "rename the partitions of these files to dt=YYYY-MM-DD, or move the files out of the source",
+    ),
+    _between(
         "files_without_column",
         None,
         lambda settings: 0,
-        "write the column, or one of its other names (docs/data.md), into these files; for task, source.task can say it",
+        'name the files\' own column in source.columns, such as {"its name": "label"}, or write the column into them '
+        "(docs/data.md); for task, source.task can say it",
     ),
     _between(
         "rows",
@@ -187,6 +199,22 @@ def check(rules: Sequence[Rule], frame: pl.DataFrame, settings: Settings, suite:
     result = batch.validate(gx.ExpectationSuite(name=suite, expectations=expectations), result_format={"result_format": "COMPLETE"})
     failing = {rule.name: _positions(rule, outcome) for rule, outcome in zip(rules, _in_order(rules, result), strict=True)}
     return Checked(failing, result)
+
+
+BROKEN: Final = {"rule": pl.String(), "broken": pl.List(pl.String())}
+"""The columns of `broken_rules`."""
+
+
+def broken_rules(rules: Sequence[Rule], checked: Checked, height: int) -> pl.DataFrame:
+    """Returns for each of `height` rows `rule`, the first that it breaks, and `broken`, the list of all; both null for none."""
+    broken: dict[int, list[str]] = {}
+    for rule in rules:
+        for position in checked.failing[rule.name]:
+            broken.setdefault(position, []).append(rule.name)
+    positions = pl.Series("row", list(broken), dtype=pl.Int64)
+    found = pl.DataFrame({"broken": list(broken.values())}, schema={"broken": BROKEN["broken"]}).with_columns(positions)
+    every = pl.DataFrame({"row": pl.int_range(height, eager=True)}).join(found, on="row", how="left", maintain_order="left")
+    return every.select(pl.col("broken").list.first().alias("rule"), "broken")
 
 
 def _in_order(rules: Sequence[Rule], result: ExpectationSuiteValidationResult) -> list[Any]:
