@@ -126,7 +126,7 @@ def test_what_people_decided_holds_once_for_each_pair(store: Store) -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_champion_is_judged_on_no_row_that_it_trained_on(store: Store, task: Task) -> None:
-    """No query of the rows that judge it tonight is among those that it was trained on, by group and by text."""
+    """No query that judges it tonight is among those that it was trained on: by group, by text, and as the log spells it."""
     new = night(store, older_shop.NEW)
     figures = folder.read(store, new.run_id, folder.stage_record("evaluate", task))["figures"]
     champion = Registry(store).manifest(task, figures["champion"]["version"])
@@ -134,9 +134,14 @@ def test_the_champion_is_judged_on_no_row_that_it_trained_on(store: Store, task:
         store.read(entry.key) for entry in store.list(f"stages/denoise-{task.lower()}/") if entry.key.endswith("train.parquet")
     )
     (data,) = [data for data in tables if hashlib.sha256(data).hexdigest() == champion.data["train"]]
-    trained = pl.read_parquet(data)["query"].unique().to_list()
+    rows = pl.read_parquet(data)
+    trained = rows["query"].unique().to_list()
     judged = new.table("evaluate", "scores", task).filter(part="judgement")
     assert (len(trained) > 60, judged.height > 40, judged["champion_p"].null_count()) == (True, True, 0)
+    old, now = (night(store, end).table("validate", "pairs") for end in (older_shop.NIGHTS[-1], older_shop.NEW))
+    logged = old.join(rows, on="pair_id", how="semi")["query_original"]
+    assert len(logged) > 200
+    assert set(logged).isdisjoint(now.join(judged, on="pair_id", how="semi")["query_original"])
     assert {query_group(query) for query in trained}.isdisjoint(judged["group"])
     assert {query.casefold() for query in trained}.isdisjoint(of_rule_1(query).casefold() for query in judged["query"])
 
