@@ -6,6 +6,7 @@ import gc
 import logging
 import multiprocessing
 import os
+import pickle
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
@@ -106,9 +107,18 @@ def log_config() -> LogConfig:
         for handler in logger.handlers:
             stream = getattr(handler, "stream", None)
             if stream is not None and stream in (sys.stderr, sys.stdout):
-                outlets.append(("stderr" if stream is sys.stderr else "stdout", handler.level, handler.formatter))
+                outlets.append(("stderr" if stream is sys.stderr else "stdout", handler.level, _portable(handler.formatter)))
         logger = logger.parent if logger.propagate else None
     return LogConfig(logging.getLogger(_PACKAGE).getEffectiveLevel(), tuple(outlets), _part.get())
+
+
+def _portable(formatter: logging.Formatter | None) -> logging.Formatter | None:
+    """Returns the formatter if it can travel to another process; those of structlog, which Airflow sets, hold locks."""
+    try:
+        pickle.dumps(formatter)
+    except (TypeError, AttributeError, pickle.PicklingError):
+        return None
+    return formatter
 
 
 def log_as(config: LogConfig) -> None:

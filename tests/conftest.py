@@ -71,6 +71,18 @@ def _own_scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _root_logging() -> Iterator[None]:
+    """Airflow, started in a test's process, sets the root logger; the next file of tests begins without that."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    for handler in [handler for handler in root.handlers if handler not in handlers]:
+        if not type(handler).__module__.startswith("_pytest"):
+            root.removeHandler(handler)
+    root.setLevel(level)
+
+
 @pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
     """A command that runs in this process sets the package's logging; the next test begins without it."""

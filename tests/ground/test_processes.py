@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -137,3 +139,20 @@ def test_another_progress_can_take_its_place() -> None:
     finally:
         set_progress(Progress)
     assert told == [("base model: documents", 8, 2), 3, "closed"]
+
+
+class Locked(logging.Formatter):
+    """A formatter that can't travel, as those of structlog."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.RLock()
+
+
+def test_a_formatter_that_cannot_travel_is_left_behind() -> None:
+    """The outlet of a handler whose formatter holds a lock goes to child processes with the standard format."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Locked())
+    logging.getLogger("relevance_core").addHandler(handler)
+    assert ("stderr", logging.NOTSET, None) in log_config().outlets
+    assert pickle.loads(pickle.dumps(log_config())) == log_config()  # noqa: S301 - what was pickled a moment ago
