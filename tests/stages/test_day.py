@@ -65,7 +65,7 @@ def test_a_day_depends_on_the_settings_that_read_it_alone(tmp_path: Path, store:
 
 
 def test_a_day_that_lost_a_file_is_made_again(tmp_path: Path, store: Store) -> None:
-    """Without its manifest, or with a table of another size, a day is read again, and the merged rows are the same."""
+    """Without its manifest, or with a table of another size, a day is read and kept again; the merged rows are the same."""
     _three_days(tmp_path)
     whole = ingested(settings_for(tmp_path), store)
     damaged, unfinished, _ = sorted(_addresses(store))
@@ -74,6 +74,7 @@ def test_a_day_that_lost_a_file_is_made_again(tmp_path: Path, store: Store) -> N
     again = ingested(settings_for(tmp_path, "validation.min_rows=2", "base.click_days=3"), store)
     assert again.address != whole.address
     assert again.table("pairs").equals(whole.table("pairs"))
+    assert all(open_artifact(store, address) for address in _addresses(store))
 
 
 def test_a_day_tells_what_its_files_held(tmp_path: Path, store: Store) -> None:

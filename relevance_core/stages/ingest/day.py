@@ -11,7 +11,6 @@ import hashlib
 import io
 import itertools
 import json
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -23,17 +22,15 @@ from pydantic import BaseModel
 from relevance_core.config import Settings, value_at
 from relevance_core.errors import DataError
 from relevance_core.pairs import TEXT_RULE, with_groups
-from relevance_core.processes import PartLogger, open_progress
+from relevance_core.processes import open_progress
 from relevance_core.rules import ROW_RULES, broken_rules, check
-from relevance_core.runs.artifacts import MANIFEST, Output, Report, Rows, finish, folder_of, open_artifact
+from relevance_core.runs.artifacts import Output, Report, Rows, finish, folder_of, open_artifact
 from relevance_core.runs.stage import alone
 from relevance_core.sources import Batch, File, Meaning, Options, Source, batches, conform
 from relevance_core.sources.columns import PLACE
 from relevance_core.sources.ledger import FILE, fetched_entry, fetched_name, ledger_of, with_counts
 from relevance_core.sources.reading import LINE
 from relevance_core.store import Store
-
-log = PartLogger(logging.getLogger(__name__))
 
 VERSION: Final = 1
 """Raised whenever the code makes other rows of the same files."""
@@ -120,11 +117,11 @@ def _fetched_days(batch: Batch, settings: Settings) -> list[Day]:
 
 def kept_days(days: Sequence[Day], settings: Settings, store: Store) -> Iterator[DayRows]:
     """Yields every day's rows in the days' order: the finished output where there is one, else read, checked and kept now."""
-    missing: list[Day] = []
+    missing: list[tuple[Day, str]] = []
     for day in days:
         address = address_of(day, settings)
         if (found := _opened(store, address, day)) is None:
-            missing.append(day)
+            missing.append((day, address))
             continue
         yield from _made(missing, settings, store)
         missing.clear()
@@ -159,17 +156,17 @@ def _opened(store: Store, address: str, day: Day) -> DayRows | None:
     return DayRows(day.day, rows, found.table("ledger"))
 
 
-def _made(days: Sequence[Day], settings: Settings, store: Store) -> Iterator[DayRows]:
-    """Reads and keeps days, some at a time, so that one call of Great Expectations judges them all."""
-    waiting: list[tuple[Day, DayRows]] = []
+def _made(days: Sequence[tuple[Day, str]], settings: Settings, store: Store) -> Iterator[DayRows]:
+    """Reads days and keeps each at its address, some at a time, so that one call of Great Expectations judges them all."""
+    waiting: list[tuple[str, DayRows]] = []
     with open_progress("days", len(days) or 1) as progress:
-        for number, day in enumerate(days, 1):
-            waiting.append((day, read_day(day, settings)))
+        for number, (day, address) in enumerate(days, 1):
+            waiting.append((address, read_day(day, settings)))
             rows = sum(read.rows.height for _, read in waiting)
             progress.at(number, f"{day.name}, {rows} rows to check")
             if rows >= CHUNK or number == len(days):
                 for (kept, _), done in zip(waiting, judged([read for _, read in waiting], settings), strict=True):
-                    keep(done, address_of(kept, settings), store)
+                    keep(done, kept, store)
                     yield done
                 waiting.clear()
 
@@ -200,9 +197,9 @@ def judged(days: Sequence[DayRows], settings: Settings) -> list[DayRows]:
 
 
 def keep(day: DayRows, address: str, store: Store) -> None:
-    """Writes a judged day as a finished output."""
+    """Writes a judged day as a finished output, unless a whole one is there by now."""
     with alone(address):
-        if store.exists(f"{address}/{MANIFEST}"):
+        if open_artifact(store, address) is not None:
             return
         out = Output(store, address)
         valid = pl.col("rule").is_null()
