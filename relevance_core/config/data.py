@@ -14,7 +14,7 @@ from relevance_core.errors import SettingsError
 class CsvSettings(Part):
     """The dialect of delimited files; auto finds what the file itself settles and stops at what it leaves open."""
 
-    delimiter: Annotated[str, Field(pattern=r"^(auto|tab|[^\w\s\"'])$")] = Field(
+    delimiter: str = Field(
         "auto", description="one character between the values of a .csv or .tsv file, or tab; auto: found by the header's names"
     )
     quote: Literal["double", "single", "none"] = Field(
@@ -25,6 +25,13 @@ class CsvSettings(Part):
         "auto",
         description='a quote inside a quoted value: double ("", RFC 4180) or backslash (\\", Spark); auto: what fits',
     )
+
+    @field_validator("delimiter")
+    @classmethod
+    def _a_character(cls, value: str) -> str:
+        if value in {"auto", "tab"} or (len(value) == 1 and not value.isalnum() and not value.isspace() and value not in "_\"'"):
+            return value
+        raise ValueError(f"{value!r} is no delimiter: auto, tab, or one character that is no letter, digit, quote or white space")
 
 
 class SourceSettings(Part):

@@ -232,7 +232,7 @@ def open_place(uri: str, where: str = "source.uri (--source)", *, logs: bool = T
             f"{reason}: {count}, such as {shown(first[reason], _KEY)}" for reason, count in reasons.most_common(_REASONS)
         )
         raise NotFound(
-            "there are no logs" + (f", all {len(listing.files)} files are skipped ({skipped})" if skipped else ""),
+            "there are no logs" + (f", every file is skipped ({skipped})" if skipped else ""),
             where=uri,
             expected=f"dt=YYYY-MM-DD/ partitions or files ({ENDINGS}), in the folder or in its logs/",
             do=f"correct {where}",

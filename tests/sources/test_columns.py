@@ -167,6 +167,8 @@ def test_the_settings_are_the_meaning(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
+        ("source.csv.delimiter=comma", "'comma' is no delimiter: auto, tab, or one character"),
+        ("source.csv.delimiter=_", "'_' is no delimiter"),
         ("source.time_zone=Mars/Olympus", "no time zone 'Mars/Olympus'"),
         ('source.labels={"E": 2}', "expected: a number ≤ 1"),
         ("source.labels=E", "'E' is no table"),

@@ -297,7 +297,7 @@ def test_a_row_that_cannot_be_evaluated_is_named(tmp_path: Path, wrong: dict[str
 def test_a_place_of_empty_files_has_no_rows(tmp_path: Path) -> None:
     """A file of 0 bytes is skipped by name, and the source opens: *validate* judges the rows. Without it nothing is there."""
     (tmp_path / "README.md").touch()
-    with pytest.raises(NotFound, match=r"all 1 files are skipped .its ending \.md is not read: 1, such as README\.md"):
+    with pytest.raises(NotFound, match=r"every file is skipped .its ending \.md is not read: 1, such as README\.md"):
         open_source(settings_for(tmp_path))
     (tmp_path / "a.jsonl").touch()
     source = open_source(settings_for(tmp_path))

@@ -195,7 +195,7 @@ def test_the_check_stops_where_the_run_does(tmp_path: Path, store: Store, damage
 def test_what_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
     """A place without logs and settings without a source are the errors of a run."""
     (tmp_path / "notes.txt").write_text("no rows")
-    with pytest.raises(NotFound, match=r"there are no logs, all 1 files are skipped"):
+    with pytest.raises(NotFound, match=r"there are no logs, every file is skipped"):
         _checked(tmp_path)
     with pytest.raises(SettingsError, match="no source is given"):
         check_source(config.load(None, []))
